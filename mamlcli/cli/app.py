@@ -1,0 +1,219 @@
+"""The commands. Torch and the experiments are imported inside their bodies, so that `maml --help` stays fast."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mamlcli.errors import CheckpointError, MamlError, UsageError
+
+if TYPE_CHECKING:
+    from mamlcli.config import Config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The experiment: a YAML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config; values as in the file."),
+]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
+DeviceOption = Annotated[
+    str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
+]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Move an existing --out folder aside.")]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN|auto",
+        help="Continue the run in folder RUN; auto: the one in --out if it is there, otherwise start it.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and the result.")]
+
+
+@app.callback()
+def maml() -> None:
+    """MAML experiments on few-shot regression: many seeds at once, first and second order.
+
+    Exit codes: 0 done, 1 a bug, 2 usage or config, 3 the folder exists or is in use, 4 a run or checkpoint
+    that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
+    """
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The experiment: a YAML file.")] = None,
+    set_: SetOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the config, make one meta-step in memory, write nothing.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train an experiment: checkpoints, metrics and a loss figure in a new folder under outputs/."""
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import train_report
+
+    out = _resume_folder(resume, out)
+    resolved = _resolve(config, out if resume else None, _overrides(set_, seeds, device))
+    if dry_run:
+        _print_dry_run(resolved, as_json=as_json, quiet=quiet)
+        return
+    from mamlcli.experiments.train import train as run_train
+
+    with Progress(quiet=quiet) as progress:
+        result = run_train(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
+    fields = result._asdict() | {"schema": "mamlcli.train/1", "run": str(result.run)}
+    fields["figure"] = None if result.figure is None else str(result.figure)
+    _print(fields, train_report(result), as_json=as_json)
+
+
+@app.command(name="eval")
+def evaluate(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="A run folder or a checkpoint file; the run that was started last when left out."),
+    ] = None,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Evaluate a run on the fixed meta-test tasks: tables, adaptation curves and fits."""
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import eval_report
+    from mamlcli.experiments.evaluate import evaluate as run_evaluate
+
+    with Progress(quiet=quiet) as progress:
+        overrides = tuple(_overrides(set_, None, device))
+        result = run_evaluate(run, overrides=overrides, out=out, reporter=progress)
+    _print(result.as_json() | {"figures": [str(path) for path in result.figures]}, eval_report(result), as_json=as_json)
+
+
+@app.command()
+def compare_orders(
+    config: ConfigOption,
+    set_: SetOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train first and second order from the same start on the same tasks, and compare loss, direction and cost."""
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import comparison_report
+
+    out = _resume_folder(resume, out)
+    resolved = _resolve(config, None, _overrides(set_, seeds, device))
+    from mamlcli.experiments.compare_orders import compare_orders as run_compare
+
+    with Progress(quiet=quiet) as progress:
+        result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
+    fields = result.as_json() | {"figures": [str(path) for path in result.figures]}
+    _print(fields, comparison_report(result, resolved), as_json=as_json)
+
+
+def main() -> None:
+    """Run a command; what the user can cause ends in a message and its exit code, never in a traceback."""
+    try:
+        app(standalone_mode=True)
+    except MamlError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted before anything was begun", 130)
+    except BrokenPipeError:
+        # Whoever read our output has left; point stdout elsewhere so that the interpreter can flush it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(0) from None
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        _fail("out of memory; use fewer seeds, a smaller outer.meta_batch_size or fewer inner steps", 6)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+
+
+def _fail(message: str, exit_code: int) -> None:
+    for line in message.splitlines():
+        print(f"maml: {line}" if not line.startswith(" ") else line, file=sys.stderr)
+    raise SystemExit(exit_code)
+
+
+def _overrides(set_: list[str] | None, seeds: str | None, device: str | None) -> list[str]:
+    """Turn --seeds and --device into overrides like those of --set, which they come after."""
+    from mamlcli.config_file import parse_seeds
+
+    overrides = list(set_ or [])
+    if seeds is not None:
+        overrides.append(f"seeds={parse_seeds(seeds)}")
+    if device is not None:
+        overrides.append(f"device={device}")
+    return overrides
+
+
+def _resume_folder(resume: str | None, out: Path | None) -> Path | None:
+    """Find the folder that --resume and --out name together."""
+    if resume is None:
+        return out
+    if resume == "auto":
+        if out is None:
+            raise UsageError("--resume auto continues or starts the run in --out: name that folder")
+        return out
+    if out is not None and out != Path(resume):
+        raise UsageError("--resume RUN continues the run in RUN; leave --out away")
+    if not Path(resume).is_dir():
+        raise CheckpointError(f"{resume}: no such run folder")
+    return Path(resume)
+
+
+def _resolve(config: Path | None, run: Path | None, overrides: list[str]) -> "Config":
+    """Read the config from --config, or from the run that is resumed without one."""
+    from mamlcli.config_file import load_config
+
+    if config is None:
+        if run is None or not run.exists():
+            raise UsageError("--config FILE is missing; try: maml train --config configs/quickstart.yaml")
+        from mamlcli.runs.folder import open_run
+
+        return load_config(open_run(run).path / "config.yaml", overrides)
+    return load_config(config, overrides)
+
+
+def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
+    from mamlcli.cli.progress import Progress
+    from mamlcli.config_file import dump_config
+    from mamlcli.experiments.train import dry_run
+
+    with Progress(quiet=quiet) as progress:
+        found = dry_run(config, progress)
+        progress.note(f"dry run: one meta-step of {found['num_params']} parameters a seed worked; nothing was written")
+    fields = {"schema": "mamlcli.dry-run/1", "config": config.model_dump(mode="json"), **found}
+    _print(fields, dump_config(config).rstrip(), as_json=as_json)
+
+
+def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
+    print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)

@@ -1,0 +1,58 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from tqdm import tqdm
+
+# Seconds between lines where stderr is no terminal.
+_LINE_EVERY_S = 10.0
+
+
+class Progress:
+    """A reporter that writes to stderr; `quiet` leaves only notes that warn."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.bar: tqdm[Any] | None = None
+        self.started = self.last_line = time.monotonic()
+        self.first_step: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def note(self, message: str) -> None:
+        """Print a message, above the bar if there is one."""
+        if not self.quiet or message.startswith("warning"):
+            tqdm.write(message, file=sys.stderr)
+
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
+        """Show where training is."""
+        if self.quiet:
+            return
+        losses = f"pre_adapt_loss {pre_adapt_loss:.4f}  post_adapt_loss {post_adapt_loss:.4f}"
+        if sys.stderr.isatty():
+            if self.bar is None:
+                self.bar = tqdm(total=num_steps, initial=step - 1, unit="step", dynamic_ncols=True, file=sys.stderr)
+            self.bar.set_postfix_str(losses, refresh=False)
+            self.bar.update(step - self.bar.n)
+        else:
+            self._line(step, num_steps, losses)
+
+    def _line(self, step: int, num_steps: int, losses: str) -> None:
+        now = time.monotonic()
+        if self.first_step is None:
+            self.first_step, self.started, self.last_line = step, now, now
+            return
+        if now - self.last_line < _LINE_EVERY_S and step < num_steps:
+            return
+        self.last_line = now
+        rate = (step - self.first_step) / max(now - self.started, 1e-9)
+        left = (num_steps - step) / rate
+        print(f"step {step}/{num_steps}  {rate:.0f} steps/s  {left:.0f} s left  {losses}", file=sys.stderr)

@@ -1,0 +1,113 @@
+"""Results to the text that a person reads on stdout."""
+
+from typing import TYPE_CHECKING
+
+from mamlcli.cli.tables import format_bytes, format_table, with_interval
+from mamlcli.config import Config
+from mamlcli.types import Row
+
+if TYPE_CHECKING:
+    from mamlcli.experiments.compare_orders import Comparison
+    from mamlcli.experiments.evaluate import EvalResult
+    from mamlcli.experiments.train import TrainResult
+
+# Inner steps that a printed table shows; the files have them all.
+_SHOWN_STEPS = (0, 1, 2, 5, 10)
+
+
+def train_report(result: "TrainResult") -> str:
+    """Say how training ended, where everything is and what to run next."""
+    names = {"seed": "seed", "pre_adapt_loss": "before adaptation", "post_adapt_loss": "after adaptation"}
+    rows = [{title: row[name] for name, title in names.items()} for row in result.metrics]
+    lines = [
+        f"trained {result.outer_steps} meta-updates of {len(result.seeds)} seed(s) side by side "
+        f"in {result.wall_s:.1f} s on {result.engine['device']}",
+        "",
+        f"query loss of the last meta-batch (step {result.outer_steps}):",
+        format_table(rows),
+        "",
+        f"run          {result.run}",
+        f"metrics      {result.run / 'metrics.jsonl'}",
+        f"checkpoints  {result.run / 'checkpoints'}",
+    ]
+    if result.figure:
+        lines.append(f"figure       {result.figure}")
+    return "\n".join([*lines, "", f"next: maml eval {result.run}"])
+
+
+def eval_report(result: "EvalResult") -> str:
+    """Say what the meta-test found, over seeds and per seed."""
+    query = result.query
+    seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
+    parts = [
+        f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
+        f"points, {query['sampling']}; checkpoint at step {result.step}",
+    ]
+    if len(seeds) > 1:
+        over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
+        parts += ["", f"over {len(seeds)} seeds (± is the 95% interval over seeds):", format_table(_eval_rows(over))]
+    per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
+    if len(seeds) > 1:
+        per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
+    parts += ["", "per seed (± is the 95% interval over tasks):", format_table(_eval_rows(per_seed))]
+    parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
+    return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
+
+
+def _eval_rows(rows: list[Row]) -> list[Row]:
+    return [
+        {
+            "K": row["shots"],
+            "inner steps": row["inner_steps"],
+            "seed": row["seed"],
+            "mean": with_interval(row["mean"], row["ci95"]),
+            "median": row["median"],
+            "diverged": row["num_diverged"],
+        }
+        for row in rows
+    ]
+
+
+def comparison_report(result: "Comparison", config: Config) -> str:
+    """Say how first and second order compare in loss, direction and cost."""
+    shown = [row for row in result.results if row["inner_steps"] in _SHOWN_STEPS]
+    rows = [
+        {
+            "K": row["shots"],
+            "inner steps": row["inner_steps"],
+            "first order": row["first"],
+            "second order": row["second"],
+            "first - second": row["difference"],
+            "low": row["low"],
+            "high": row["high"],
+        }
+        for row in shown
+    ]
+    cost: list[Row] = [
+        {
+            "order": order,
+            "ms per meta-step": values["ms_per_step"],
+            "peak memory of a meta-gradient": format_bytes(values["peak_memory_bytes"]),
+        }
+        for order, values in result.cost.items()
+    ]
+    cosines = [row["cosine"] for row in result.cosines if row["cosine"] is not None]
+    parts = [
+        f"query loss on {config.evaluation.tasks} meta-test tasks, mean over {len(config.seeds)} seed(s); low and "
+        "high: 95% bootstrap interval of the",
+        "paired difference over seeds and tasks. Positive: second order is better.",
+        format_table(rows),
+        "",
+        "cost, measured side by side:",
+        format_table(cost),
+        "",
+    ]
+    if cosines:
+        count = max(1, len(cosines) // 10)
+        early, late = sum(cosines[:count]) / count, sum(cosines[-count:]) / count
+        parts += [f"cosine of both meta-gradients: {early:.4f} in the first tenth of training, {late:.4f} in the last"]
+    parts += [
+        f"comparison   {result.run / 'comparison.json'}",
+        *(f"{order + ' order':<13}{path}" for order, path in result.runs.items()),
+    ]
+    return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])

@@ -1,0 +1,169 @@
+"""What an experiment is: frozen models that refuse what they do not know.
+
+Every field is documented where it is defined; the config reference is made from these texts.
+"""
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _list_to_tuple(value: Any) -> Any:
+    """YAML knows lists only; a frozen config holds tuples, and strict validation tells them apart."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _ordered(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] > value[1]:
+        raise ValueError(f"must be [low, high] with low <= high, got [{value[0]}, {value[1]}]")
+    return value
+
+
+def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
+    twice = sorted({item for item in value if value.count(item) > 1})
+    if twice:
+        raise ValueError(f"must not hold the same number twice, got {', '.join(map(str, twice))} again")
+    return value
+
+
+Interval: TypeAlias = Annotated[
+    tuple[float, float], BeforeValidator(_list_to_tuple), AfterValidator(_ordered)
+]
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
+CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
+Positive: TypeAlias = Annotated[float, Field(gt=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class TasksConfig(_Section):
+    """The family of tasks: y = amplitude * sin(frequency * x - phase) + noise."""
+
+    family: Literal["sinusoid"] = "sinusoid"
+    """The task family."""
+    amplitude: Interval = (0.1, 5.0)
+    """Amplitudes are uniform in [low, high]."""
+    phase: Interval = (0.0, 3.141592653589793)
+    """Phases are uniform in [low, high], in radians."""
+    frequency: Interval = (1.0, 1.0)
+    """Angular frequencies are uniform in [low, high], in radians per unit of x."""
+    x: Interval = (-5.0, 5.0)
+    """Inputs of support and query samples are uniform in [low, high]."""
+    noise_std: NonNegative = 0.0
+    """Standard deviation of the Gaussian noise on every y, support and query."""
+    support_shots: Count = 10
+    """K: support samples of a task in meta-training."""
+    query_shots: Count = 10
+    """Q: query samples of a task in meta-training."""
+
+
+class ModelConfig(_Section):
+    """The functional MLP from x to y."""
+
+    hidden_sizes: Annotated[tuple[Count, ...], BeforeValidator(_list_to_tuple)] = (40, 40)
+    """Units of each hidden layer; an empty list is a linear model."""
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus"] = "relu"
+    """What follows each hidden layer."""
+    init: Literal["torch_default", "truncated_normal"] = "torch_default"
+    """`torch_default`: as `torch.nn.Linear`. `truncated_normal`: weights of std 0.01 cut at two std, zero
+    biases, as in the original MAML code."""
+
+
+class AlgorithmConfig(_Section):
+    """How the meta-gradient is made."""
+
+    name: Literal["maml"] = "maml"
+    """The algorithm."""
+    order: Literal["first", "second"] = "second"
+    """`second` differentiates through the inner gradients; `first` takes them as constants."""
+    inner_steps: CountOrZero = 1
+    """Gradient steps of adaptation in meta-training."""
+    inner_lr: NonNegative = 0.01
+    """alpha: the step size of adaptation, in meta-training and at test time."""
+
+
+class OuterConfig(_Section):
+    """The meta-update."""
+
+    steps: Count = 60000
+    """Meta-updates of a run."""
+    meta_batch_size: Count = 25
+    """B: tasks of a meta-batch."""
+    optimizer: Literal["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"] = "adam"
+    """The optimiser of torch.optim, with PyTorch's defaults for all but the learning rate."""
+    lr: Positive = 0.001
+    """Learning rate of the meta-update, before the schedule."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate goes from `lr` to zero over `steps`; `constant` stays."""
+    max_grad_norm: Positive | None = None
+    """Clip the meta-gradient of each seed to this 2-norm; null does not clip."""
+
+
+class EvaluationConfig(_Section):
+    """The meta-test."""
+
+    tasks: Annotated[int, Field(ge=2, le=10**7)] = 600
+    """Meta-test tasks, the same for every K, seed and run."""
+    shots: Annotated[
+        tuple[Count, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct), Field(min_length=1)
+    ] = (5, 10, 20)
+    """The K to evaluate; each adapts on the first K support samples of a task."""
+    inner_steps: CountOrZero = 10
+    """Measure after 0 to this many steps of adaptation."""
+    query_shots: Count = 100
+    """Query samples of a meta-test task, on which every loss is measured."""
+    seed: Seed = 0
+    """The test seed: it alone chooses the meta-test tasks."""
+    diverged_above: Positive = 100.0
+    """A task counts as diverged where its query loss is not finite or above this."""
+
+
+class RunConfig(_Section):
+    """What a run writes, and when."""
+
+    log_every_steps: Count = 100
+    """Write metrics every so many meta-updates, and at the first and the last."""
+    checkpoint_every_steps: Count = 5000
+    """Save a checkpoint every so many meta-updates, and at the end."""
+
+
+class Config(_Section):
+    """One experiment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
+    seeds: Annotated[
+        tuple[Seed, ...],
+        BeforeValidator(_list_to_tuple),
+        AfterValidator(_distinct),
+        Field(min_length=1, max_length=10_000),
+    ] = (0, 1, 2)
+    """The seeds of the run, trained side by side; each has its own initial parameters and tasks."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute; `auto` takes CUDA if it is there and the CPU otherwise, and says which."""
+    tasks: TasksConfig = TasksConfig()
+    model: ModelConfig = ModelConfig()
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    outer: OuterConfig = OuterConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    run: RunConfig = RunConfig()
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """List every key of a config in dotted form, sections before their fields.
+
+    >>> known_keys()[:4]
+    ['name', 'seeds', 'device', 'tasks']
+    """
+    keys = []
+    for name, field in model.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += known_keys(field.annotation, prefix + name + ".")
+    return keys

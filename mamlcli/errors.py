@@ -1,0 +1,61 @@
+"""What a user may see go wrong; each kind knows the exit code of the command that meets it."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class MamlError(Exception):
+    """Base of every error that is the world's or the user's doing, not a bug."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(MamlError, ValueError):
+    """An option, an argument or a combination of them cannot be used."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """A config cannot be used; `problems` holds one line for each thing that is wrong."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class RunFolderError(MamlError, FileExistsError):
+    """A folder exists already, or another process is using it."""
+
+    exit_code = 3
+
+
+class CheckpointError(MamlError, ValueError):
+    """A run or a checkpoint cannot be trusted, or does not fit."""
+
+    exit_code = 4
+
+
+class DivergedError(MamlError, ArithmeticError):
+    """A loss or a meta-gradient is not finite; the update that it would have fed was not made."""
+
+    exit_code = 5
+
+
+class DeviceError(MamlError, RuntimeError):
+    """A device is not there, cannot do what is asked, or is out of memory."""
+
+    exit_code = 6
+
+
+class InterruptedRunError(MamlError):
+    """A signal ended the work after everything was saved."""
+
+    def __init__(self, signal_number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """130 for SIGINT, 143 for SIGTERM, as shells count."""
+        return 128 + self.signal_number

@@ -1,0 +1,154 @@
+"""The meta-test: query loss after 0 to N inner steps on fixed tasks, and its statistics."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from mamlcli.algorithms.maml import adapt
+from mamlcli.tasks import Task
+from mamlcli.types import Data, LossFn, Params, Row
+
+
+def adaptation_losses(
+    loss_fn: LossFn[Data], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int
+) -> Float[Tensor, "seeds tasks steps"]:
+    """Measure the query loss of every task after 0 to inner_steps steps of adaptation.
+
+    Args:
+        loss_fn: Maps (params, samples) to a scalar loss.
+        params: Meta-parameters of S seeds, name -> (S, ...).
+        tasks: T tasks, the same for every seed: support (T, K, 1), query (T, Q, 1).
+        inner_lr: alpha, >= 0.
+        inner_steps: N, >= 0.
+
+    Returns:
+        Losses of shape (S, T, N + 1). All of them are measured on query samples, step 0 too.
+    """
+
+    def one(params: Params, task: Task) -> Tensor:
+        losses = [loss_fn(params, task.query)]
+        for _ in range(inner_steps):
+            params = adapt(loss_fn, params, task.support, inner_lr=inner_lr, inner_steps=1, order="first")
+            losses.append(loss_fn(params, task.query))
+        return torch.stack(losses)
+
+    with torch.no_grad():
+        return torch.vmap(torch.vmap(one, in_dims=(None, 0)), in_dims=(0, None))(params, tasks)
+
+
+def summarise(
+    losses: Float[Tensor, "seeds tasks steps"], *, seeds: Sequence[int], shots: int, diverged_above: float
+) -> list[Row]:
+    """Summarise losses per seed and over seeds, a row for each inner step.
+
+    A task that diverged stays in the mean and in the median, and is counted beside them.
+
+    Args:
+        losses: As `adaptation_losses` returns them.
+        seeds: The seeds behind the first axis.
+        shots: K, for the rows.
+        diverged_above: A task counts as diverged where its loss is not finite or above this.
+
+    Returns:
+        Rows of seed, shots, inner_steps, mean, ci95, median, num_diverged and interval. `ci95` is the half-width
+        of the 95% interval of the mean: over tasks in the rows of a seed, over the seeds' means in the rows of
+        seed "all" (null for one seed). What is not finite is null.
+    """
+    values = losses.double().cpu().numpy()
+    diverged = ~(values <= diverged_above)
+    rows: list[Row] = []
+    for step in range(values.shape[2]):
+        for index, seed in enumerate(seeds):
+            rows.append(_row(seed, shots, step, values[index, :, step], diverged[index, :, step], "over tasks"))
+        seed_means = values[:, :, step].mean(axis=1)
+        row = _row("all", shots, step, seed_means, diverged[:, :, step], "over seeds")
+        rows.append(row | {"median": finite_or_none(np.median(values[:, :, step]))})
+    return rows
+
+
+def _row(
+    seed: int | str, shots: int, step: int, sample: NDArray[np.float64], diverged: NDArray[np.bool_], interval: str
+) -> Row:
+    return {
+        "seed": seed,
+        "shots": shots,
+        "inner_steps": step,
+        "mean": finite_or_none(sample.mean()),
+        "ci95": finite_or_none(half_width(sample)),
+        "median": finite_or_none(np.median(sample)),
+        "num_diverged": int(diverged.sum()),
+        "interval": interval,
+    }
+
+
+def finite_or_none(value: float | np.floating) -> float | None:
+    """A plain float, or None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None
+
+
+def half_width(sample: NDArray[np.float64]) -> float:
+    """Half-width of the 95% Student interval of a mean; NaN for fewer than two values."""
+    if len(sample) < 2 or not np.isfinite(sample).all():
+        return math.nan
+    return student_quantile(len(sample) - 1) * float(sample.std(ddof=1)) / math.sqrt(len(sample))
+
+
+@functools.cache
+def student_quantile(degrees: int, probability: float = 0.95) -> float:
+    """The t with P(-t < T < t) = probability, for Student's distribution.
+
+    Bisects the finite sums for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+
+    Args:
+        degrees: Degrees of freedom, >= 1.
+        probability: In (0, 1).
+
+    >>> round(student_quantile(2), 3)
+    4.303
+    """
+
+    def inside(theta: float) -> float:
+        """P(|T| < t) at t = tan(theta) * sqrt(degrees)."""
+        cosine, odd = math.cos(theta), degrees % 2
+        term, total = (cosine if odd else 1.0), 0.0
+        for k in range(degrees // 2):
+            total += term
+            term *= cosine**2 * (2 * k + 1 + odd) / (2 * k + 2 + odd)
+        total *= math.sin(theta)
+        return 2 / math.pi * (theta + total) if odd else total
+
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if inside(middle) < probability else (low, middle)
+    return math.tan(low) * math.sqrt(degrees)
+
+
+def bootstrap_interval(
+    differences: NDArray[np.float64], *, num_resamples: int = 10_000, seed: int = 0
+) -> tuple[float, float]:
+    """95% percentile interval of the mean of paired differences, resampling seeds and tasks.
+
+    Seeds and tasks are crossed (every seed meets every task), so both are drawn with replacement,
+    independently of each other (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122).
+
+    Args:
+        differences: One number per seed and task, shape (S, T).
+        num_resamples: How many resamples.
+        seed: Seed of the resampling.
+    """
+    rng = np.random.default_rng(seed)
+    num_seeds, num_tasks = differences.shape
+    if not np.isfinite(differences).all():
+        return math.nan, math.nan
+    seed_weights = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples)
+    task_weights = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), size=num_resamples)
+    means = np.einsum("rs,st,rt->r", seed_weights, differences, task_weights, optimize=True)
+    low, high = np.percentile(means / differences.size, [2.5, 97.5])
+    return float(low), float(high)

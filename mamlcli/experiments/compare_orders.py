@@ -1,0 +1,253 @@
+"""`maml compare-orders`: first against second order as a paired experiment."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from mamlcli.config import Config
+from mamlcli.config_file import dump_config
+from mamlcli.errors import InterruptedRunError
+from mamlcli.evaluation import bootstrap_interval, finite_or_none
+from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
+from mamlcli.experiments.session import LoggedStep, Session, new_info
+from mamlcli.experiments.setup import Reporter, Silent, make_loss_fn, make_meta_gradient, make_stream
+from mamlcli.experiments.train import (
+    announce_device,
+    check_same_experiment,
+    prepare_resume,
+    report_step,
+    start_or_open,
+    update_config,
+)
+from mamlcli.interrupts import StopRequest
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.plots import cosine_figure, order_adaptation_figure, order_learning_figure
+from mamlcli.runs.files import csv_text, json_text
+from mamlcli.runs.folder import RunFolder
+from mamlcli.types import Order, Params, Row
+
+ORDERS: tuple[Order, Order] = ("first", "second")
+
+
+class Comparison(NamedTuple):
+    """What a comparison found."""
+
+    run: Path
+    runs: dict[Order, Path]
+    results: list[Row]
+    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, and the low and
+    high end of its 95% bootstrap interval over seeds and tasks; null for what is not finite."""
+    evaluations: dict[Order, list[Row]]
+    cosines: list[Row]
+    """step, seed and the cosine of both meta-gradients at the second-order run's parameters."""
+    cost: dict[Order, Row]
+    """ms_per_step (median over the stretches between logged steps) and peak_memory_bytes of a meta-gradient."""
+    wall_s: float
+    figures: list[Path]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `maml compare-orders --json` and of comparison.json."""
+        return {
+            "schema": "mamlcli.compare-orders/1",
+            "run": str(self.run),
+            "runs": {order: str(path) for order, path in self.runs.items()},
+            "interval": "95% bootstrap over seeds and tasks of the paired difference",
+            "results": self.results,
+            "evaluations": self.evaluations,
+            "cosines": self.cosines,
+            "cost": self.cost,
+            "wall_s": self.wall_s,
+        }
+
+
+def compare_orders(
+    config: Config,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Train both orders from the same parameters on the same tasks, and evaluate them on the same tasks.
+
+    Both are trained in turn, from one logged step to the next, so that their times are measured side by side.
+
+    Args:
+        config: The experiment; its algorithm.order is not used.
+        out: The folder; a new one under `outputs/<name>/` if None. Each order is a run of its own in it.
+        overwrite: Move an existing folder aside first.
+        resume: Continue the comparison in `out` if there is one, and start it otherwise.
+        reporter: Hears of progress.
+
+    Raises:
+        MamlError: As `mamlcli.train` and `mamlcli.evaluate` do.
+    """
+    reporter = reporter or Silent()
+    device, start = announce_device(config, reporter), time.perf_counter()
+    with StopRequest() as stop:
+        folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume)
+        with folder.locked():
+            if resumed:
+                check_same_experiment(folder, config)
+                update_config(folder, config)
+            sessions = {order: _session(folder, config, order, device, stop, reporter) for order in ORDERS}
+            times, cosines = _train_in_turn(sessions, folder, reporter)
+            losses = {order: meta_test(config, one.state.params, device, stop) for order, one in sessions.items()}
+            result = Comparison(
+                run=folder.path,
+                runs={order: session.run.path for order, session in sessions.items()},
+                results=_paired(config, losses["first"], losses["second"]),
+                evaluations={order: summarise_all(config, values) for order, values in losses.items()},
+                cosines=cosines,
+                cost={order: _cost(session, times[order]) for order, session in sessions.items()},
+                wall_s=round(time.perf_counter() - start, 3),
+                figures=[],
+            )
+            _write(folder, config, result)
+            return result._replace(figures=_draw(folder, config, result, sessions))
+
+
+def _session(
+    folder: RunFolder, config: Config, order: Order, device: torch.device, stop: StopRequest, reporter: Reporter
+) -> Session:
+    """Start or continue the run of one order, in a folder of its own."""
+    algorithm = config.algorithm.model_copy(update={"order": order})
+    config = config.model_copy(update={"algorithm": algorithm})
+    run, resumed = start_or_open(config, out=folder.path / order, overwrite=False, resume=True)
+    session = Session(run, config, device, stop, reporter)
+    if resumed:
+        prepare_resume(session)
+    return session
+
+
+def _train_in_turn(
+    sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter
+) -> tuple[dict[Order, list[float]], list[Row]]:
+    """Advance the order that is behind, from logged step to logged step, until both are done."""
+    loops = {order: session.train() for order, session in sessions.items()}
+    times: dict[Order, list[float]] = {order: [] for order in ORDERS}
+    log = CosineLog(folder, sessions["second"])
+    interrupted: InterruptedRunError | None = None
+    while loops:
+        order = min(loops, key=lambda order: sessions[order].state.step)
+        try:
+            logged = _advance(loops, order)
+        except InterruptedRunError as error:
+            interrupted, logged = error, None
+            del loops[order]  # the other one sees the signal at its next step, and saves too
+        if logged is not None:
+            times[order].append(logged.ms_per_step)
+            if order == "second":
+                log.measure(logged.step)
+                report_step(reporter, logged.rows, sessions[order].config.outer.steps)
+    if interrupted:
+        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
+    return times, log.rows
+
+
+def _advance(loops: dict[Order, Iterator[LoggedStep]], order: Order) -> LoggedStep | None:
+    try:
+        return next(loops[order])
+    except StopIteration:
+        del loops[order]
+        return None
+
+
+class CosineLog:
+    """The cosine between both meta-gradients along the second-order run, on the tasks of its next step."""
+
+    def __init__(self, folder: RunFolder, session: Session) -> None:
+        self.log = RunFolder(folder.path)
+        self.session = session
+        self.log.trim_metrics(lambda row: row["step"] <= session.state.step)
+        self.rows = self.log.read_metrics()
+        loss_fn = make_loss_fn(session.config.model)
+        algorithm = session.config.algorithm
+        self.gradients = {
+            order: make_meta_gradient(loss_fn, algorithm.model_copy(update={"order": order})) for order in ORDERS
+        }
+        self.stream = make_stream(session.config)
+
+    def measure(self, step: int) -> None:
+        """Add a row for each seed."""
+        tasks = self.stream.batch(step, self.session.device)
+        first, second = (self._flat(self.gradients[order](self.session.state.params, tasks)[0]) for order in ORDERS)
+        cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
+        rows: list[Row] = [
+            {"step": step, "seed": seed, "cosine": finite_or_none(cosine)}
+            for seed, cosine in zip(self.session.config.seeds, cosines, strict=True)
+        ]
+        self.log.append_metrics(rows)
+        self.rows += rows
+
+    @staticmethod
+    def _flat(grads: Params) -> torch.Tensor:
+        return torch.cat([grad.flatten(1) for grad in grads.values()], dim=1).double()
+
+
+def _paired(
+    config: Config, first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]
+) -> list[Row]:
+    """Compare the orders task by task: the same seed on the same task."""
+    rows = []
+    for shots in first:
+        pair = [losses[shots].double().cpu().numpy() for losses in (first, second)]
+        for step in range(config.evaluation.inner_steps + 1):
+            one, other = (values[:, :, step] for values in pair)
+            with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both orders
+                difference = one - other
+            low, high = bootstrap_interval(difference)
+            numbers = {
+                "first": one.mean(),
+                "second": other.mean(),
+                "difference": difference.mean(),
+                "low": low,
+                "high": high,
+            }
+            rows.append(
+                {"shots": shots, "inner_steps": step}
+                | {name: finite_or_none(number) for name, number in numbers.items()}
+            )
+    return rows
+
+
+def _cost(session: Session, times: list[float]) -> Row:
+    tasks = make_stream(session.config).batch(0, session.device)
+    gradient = make_meta_gradient(make_loss_fn(session.config.model), session.config.algorithm)
+    peak = peak_memory_bytes(lambda: gradient(session.state.params, tasks), session.device)
+    # The first stretch is one step long and pays for what is made once.
+    ms_per_step = round(median(times[1:] or times), 4) if times else None
+    return {"ms_per_step": ms_per_step, "peak_memory_bytes": peak}
+
+
+def _write(folder: RunFolder, config: Config, result: Comparison) -> None:
+    folder.write_text("comparison.json", json_text(result.as_json() | {"query": query_protocol(config)}))
+    folder.write_text("comparison.csv", csv_text(result.results))
+    folder.write_text("config.yaml", dump_config(config))
+    info = folder.read_info() | {"status": "done", "outer_steps": config.outer.steps}
+    folder.write_info(info)
+
+
+def _draw(folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session]) -> list[Path]:
+    metrics = [{"order": order} | row for order in ORDERS for row in sessions[order].run.read_metrics()]
+    curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
+    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+    interval = curves[0]["interval"]
+    return [
+        folder.save_figure("learning", order_learning_figure(metrics, title=f"{config.name}: {seeds}"), metrics),
+        folder.save_figure(
+            "adaptation",
+            order_adaptation_figure(curves, title=f"{config.name}: {seeds}, 95% interval {interval}"),
+            curves,
+        ),
+        folder.save_figure(
+            "cosine",
+            cosine_figure(result.cosines, title=f"{config.name}: agreement of both meta-gradients"),
+            result.cosines,
+        ),
+    ]

@@ -1,0 +1,180 @@
+"""One run being trained: its folder, its state, what it logs and saves, and how it ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.config import Config
+from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError
+from mamlcli.experiments.setup import (
+    Reporter,
+    make_loss_fn,
+    make_meta_gradient,
+    make_state,
+    make_stream,
+    pre_adapt_loss,
+)
+from mamlcli.interrupts import StopRequest
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint, restore, save_checkpoint
+from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.training import MetaStep, TrainState, scheduled_lr, train_steps
+from mamlcli.types import Row
+
+
+class LoggedStep(NamedTuple):
+    """What the loop hands out at a logged step."""
+
+    step: int
+    rows: list[Row]
+    """One for each seed, as in metrics.jsonl."""
+    ms_per_step: float
+    """Mean time of the meta-steps since the last logged one."""
+
+
+class Session:
+    """A process's work on one run, from its start or from its newest whole checkpoint to its last step."""
+
+    def __init__(
+        self, run: RunFolder, config: Config, device: torch.device, stop: StopRequest, reporter: Reporter
+    ) -> None:
+        self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
+        self.state = make_state(config, device)
+        self.train_s = 0.0
+
+    def is_logged(self, step: int) -> bool:
+        """Whether metrics are written after this many updates."""
+        return step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+
+    def restore_newest(self) -> None:
+        """Continue from the newest whole checkpoint, naming each damaged one; with no file at all, start.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none can be used.
+        """
+        paths = list_checkpoints(self.run.checkpoints)
+        for path in paths:
+            try:
+                restore(self.state, load_checkpoint(path, self.device))
+                break
+            except CheckpointError as error:
+                self.reporter.note(f"warning: checkpoint not used: {error}")
+        else:
+            if paths:
+                raise CheckpointError(f"{self.run.path}: none of its {len(paths)} checkpoints can be used")
+        self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
+        self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+
+    def train(self) -> Iterator[LoggedStep]:
+        """Train to the last step, yielding at logged steps.
+
+        Raises:
+            InterruptedRunError: If a signal asked to stop; the state is saved.
+            DivergedError: If a loss is not finite; the last checkpoint stays as it is.
+        """
+        loss_fn, outer = make_loss_fn(self.config.model), self.config.outer
+        steps = train_steps(
+            self.state,
+            make_stream(self.config).batches(self.state.step, outer.steps, self.device),
+            make_meta_gradient(loss_fn, self.config.algorithm),
+            partial(pre_adapt_loss, loss_fn),
+            seeds=self.config.seeds,
+            learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
+            max_grad_norm=outer.max_grad_norm,
+            is_logged=self.is_logged,
+        )
+        with self._recorded():
+            since, since_step = time.perf_counter(), self.state.step
+            for step in steps:
+                if step.pre_adapt_loss is not None:
+                    rows = self._rows(step)
+                    elapsed = time.perf_counter() - since
+                    self.train_s += elapsed
+                    self.run.append_metrics([row | {"wall_s": round(self.train_s, 3)} for row in rows])
+                    yield LoggedStep(step.step, rows, 1e3 * elapsed / (step.step - since_step))
+                    since, since_step = time.perf_counter(), step.step
+                self._save_if_due(step.step)
+
+    def _rows(self, step: MetaStep) -> list[Row]:
+        assert step.pre_adapt_loss is not None
+        columns = zip(
+            self.config.seeds,
+            step.pre_adapt_loss.tolist(),
+            step.post_adapt_loss.tolist(),
+            step.grad_norm.tolist(),
+            strict=True,
+        )
+        names = ("step", "seed", "pre_adapt_loss", "post_adapt_loss", "grad_norm", "lr")
+        return [dict(zip(names, (step.step, *values, step.lr), strict=True)) for values in columns]
+
+    def _save_if_due(self, step: int) -> None:
+        last = self.config.outer.steps
+        interrupted = self.stop.signal_number is not None
+        if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
+            self.run.flush_metrics()
+            save_checkpoint(self.run.checkpoints, self.state, self.config)
+        if interrupted and step < last:
+            self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Keep run.json true: who works on the run, since when, and how it ended."""
+        info = self.run.read_info()
+        session = new_session(self.device, self.state.step)
+        info["sessions"] = [*info.get("sessions", []), session]
+        self._write(info, "running")
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except InterruptedRunError:
+            status = "interrupted"
+            raise
+        except DivergedError:
+            status = "diverged"
+            raise
+        finally:
+            session |= {"ended": utc_now(), "to_step": self.state.step, "train_s": round(self.train_s, 3)}
+            self._write(info, status)
+
+    def _write(self, info: dict[str, Any], status: str) -> None:
+        info |= {"status": status, "outer_steps": self.state.step}
+        self.run.write_info(info)
+
+
+def new_info(config: Config) -> dict[str, Any]:
+    """What run.json says of a run that has not begun."""
+    return {
+        "schema": "mamlcli.run/1",
+        "name": config.name,
+        "status": "created",
+        "started": utc_now(),
+        "seeds": list(config.seeds),
+        "outer_steps": 0,
+        "sessions": [],
+    }
+
+
+def warn_if_not_bit_exact(run: RunFolder, device: torch.device, reporter: Reporter) -> None:
+    """Say what has changed since the run's last process that can change the last bits of its numbers."""
+    sessions = run.read_info().get("sessions", [])
+    if not sessions:
+        return
+    now = new_session(device, 0)
+    for name in ("device", "device_name", "threads"):
+        if sessions[-1].get(name) != now[name]:
+            _warn(reporter, name, sessions[-1].get(name), now[name])
+    before, after = sessions[-1].get("versions", {}).get("torch"), now["versions"]["torch"]
+    if before != after:
+        _warn(reporter, "torch", before, after)
+
+
+def _warn(reporter: Reporter, name: str, before: object, after: object) -> None:
+    reporter.note(
+        f"warning: {name} was {before} and is {after} now: from here on the numbers equal those of an "
+        "uninterrupted run to rounding, not bit for bit"
+    )

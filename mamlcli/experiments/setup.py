@@ -1,0 +1,92 @@
+"""From a config's plain values to functions and tensors: the only place where both are known."""
+
+from functools import partial
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mamlcli.algorithms import MetaGradient
+from mamlcli.algorithms.maml import meta_gradient
+from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
+from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
+from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
+from mamlcli.training import TrainState, init_state
+from mamlcli.types import LossFn, Params
+
+
+class Reporter(Protocol):
+    """Who wants to hear how an experiment goes; the command line prints it, a program may not care."""
+
+    def note(self, message: str) -> None:
+        """Hear something that a person should know."""
+
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
+        """Hear that a logged step is done; losses are means over seeds."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def note(self, message: str) -> None:
+        """Ignore it."""
+
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
+        """Ignore it."""
+
+
+def make_loss_fn(model: ModelConfig) -> LossFn[Samples]:
+    """Build the loss of one task: the mean squared error of the MLP on samples."""
+    activation = ACTIVATIONS[model.activation]
+
+    def loss_fn(params: Params, samples: Samples) -> Tensor:
+        return squared_error(forward(params, samples.x, activation=activation), samples.y)
+
+    return loss_fn
+
+
+def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> MetaGradient:
+    """Build the meta-gradient of S seeds."""
+    return partial(
+        meta_gradient,
+        loss_fn,
+        inner_lr=algorithm.inner_lr,
+        inner_steps=algorithm.inner_steps,
+        order=algorithm.order,
+    )
+
+
+def make_family(tasks: TasksConfig) -> SinusoidFamily:
+    """Build the distribution of tasks."""
+    return SinusoidFamily(tasks.amplitude, tasks.phase, tasks.frequency, tasks.x, tasks.noise_std)
+
+
+def make_stream(config: Config) -> TaskStream:
+    """Build the meta-training tasks of all seeds."""
+    return TaskStream(
+        make_family(config.tasks),
+        config.seeds,
+        meta_batch_size=config.outer.meta_batch_size,
+        support_shots=config.tasks.support_shots,
+        query_shots=config.tasks.query_shots,
+    )
+
+
+def make_params(config: Config) -> list[Params]:
+    """Draw the initial parameters of every seed."""
+    sizes = (1, *config.model.hidden_sizes, 1)
+    return [init_params(sizes, init=config.model.init, seed=seed) for seed in config.seeds]
+
+
+def make_state(config: Config, device: torch.device) -> TrainState:
+    """Build the state before the first meta-step."""
+    outer = config.outer
+    return init_state(make_params(config), optimizer=outer.optimizer, lr=outer.lr, device=device)
+
+
+def pre_adapt_loss(loss_fn: LossFn[Samples], params: Params, tasks: Task) -> Float[Tensor, " seeds"]:
+    """Mean query loss of each seed's meta-batch before adaptation; needs no graph."""
+    over_tasks = torch.vmap(loss_fn, in_dims=(None, 0))
+    with torch.no_grad():
+        return torch.vmap(over_tasks)(params, tasks.query).mean(dim=1)

@@ -1,0 +1,185 @@
+"""`maml train`: one experiment, from its config to checkpoints, metrics and a loss figure."""
+
+import time
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from mamlcli.config import Config
+from mamlcli.config_file import dump_config
+from mamlcli.devices import resolve_device
+from mamlcli.errors import UsageError
+from mamlcli.experiments.session import Session, new_info, warn_if_not_bit_exact
+from mamlcli.experiments.setup import (
+    Reporter,
+    Silent,
+    make_loss_fn,
+    make_meta_gradient,
+    make_state,
+    make_stream,
+    pre_adapt_loss,
+)
+from mamlcli.interrupts import StopRequest
+from mamlcli.plots import loss_figure
+from mamlcli.runs.folder import RunFolder, create_run, default_path, open_run
+
+
+class TrainResult(NamedTuple):
+    """What a training run came to."""
+
+    run: Path
+    status: Literal["done"]
+    outer_steps: int
+    seeds: tuple[int, ...]
+    engine: dict[str, Any]
+    wall_s: float
+    metrics: list[dict[str, Any]]
+    """The rows of the last logged step, one for each seed."""
+    figure: Path | None
+    """The loss figure, or None where it could not be written."""
+
+
+def train(
+    config: Config,
+    *,
+    out: str | Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> TrainResult:
+    """Train an experiment and write its run folder.
+
+    Args:
+        config: The experiment.
+        out: The run folder; a new one under `outputs/<name>/` if None.
+        overwrite: Move an existing folder aside first.
+        resume: Continue the run in `out` if there is one, and start it otherwise.
+        reporter: Hears of progress.
+
+    Returns:
+        Where the run is and how it ended.
+
+    Raises:
+        UsageError: If a run is resumed under another config, or the options do not fit together.
+        RunFolderError: If the folder exists, or another process uses it.
+        CheckpointError: If the run to resume cannot be trusted.
+        DeviceError: If the device is not there.
+        DivergedError: If a loss is not finite.
+        InterruptedRunError: If SIGINT or SIGTERM came; everything is saved.
+    """
+    reporter = reporter or Silent()
+    device = announce_device(config, reporter)
+    start = time.perf_counter()
+    with StopRequest() as stop:
+        run, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume)
+        with run.locked():
+            session = Session(run, config, device, stop, reporter)
+            if resumed:
+                prepare_resume(session)
+            for logged in session.train():
+                report_step(reporter, logged.rows, config.outer.steps)
+            figure = _draw(run, config, reporter)
+        stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
+    return TrainResult(
+        run=run.path,
+        status="done",
+        outer_steps=session.state.step,
+        seeds=config.seeds,
+        engine={"device": device.type, "threads": torch.get_num_threads(), "compiled": False},
+        wall_s=round(time.perf_counter() - start, 3),
+        metrics=run.read_metrics()[-len(config.seeds) :],
+        figure=figure,
+    )
+
+
+def announce_device(config: Config, reporter: Reporter) -> torch.device:
+    """Resolve the config's device; say which one `auto` took."""
+    device = resolve_device(config.device)
+    if config.device == "auto":
+        reporter.note(f"device auto: using {device.type}")
+    return device
+
+
+def start_or_open(
+    config: Config, *, out: str | Path | None, overwrite: bool, resume: bool
+) -> tuple[RunFolder, bool]:
+    """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed."""
+    if resume and out is None:
+        raise UsageError("to resume, say which run: give its folder with --out")
+    if resume and overwrite:
+        raise UsageError("--resume continues a folder and --overwrite replaces it: choose one")
+    path = default_path(config.name) if out is None else Path(out)
+    if resume and path.exists():
+        return open_run(path), True
+    return create_run(path, config, new_info(config), overwrite=overwrite), False
+
+
+def prepare_resume(session: Session) -> None:
+    """Check that a session continues the same experiment, and load its newest whole checkpoint."""
+    run, config = session.run, session.config
+    check_same_experiment(run, config)
+    warn_if_not_bit_exact(run, session.device, session.reporter)
+    session.restore_newest()
+    if session.state.step > config.outer.steps:
+        raise UsageError(
+            f"{run.path} is at step {session.state.step} already; outer.steps: {config.outer.steps} is less"
+        )
+    update_config(run, config)
+
+
+def update_config(run: RunFolder, config: Config) -> None:
+    """Keep config.yaml true when the number of steps has grown."""
+    if run.config() != config:
+        run.write_text("config.yaml", dump_config(config))
+
+
+def check_same_experiment(run: RunFolder, config: Config) -> None:
+    """Raise UsageError, listing every difference, unless only outer.steps or the device differ."""
+    before, after = (_flat(one.model_dump()) for one in (run.config(), config))
+    free = ("outer.steps", "device")
+    changed = [
+        f"  {key}: {before.get(key)} in the run, {after.get(key)} now"
+        for key in before.keys() | after.keys()
+        if before.get(key) != after.get(key) and key not in free
+    ]
+    if changed:
+        lines = "\n".join(sorted(changed))
+        raise UsageError(f"{run.path} cannot be resumed under another config:\n{lines}\nonly outer.steps may grow")
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def report_step(reporter: Reporter, rows: list[dict[str, Any]], num_steps: int) -> None:
+    """Tell a reporter the mean losses over seeds of a logged step."""
+    means = [sum(row[name] for row in rows) / len(rows) for name in ("pre_adapt_loss", "post_adapt_loss")]
+    reporter.step(rows[0]["step"], num_steps, *means)
+
+
+def _draw(run: RunFolder, config: Config, reporter: Reporter) -> Path | None:
+    """Draw the loss; a figure that cannot be written does not fail a training that could."""
+    rows = run.read_metrics()
+    try:
+        title = f"{config.name}: {config.algorithm.order}-order MAML, {len(config.seeds)} seed(s)"
+        return run.save_figure("loss", loss_figure(rows, title=title), rows)
+    except OSError as error:
+        reporter.note(f"warning: the loss figure could not be written: {error}")
+        return None
+
+
+def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
+    """Make one meta-step in memory, and write nothing; returns what was found."""
+    device = announce_device(config, reporter or Silent())
+    loss_fn, state = make_loss_fn(config.model), make_state(config, device)
+    tasks = make_stream(config).batch(0, device)
+    _, losses = make_meta_gradient(loss_fn, config.algorithm)(state.params, tasks)
+    return {
+        "num_params": sum(theta[0].numel() for theta in state.params.values()),
+        "pre_adapt_loss": pre_adapt_loss(loss_fn, state.params, tasks).tolist(),
+        "post_adapt_loss": losses.tolist(),
+    }

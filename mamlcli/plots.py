@@ -1,0 +1,200 @@
+"""Rows of a table to a matplotlib Figure; no pyplot, no global state, no files."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mamlcli.types import Row
+
+# Okabe and Ito's palette, which stays distinct to most colour-blind readers.
+_BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
+_CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#E69F00", "#56B4E9")
+# As many seeds as can be told apart as lines; more become a band.
+_MAX_LINES = 5
+
+
+def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Loss on the meta-batch before and after adaptation, over training.
+
+    Args:
+        rows: Metrics with step, seed, pre_adapt_loss and post_adapt_loss.
+        title: Of the figure.
+    """
+    figure, axes = _axes(title, "meta-update", "query loss of the meta-batch (mean squared error)")
+    _curves(axes, rows, "pre_adapt_loss", "before adaptation", _GREY)
+    _curves(axes, rows, "post_adapt_loss", "after adaptation", _BLUE)
+    axes.set_yscale("log")
+    return _finished(figure, axes)
+
+
+def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Post-adaptation loss over training, first and second order, with a band over seeds.
+
+    Args:
+        rows: Metrics of both runs with order, step, seed and post_adapt_loss.
+        title: Of the figure.
+    """
+    figure, axes = _axes(title, "meta-update", "post-adaptation query loss of the meta-batch")
+    for order, color in (("first", _ORANGE), ("second", _BLUE)):
+        chosen = [row for row in rows if row["order"] == order]
+        _curves(axes, chosen, "post_adapt_loss", f"{order} order", color, max_lines=1)
+    axes.set_yscale("log")
+    return _finished(figure, axes)
+
+
+def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Cosine between the first- and second-order meta-gradients over training.
+
+    Args:
+        rows: With step, seed and cosine.
+        title: Of the figure.
+    """
+    figure, axes = _axes(title, "meta-update", "cosine of first- and second-order meta-gradient")
+    _curves(axes, rows, "cosine", "cosine", _PURPLE)
+    axes.axhline(1.0, color=_GREY, linewidth=0.8, linestyle=":")
+    return _finished(figure, axes)
+
+
+def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Query loss against gradient steps, one line for each K, with the 95% interval of the mean.
+
+    Args:
+        rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median.
+        title: Of the figure.
+    """
+    figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)")
+    for color, shots in zip(_CYCLE * len(rows), sorted({row["shots"] for row in rows}), strict=False):
+        chosen = [row for row in rows if row["shots"] == shots]
+        _interval_line(axes, chosen, f"K = {shots}: mean", color)
+        medians = _column(chosen, "median")
+        axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"K = {shots}: median")
+    axes.set_yscale("log")
+    return _finished(figure, axes)
+
+
+def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Adaptation curves of both orders, one panel for each K.
+
+    Args:
+        rows: With order, shots, inner_steps, mean and ci95.
+        title: Of the figure.
+    """
+    shots = sorted({row["shots"] for row in rows})
+    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.0), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
+    for axes, count in zip(panels, shots, strict=True):
+        for order, color in (("first", _ORANGE), ("second", _BLUE)):
+            chosen = [row for row in rows if row["order"] == order and row["shots"] == count]
+            _interval_line(axes, chosen, f"{order} order", color)
+        axes.set_title(f"K = {count}", fontsize=10)
+        axes.set_xlabel("gradient steps of adaptation")
+        axes.set_yscale("log")
+        _finished(figure, axes)
+    panels[0].set_ylabel("query loss (mean squared error)")
+    return figure
+
+
+def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> Figure:
+    """What adaptation does to single tasks: truth, support points, and the model before and after.
+
+    Args:
+        curves: With task, curve ("truth" or "after <n> steps"), x and y.
+        points: Support samples with task, x and y.
+        title: Of the figure.
+    """
+    tasks = sorted({row["task"] for row in curves})
+    figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.9), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    names = list(dict.fromkeys(row["curve"] for row in curves))
+    looks: list[dict[str, Any]] = [
+        {"color": "black", "linewidth": 2.2, "alpha": 0.35},
+        {"color": _GREY, "linestyle": ":"},
+        {"color": _ORANGE, "linestyle": "--"},
+        {"color": _BLUE},
+    ]
+    for axes, task in zip(panels, tasks, strict=True):
+        for name, look in zip(names, looks, strict=False):
+            chosen = [row for row in curves if row["task"] == task and row["curve"] == name]
+            axes.plot(_column(chosen, "x"), _column(chosen, "y"), label=name, **look)
+        support = [row for row in points if row["task"] == task]
+        axes.plot(_column(support, "x"), _column(support, "y"), "^", color=_PURPLE, label="support", markersize=7)
+        axes.set_title(f"meta-test task {task}", fontsize=10)
+        axes.set_xlabel("x")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("y")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
+def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    return figure, axes
+
+
+def _finished(figure: Figure, axes: Axes) -> Figure:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
+    handles, _ = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
+    """A column as numbers; null becomes NaN, which leaves a gap in a line."""
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
+
+
+def _interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> None:
+    x, mean, half = (_column(rows, name) for name in ("inner_steps", "mean", "ci95"))
+    axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)
+    # The lower edge of a wide interval can pass zero, which a logarithmic axis cannot show.
+    low = np.where(mean - half > 0, mean - half, mean * 0.1)
+    axes.fill_between(x, low, mean + half, color=color, alpha=0.2, linewidth=0)
+
+
+def _curves(
+    axes: Axes, rows: Sequence[Row], value: str, label: str, color: str, max_lines: int = _MAX_LINES
+) -> None:
+    """A faint line for each seed, or a band over many, under the smoothed mean over seeds."""
+    seeds = sorted({row["seed"] for row in rows})
+    steps = np.array(sorted({row["step"] for row in rows}))
+    table = np.full((len(seeds), len(steps)), np.nan)
+    for row in rows:
+        if row[value] is not None:
+            table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = row[value]
+    smooth = _smoother(len(steps))
+    curves = [smooth(line) for line in table]
+    if len(seeds) > max_lines:
+        low, high = np.min(curves, axis=0), np.max(curves, axis=0)
+        axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+        label += f" (mean and range of {len(seeds)} seeds)"
+    elif len(seeds) > 1:
+        for curve in curves:
+            axes.plot(steps, curve, color=color, alpha=0.4, linewidth=0.8)
+        label += f" (mean; thin: {len(seeds)} seeds)"
+    axes.plot(steps, np.mean(curves, axis=0), color=color, linewidth=1.8, label=label)
+
+
+def _smoother(num_points: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """A centred moving mean over a fiftieth of the points, which meta-batches of few tasks need."""
+    reach = num_points // 100
+
+    def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        totals = np.cumsum(np.concatenate([[0.0], values]))
+        centres = np.arange(num_points)
+        first, last = np.maximum(centres - reach, 0), np.minimum(centres + reach + 1, num_points)
+        return np.asarray((totals[last] - totals[first]) / (last - first))
+
+    return smooth

@@ -1,0 +1,1 @@
+"""The run folder: config, provenance, metrics, checkpoints, tables and figures on the disk."""

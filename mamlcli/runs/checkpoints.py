@@ -1,0 +1,128 @@
+"""Checkpoints: tensors and plain values in a file, and a hash beside it that says it is whole."""
+
+import hashlib
+import io
+import pickle
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.config import Config
+from mamlcli.config_file import dump_config, parse_config
+from mamlcli.errors import CheckpointError, ConfigError
+from mamlcli.runs.files import write_atomic
+from mamlcli.training import TrainState
+from mamlcli.types import Params
+
+SCHEMA = "mamlcli.checkpoint/1"
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds."""
+
+    path: Path
+    config: Config
+    step: int
+    params: Params
+    optimizer: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
+    """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands."""
+    buffer = io.BytesIO()
+    content = {
+        "schema": SCHEMA,
+        "config": dump_config(config),
+        "step": state.step,
+        "params": {name: theta.detach() for name, theta in state.params.items()},
+        "optimizer": state.optimizer.state_dict(),
+    }
+    torch.save(content, buffer)
+    path = folder / f"step-{state.step}.pt"
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    write_atomic(_hash_path(path), f"{digest}  {path.name}\n".encode())
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a checkpoint file that may come from anywhere; no code in it is run.
+
+    Raises:
+        CheckpointError: If the file is damaged, or is no checkpoint of this program.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
+    hash_path = _hash_path(path)
+    if hash_path.exists() and hash_path.read_text("utf-8", "replace")[:64] != hashlib.sha256(raw).hexdigest():
+        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
+    try:
+        content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path}: not a checkpoint that can be read: {reason}") from None
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> Checkpoint:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise CheckpointError(f"{path}: not a checkpoint of mamlcli ({SCHEMA})")
+    try:
+        config = parse_config(content["config"], source=f"{path}(config)")
+        checkpoint = Checkpoint(path, config, content["step"], content["params"], content["optimizer"])
+    except (ConfigError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
+    return checkpoint
+
+
+def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+    """Put a checkpoint's parameters, optimiser state and step into a state of the same shape, in place.
+
+    Raises:
+        CheckpointError: If names, shapes or dtypes differ.
+    """
+    check_fits(checkpoint, state.params)
+    with torch.no_grad():
+        for name, theta in state.params.items():
+            theta.copy_(checkpoint.params[name])
+    try:
+        state.optimizer.load_state_dict(checkpoint.optimizer)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint.path}: the optimiser's state does not fit: {error}") from None
+    state.step = checkpoint.step
+
+
+def check_fits(checkpoint: Checkpoint, expected: Params) -> None:
+    """Raise CheckpointError unless the parameters have the expected names, shapes and dtypes."""
+
+    def describe(params: Any) -> dict[str, str]:
+        try:
+            return {name: f"{tuple(theta.shape)} {theta.dtype}" for name, theta in params.items()}
+        except AttributeError:
+            return {"params": "no tensors"}
+
+    ours, theirs = describe(expected), describe(checkpoint.params)
+    differences = [
+        f"{name}: {theirs.get(name, 'missing')} in the file, {ours.get(name, 'not there')} in the config"
+        for name in sorted(ours.keys() | theirs.keys())
+        if ours.get(name) != theirs.get(name)
+    ]
+    if differences:
+        raise CheckpointError(f"{checkpoint.path}: of another model: " + "; ".join(differences))
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoint files of a folder, the newest step first."""
+    found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+_NAME = re.compile(r"step-(\d{1,12})\.pt")
+
+
+def _hash_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

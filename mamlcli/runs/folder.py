@@ -1,0 +1,177 @@
+"""One run's folder, which appears whole, is written by one process at a time, and explains itself."""
+
+import fcntl
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mamlcli.config import Config
+from mamlcli.config_file import dump_config, load_config
+from mamlcli.errors import CheckpointError, ConfigError, RunFolderError
+from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, write_atomic
+from mamlcli.types import Row
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OUTPUTS = Path("outputs")
+
+
+class RunFolder(NamedTuple):
+    """A folder with config.yaml, run.json, metrics.jsonl, checkpoints/ and what commands add."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of metrics: a JSON object a line, one for each seed and logged step."""
+        return self.path / "metrics.jsonl"
+
+    def config(self) -> Config:
+        """Read the resolved config."""
+        try:
+            return load_config(self.path / "config.yaml")
+        except ConfigError as error:
+            raise CheckpointError(f"{self.path}: not a run that can be used: {error}") from None
+
+    def read_info(self) -> dict[str, Any]:
+        """Read run.json."""
+        try:
+            info = json.loads((self.path / "run.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{self.path}: not a run: run.json cannot be read ({error})") from None
+        if not isinstance(info, dict):
+            raise CheckpointError(f"{self.path}: not a run: run.json holds no object")
+        return info
+
+    def write_info(self, info: dict[str, Any]) -> None:
+        """Replace run.json."""
+        self.write_text("run.json", json_text(info))
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file whole or not at all."""
+        write_atomic(self.path / name, text.encode())
+        return self.path / name
+
+    def save_figure(self, stem: str, figure: "Figure", rows: Sequence[Row]) -> Path:
+        """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
+        self.write_text(f"{stem}.csv", csv_text(rows))
+        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=suffix, **options)
+            write_atomic(self.path / f"{stem}.{suffix}", buffer.getvalue())
+        return self.path / f"{stem}.png"
+
+    def append_metrics(self, rows: Sequence[Row]) -> None:
+        """Add rows at the end of the metrics, at once visible to readers."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json_lines(rows))
+
+    def flush_metrics(self) -> None:
+        """Make the metrics last, so that a checkpoint never knows of a row that a crash can take."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
+
+    def read_metrics(self) -> list[Row]:
+        """Read the rows; a last line that a crash cut is left out."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text("utf-8").splitlines(keepends=True):
+            try:
+                rows.append(json.loads(line) if line.endswith("\n") else None)
+            except ValueError:
+                rows.append(None)
+        return [row for row in rows if isinstance(row, dict)]
+
+    def trim_metrics(self, keep: Callable[[Row], bool]) -> None:
+        """Drop the rows that a resumed run is going to write again."""
+        write_atomic(self.metrics, json_lines([row for row in self.read_metrics() if keep(row)]).encode())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process; the lock ends with the process, however it ends.
+
+        Raises:
+            RunFolderError: If another process holds it.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderError(f"{self.path}: another process is working in this folder") from None
+            yield
+
+
+def default_path(name: str) -> Path:
+    """A new folder's path: the experiment's name, the UTC time and four random hex digits."""
+    return OUTPUTS / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def create_run(path: Path, config: Config, info: dict[str, Any], *, overwrite: bool = False) -> RunFolder:
+    """Make a run folder with its config and run.json, whole or not at all.
+
+    Args:
+        path: The folder to make; parents are made too.
+        config: The resolved config.
+        info: What run.json says.
+        overwrite: Move an existing folder aside (to `<name>.old-<time>`); nothing is ever deleted.
+
+    Raises:
+        RunFolderError: If the folder exists, or cannot be made.
+    """
+    if overwrite and path.exists():
+        RunFolder(path).path.rename(path.with_name(f"{path.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"))
+    refusal = f"{path} exists already; use --overwrite to move it aside, or --resume to continue it"
+    if path.exists():
+        raise RunFolderError(refusal)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        (temporary / "checkpoints").mkdir(parents=True)
+        run = RunFolder(temporary)
+        run.write_text("config.yaml", dump_config(config))
+        run.write_info(info)
+        temporary.rename(path)  # fails if another process made it meanwhile: a run folder is never empty
+        flush_folder(path.parent)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise RunFolderError(refusal if path.exists() else f"{path}: cannot make it: {error.strerror}") from None
+    return RunFolder(path)
+
+
+def open_run(path: Path) -> RunFolder:
+    """Open an existing run folder.
+
+    Raises:
+        CheckpointError: If it is none.
+    """
+    run = RunFolder(path)
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run folder")
+    if not (path / "run.json").exists() or not (path / "config.yaml").exists():
+        raise CheckpointError(f"{path}: not a run: it holds no run.json and config.yaml")
+    return run
+
+
+def latest_run(root: Path = OUTPUTS) -> RunFolder:
+    """Find the run that was started last.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    runs = [RunFolder(path.parent) for path in root.rglob("run.json") if (path.parent / "checkpoints").is_dir()]
+    if not runs:
+        raise CheckpointError(f"no run found in {root}/; name one, or train one first: maml train --config FILE")
+    return max(runs, key=lambda run: str(run.read_info().get("started", "")))

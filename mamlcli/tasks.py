@@ -1,0 +1,191 @@
+"""Sinusoid tasks, and the stream that says which tasks belong to (seed, split, step).
+
+A stream is an endless list of tasks: task n of (seed, split) is a pure function of these three, drawn on the
+CPU from a counter-based bit generator (NumPy's Philox, keyed by seed and split). No generator has a history,
+so a resumed run needs no saved one, and block size, device and order of access cannot change the data.
+Step t of a run uses tasks t*B to (t+1)*B - 1.
+"""
+
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Split: TypeAlias = Literal["meta-train", "meta-test"]
+Interval: TypeAlias = tuple[float, float]
+
+# Part of the definition of the data: another key is another stream.
+_SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
+
+# Samples drawn ahead at a time: enough to make drawing cheap, few enough to stay in the cache.
+_BLOCK_SAMPLES = 2**18
+
+
+class Samples(NamedTuple):
+    """Inputs and targets, each of shape (..., K, 1)."""
+
+    x: Float[Tensor, "*batch shots 1"]
+    y: Float[Tensor, "*batch shots 1"]
+
+
+class Task(NamedTuple):
+    """Samples to adapt on and samples to measure on; leading axes are tasks, or seeds and tasks."""
+
+    support: Samples
+    query: Samples
+
+
+class Sinusoid(NamedTuple):
+    """y = amplitude * sin(frequency * x - phase); parameters of shape (n, 1, 1) for n functions."""
+
+    amplitude: Float[Tensor, "n 1 1"]
+    phase: Float[Tensor, "n 1 1"]
+    frequency: Float[Tensor, "n 1 1"]
+
+    def __call__(self, x: Float[Tensor, "#n shots 1"]) -> Float[Tensor, "n shots 1"]:
+        """Evaluate each function at its row of x, or all of them at one row."""
+        return self.amplitude * torch.sin(self.frequency * x - self.phase)
+
+
+class SinusoidFamily(NamedTuple):
+    """The distribution of tasks; every interval is uniform in [low, high].
+
+    The defaults are those of Finn et al. 2017 (arXiv:1703.03400, section 5.1). Phase and frequency are in
+    radians and radians per unit of x.
+    """
+
+    amplitude: Interval = (0.1, 5.0)
+    phase: Interval = (0.0, float(np.pi))
+    frequency: Interval = (1.0, 1.0)
+    x: Interval = (-5.0, 5.0)
+    noise_std: float = 0.0
+
+
+class _Lane(IntEnum):
+    """Which quantity of a task a random number is for. Part of the definition of the data."""
+
+    AMPLITUDE = 0
+    PHASE = 1
+    FREQUENCY = 2
+    SUPPORT_X = 3
+    QUERY_X = 4
+    SUPPORT_NOISE = 5
+    QUERY_NOISE = 6
+
+
+class TaskList(NamedTuple):
+    """The endless list of tasks of (family, seed, split).
+
+    The k-th sample of a task does not depend on how many are asked for, so the tasks for K = 5 are those for
+    K = 20 with fewer support samples.
+    """
+
+    family: SinusoidFamily
+    seed: int
+    split: Split
+
+    def sinusoids(self, first: int, count: int) -> Sinusoid:
+        """Return the functions behind tasks first to first + count - 1, in float64."""
+        return Sinusoid(
+            self._between(self.family.amplitude, _Lane.AMPLITUDE, first, count, 1),
+            self._between(self.family.phase, _Lane.PHASE, first, count, 1),
+            self._between(self.family.frequency, _Lane.FREQUENCY, first, count, 1),
+        )
+
+    def tasks(self, first: int, count: int, *, support_shots: int, query_shots: int) -> Task:
+        """Draw tasks first to first + count - 1.
+
+        Args:
+            first: Number of the first task, >= 0.
+            count: How many tasks, >= 1.
+            support_shots: K, >= 1.
+            query_shots: Q, >= 1.
+
+        Returns:
+            Float32 tensors of shape (count, K, 1) and (count, Q, 1) on the CPU.
+        """
+        functions = self.sinusoids(first, count)
+        return Task(
+            self._samples(functions, _Lane.SUPPORT_X, _Lane.SUPPORT_NOISE, first, count, support_shots),
+            self._samples(functions, _Lane.QUERY_X, _Lane.QUERY_NOISE, first, count, query_shots),
+        )
+
+    def _samples(
+        self, functions: Sinusoid, x_lane: _Lane, noise_lane: _Lane, first: int, count: int, shots: int
+    ) -> Samples:
+        x = self._between(self.family.x, x_lane, first, count, shots)
+        y = functions(x)
+        if self.family.noise_std > 0:
+            y = y + self.family.noise_std * torch.special.ndtri(self._uniform(noise_lane, first, count, shots))
+        return Samples(x.float().contiguous(), y.float().contiguous())
+
+    def _between(
+        self, interval: Interval, lane: _Lane, first: int, count: int, shots: int
+    ) -> Float[Tensor, "count shots 1"]:
+        low, high = interval
+        return low + (high - low) * self._uniform(lane, first, count, shots)
+
+    def _uniform(self, lane: _Lane, first: int, count: int, shots: int) -> Float[Tensor, "count shots 1"]:
+        """Numbers in the open interval (0, 1): column k comes from a counter range of its own."""
+        columns = np.empty((shots, count))
+        for shot in range(shots):
+            # 256 bits of counter: the lane, the shot, and then 2^128 blocks of four numbers, one per task.
+            start = (int(lane) << 192) + (shot << 128) + first // 4
+            bits = np.random.Philox(key=self.seed + (_SPLIT_KEYS[self.split] << 64), counter=start)
+            raw = bits.random_raw(first % 4 + count)[first % 4 :]
+            columns[shot] = ((raw >> 11) + 0.5) * 2.0**-53
+        return torch.from_numpy(columns).T.unsqueeze(-1)
+
+
+class TaskStream(NamedTuple):
+    """The meta-batches of a run: S seeds, each with its own list of tasks, B tasks a step."""
+
+    family: SinusoidFamily
+    seeds: tuple[int, ...]
+    meta_batch_size: int
+    support_shots: int
+    query_shots: int
+    split: Split = "meta-train"
+
+    def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
+        """Return the meta-batch of one step: support of shape (S, B, K, 1), query of shape (S, B, Q, 1)."""
+        return next(self.batches(step, step + 1, device))
+
+    def batches(self, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        """Yield the meta-batches of steps first to last - 1.
+
+        Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
+        """
+        per_step = len(self.seeds) * self.meta_batch_size * (self.support_shots + self.query_shots)
+        block = max(1, _BLOCK_SAMPLES // per_step)
+        for start in range(first, last, block):
+            steps = min(block, last - start)
+            support, query = self._draw(start, steps, device)
+            for step in range(steps):
+                yield Task(Samples(*(part[step] for part in support)), Samples(*(part[step] for part in query)))
+
+    def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
+        """Draw the meta-batches of several steps, with a leading axis of steps."""
+        drawn = [
+            TaskList(self.family, seed, self.split).tasks(
+                first_step * self.meta_batch_size,
+                steps * self.meta_batch_size,
+                support_shots=self.support_shots,
+                query_shots=self.query_shots,
+            )
+            for seed in self.seeds
+        ]
+
+        def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
+            by_step = torch.stack(seeds).unflatten(1, (steps, self.meta_batch_size)).transpose(0, 1)
+            return by_step.contiguous().to(device)
+
+        support, query = zip(*drawn, strict=True)
+        return Task(
+            Samples(*map(steps_first, zip(*support, strict=True))),
+            Samples(*map(steps_first, zip(*query, strict=True))),
+        )
