@@ -26,9 +26,7 @@ def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
-Interval: TypeAlias = Annotated[
-    tuple[float, float], BeforeValidator(_list_to_tuple), AfterValidator(_ordered)
-]
+Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_list_to_tuple), AfterValidator(_ordered)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.algorithms.maml import adapt
-from mamlcli.tasks import Task
-from mamlcli.types import Data, LossFn, Params, Row
+from mamlcli.tasks import Samples, Task
+from mamlcli.types import LossFn, Params, Row
 
 
 def adaptation_losses(
-    loss_fn: LossFn[Data], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int
+    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int
 ) -> Float[Tensor, "seeds tasks steps"]:
     """Measure the query loss of every task after 0 to inner_steps steps of adaptation.
 

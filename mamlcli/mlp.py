@@ -1,6 +1,7 @@
 """A functional MLP: parameters as a dict of tensors, and the function that applies them."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import torch
@@ -43,7 +44,7 @@ def init_params(sizes: Sequence[int], *, init: Init, seed: int) -> Params:
     """
     generator = torch.Generator().manual_seed(seed)
     params: Params = {}
-    for index, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
         weight, bias = torch.empty(outputs, inputs), torch.zeros(outputs)
         if init == "torch_default":
             bound = inputs**-0.5

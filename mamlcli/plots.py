@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from mamlcli.types import Row
@@ -27,7 +28,7 @@ def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
     figure, axes = _axes(title, "meta-update", "query loss of the meta-batch (mean squared error)")
     _curves(axes, rows, "pre_adapt_loss", "before adaptation", _GREY)
     _curves(axes, rows, "post_adapt_loss", "after adaptation", _BLUE)
-    axes.set_yscale("log")
+    _log_scale(axes)
     return _finished(figure, axes)
 
 
@@ -42,7 +43,7 @@ def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
     for order, color in (("first", _ORANGE), ("second", _BLUE)):
         chosen = [row for row in rows if row["order"] == order]
         _curves(axes, chosen, "post_adapt_loss", f"{order} order", color, max_lines=1)
-    axes.set_yscale("log")
+    _log_scale(axes)
     return _finished(figure, axes)
 
 
@@ -72,7 +73,8 @@ def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
         _interval_line(axes, chosen, f"K = {shots}: mean", color)
         medians = _column(chosen, "median")
         axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"K = {shots}: median")
-    axes.set_yscale("log")
+    _log_scale(axes)
+    _show_lines(axes)
     return _finished(figure, axes)
 
 
@@ -93,7 +95,8 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
             _interval_line(axes, chosen, f"{order} order", color)
         axes.set_title(f"K = {count}", fontsize=10)
         axes.set_xlabel("gradient steps of adaptation")
-        axes.set_yscale("log")
+        _log_scale(axes)
+        _show_lines(axes)
         _finished(figure, axes)
     panels[0].set_ylabel("query loss (mean squared error)")
     return figure
@@ -142,6 +145,14 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+def _log_scale(axes: Axes) -> None:
+    """A logarithmic y axis with plain numbers on it."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _finished(figure: Figure, axes: Axes) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
@@ -156,17 +167,23 @@ def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
+def _show_lines(axes: Axes) -> None:
+    """Let the lines, not the widest interval, choose where a logarithmic axis begins."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+    shown = values[np.isfinite(values) & (values > 0)]
+    if shown.size:
+        bottom = min(0.7 * float(shown.min()), axes.get_ylim()[1] / 2)
+        axes.set_ylim(bottom=max(bottom, axes.get_ylim()[0]) if axes.get_ylim()[0] > 1e-6 else bottom)
+
+
 def _interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> None:
     x, mean, half = (_column(rows, name) for name in ("inner_steps", "mean", "ci95"))
     axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)
-    # The lower edge of a wide interval can pass zero, which a logarithmic axis cannot show.
-    low = np.where(mean - half > 0, mean - half, mean * 0.1)
-    axes.fill_between(x, low, mean + half, color=color, alpha=0.2, linewidth=0)
+    # A wide interval can reach below zero, which a logarithmic axis cannot show: it runs off the bottom.
+    axes.fill_between(x, np.maximum(mean - half, 1e-12), mean + half, color=color, alpha=0.2, linewidth=0)
 
 
-def _curves(
-    axes: Axes, rows: Sequence[Row], value: str, label: str, color: str, max_lines: int = _MAX_LINES
-) -> None:
+def _curves(axes: Axes, rows: Sequence[Row], value: str, label: str, color: str, max_lines: int = _MAX_LINES) -> None:
     """A faint line for each seed, or a band over many, under the smoothed mean over seeds."""
     seeds = sorted({row["seed"] for row in rows})
     steps = np.array(sorted({row["step"] for row in rows}))

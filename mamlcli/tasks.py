@@ -181,8 +181,9 @@ class TaskStream(NamedTuple):
         ]
 
         def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
-            by_step = torch.stack(seeds).unflatten(1, (steps, self.meta_batch_size)).transpose(0, 1)
-            return by_step.contiguous().to(device)
+            stacked = torch.stack(seeds)  # (S, steps * B, K, 1)
+            by_step = stacked.view(len(self.seeds), steps, self.meta_batch_size, *stacked.shape[2:])
+            return by_step.transpose(0, 1).contiguous().to(device)
 
         support, query = zip(*drawn, strict=True)
         return Task(

@@ -16,7 +16,7 @@ from mamlcli.types import Params
 
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 
-_OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "nadam": torch.optim.NAdam,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlcli.tasks import Task
+from mamlcli.tasks import Samples, Task
 from mamlcli.types import Data, LossFn, Order, Params
 
 
@@ -53,7 +53,7 @@ def adapt(
 
 
 def post_adapt_loss(
-    loss_fn: LossFn[Data], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
+    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
 ) -> Float[Tensor, ""]:
     """The meta-loss of one seed: the mean over B tasks of the query loss after adaptation.
 
@@ -74,7 +74,7 @@ def post_adapt_loss(
 
 
 def meta_gradient(
-    loss_fn: LossFn[Data], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
+    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
 ) -> tuple[Params, Float[Tensor, " seeds"]]:
     """Differentiate the meta-loss of S seeds side by side.
 
@@ -95,9 +95,7 @@ def meta_gradient(
     leaves = {name: theta.detach().requires_grad_() for name, theta in params.items()}
 
     def meta_loss(params: Params, tasks: Task) -> Tensor:
-        return post_adapt_loss(
-            loss_fn, params, tasks, inner_lr=inner_lr, inner_steps=inner_steps, order=order
-        )
+        return post_adapt_loss(loss_fn, params, tasks, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
 
     losses = torch.vmap(meta_loss)(leaves, tasks)
     grads = torch.autograd.grad(losses.sum(), list(leaves.values()))

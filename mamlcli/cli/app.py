@@ -25,9 +25,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config; values as in the file."),
 ]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
-DeviceOption = Annotated[
-    str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")
-]
+DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Move an existing --out folder aside.")]
 ResumeOption = Annotated[

@@ -14,7 +14,7 @@ from mamlcli.config_file import dump_config
 from mamlcli.errors import InterruptedRunError
 from mamlcli.evaluation import bootstrap_interval, finite_or_none
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
-from mamlcli.experiments.session import LoggedStep, Session, new_info
+from mamlcli.experiments.session import LoggedStep, Session
 from mamlcli.experiments.setup import Reporter, Silent, make_loss_fn, make_meta_gradient, make_stream
 from mamlcli.experiments.train import (
     announce_device,
@@ -190,9 +190,7 @@ class CosineLog:
         return torch.cat([grad.flatten(1) for grad in grads.values()], dim=1).double()
 
 
-def _paired(
-    config: Config, first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]
-) -> list[Row]:
+def _paired(config: Config, first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> list[Row]:
     """Compare the orders task by task: the same seed on the same task."""
     rows = []
     for shots in first:

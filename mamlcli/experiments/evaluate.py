@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mamlcli.algorithms.maml import adapt
 from mamlcli.config import Config
 from mamlcli.config_file import dump_config, parse_config
 from mamlcli.errors import CheckpointError
 from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.algorithms.maml import adapt
 from mamlcli.experiments.setup import Reporter, Silent, make_family, make_loss_fn, make_params
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
@@ -105,9 +105,7 @@ def query_protocol(config: Config) -> dict[str, Any]:
     }
 
 
-def meta_test(
-    config: Config, params: Params, device: torch.device, stop: StopRequest
-) -> dict[int, torch.Tensor]:
+def meta_test(config: Config, params: Params, device: torch.device, stop: StopRequest) -> dict[int, torch.Tensor]:
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config."""
     settings, losses = config.evaluation, {}
     for shots in settings.shots:
@@ -133,9 +131,7 @@ def summarise_all(config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:
     return [
         row
         for shots, values in losses.items()
-        for row in summarise(
-            values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above
-        )
+        for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above)
     ]
 
 
@@ -181,8 +177,7 @@ def _to(task: Task, device: torch.device) -> Task:
 def _draw_adaptation(run: RunFolder, config: Config, results: list[Row]) -> Path:
     rows = over_seeds(config, results)
     title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks "
-        f"(95% interval {rows[0]['interval']})"
+        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks (95% interval {rows[0]['interval']})"
     )
     return run.save_figure("adaptation", adaptation_figure(rows, title=title), rows)
 

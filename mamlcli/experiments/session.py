@@ -22,7 +22,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint, restore, save_checkpoint
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
-from mamlcli.training import MetaStep, TrainState, scheduled_lr, train_steps
+from mamlcli.training import MetaStep, scheduled_lr, train_steps
 from mamlcli.types import Row
 
 

@@ -101,9 +101,7 @@ def announce_device(config: Config, reporter: Reporter) -> torch.device:
     return device
 
 
-def start_or_open(
-    config: Config, *, out: str | Path | None, overwrite: bool, resume: bool
-) -> tuple[RunFolder, bool]:
+def start_or_open(config: Config, *, out: str | Path | None, overwrite: bool, resume: bool) -> tuple[RunFolder, bool]:
     """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed."""
     if resume and out is None:
         raise UsageError("to resume, say which run: give its folder with --out")

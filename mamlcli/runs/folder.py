@@ -10,16 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
 
 from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, RunFolderError
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, write_atomic
 from mamlcli.types import Row
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 OUTPUTS = Path("outputs")
 
@@ -65,7 +64,7 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, figure: "Figure", rows: Sequence[Row]) -> Path:
+    def save_figure(self, stem: str, figure: Figure, rows: Sequence[Row]) -> Path:
         """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
         self.write_text(f"{stem}.csv", csv_text(rows))
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):

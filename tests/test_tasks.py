@@ -1,0 +1,126 @@
+"""The task stream: a pure function of (seed, split, step)."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList, TaskStream
+
+NOISY = SinusoidFamily(noise_std=0.3, frequency=(0.5, 2.0))
+
+
+def leaves(task: Task) -> list[torch.Tensor]:
+    return [part for side in task for part in side]
+
+
+def equal(one: Task, other: Task) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(leaves(one), leaves(other), strict=True))
+
+
+def stream(seeds: tuple[int, ...] = (0, 5), size: int = 3) -> TaskStream:
+    return TaskStream(NOISY, seeds, size, support_shots=4, query_shots=2)
+
+
+def test_shapes_are_seeds_tasks_shots_one() -> None:
+    batch = stream().batch(7)
+    assert batch.support.x.shape == batch.support.y.shape == (2, 3, 4, 1)
+    assert batch.query.x.shape == batch.query.y.shape == (2, 3, 2, 1)
+    assert batch.support.x.dtype == torch.float32
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=st.integers(0, 10**9), count=st.integers(1, 40), size=st.integers(1, 7))
+def test_any_range_of_steps_gives_the_same_tasks(first: int, count: int, size: int) -> None:
+    tasks = stream(size=size)
+    for offset, batch in enumerate(tasks.batches(first, first + count)):
+        if offset in (0, count // 2, count - 1):
+            assert equal(batch, tasks.batch(first + offset))
+
+
+@settings(max_examples=25, deadline=None)
+@given(block=st.integers(1, 1000), count=st.integers(1, 12))
+def test_any_block_size_gives_the_same_tasks(block: int, count: int) -> None:
+    expected = list(stream().batches(3, 3 + count))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mamlcli.tasks._BLOCK_SAMPLES", block)
+        assert all(equal(a, b) for a, b in zip(stream().batches(3, 3 + count), expected, strict=True))
+
+
+def test_seeds_side_by_side_get_the_tasks_of_each_seed_alone() -> None:
+    both, alone = stream((0, 5)).batch(9), stream((5,)).batch(9)
+    assert all(torch.equal(a[1], b[0]) for a, b in zip(leaves(both), leaves(alone), strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(one=st.integers(0, 2**63 - 1), other=st.integers(0, 2**63 - 1))
+def test_different_seeds_and_splits_share_no_task(one: int, other: int) -> None:
+    lists = [TaskList(NOISY, seed, split) for seed in {one, other} for split in ("meta-train", "meta-test")]
+    amplitudes = torch.cat([tasks.sinusoids(0, 50).amplitude for tasks in lists])
+    assert len(amplitudes.unique()) == 50 * len(lists)
+
+
+def test_fewer_shots_are_the_first_of_more() -> None:
+    tasks = TaskList(NOISY, 0, "meta-test")
+    few, many = (tasks.tasks(0, 6, support_shots=k, query_shots=9) for k in (5, 20))
+    assert torch.equal(few.support.y, many.support.y[:, :5])
+    assert equal(Task(few.query, few.query), Task(many.query, many.query))
+
+
+def test_targets_are_the_sinusoid_of_the_inputs() -> None:
+    family = SinusoidFamily(frequency=(0.5, 2.0))
+    tasks = TaskList(family, 1, "meta-train")
+    functions, batch = tasks.sinusoids(10, 8), tasks.tasks(10, 8, support_shots=5, query_shots=3)
+    amplitude, phase, frequency = (part.numpy() for part in functions)
+    for samples in batch:
+        expected = amplitude * np.sin(frequency * samples.x.double().numpy() - phase)
+        np.testing.assert_allclose(samples.y.numpy(), expected, atol=5e-6)
+
+
+def test_parameters_and_inputs_are_uniform_in_their_intervals() -> None:
+    tasks = TaskList(SinusoidFamily(), 2, "meta-train")
+    functions = tasks.sinusoids(0, 4000)
+    batch = tasks.tasks(0, 4000, support_shots=2, query_shots=1)
+    assert (functions.frequency == 1).all()
+    for values, low, high in (
+        (functions.amplitude, 0.1, 5.0),
+        (functions.phase, 0.0, np.pi),
+        (batch.support.x[:, 0], -5.0, 5.0),
+        (batch.support.x[:, 1], -5.0, 5.0),
+        (batch.query.x, -5.0, 5.0),
+    ):
+        assert stats.kstest(values.flatten().numpy(), "uniform", (low, high - low)).pvalue > 1e-3
+
+
+def test_support_and_query_are_independent() -> None:
+    batch = TaskList(SinusoidFamily(), 2, "meta-train").tasks(0, 4000, support_shots=1, query_shots=1)
+    correlation = np.corrcoef(batch.support.x.flatten().numpy(), batch.query.x.flatten().numpy())[0, 1]
+    assert abs(correlation) < 4 / np.sqrt(4000)
+
+
+def test_noise_is_gaussian_of_the_given_width_on_support_and_query() -> None:
+    tasks = TaskList(NOISY, 3, "meta-train")
+    functions, batch = tasks.sinusoids(0, 2000), tasks.tasks(0, 2000, support_shots=1, query_shots=1)
+    for samples in batch:
+        noise = (samples.y.double() - functions(samples.x.double())).flatten().numpy()
+        assert stats.kstest(noise, "norm", (0, 0.3)).pvalue > 1e-3
+
+
+def test_the_zero_predictor_scores_the_analytic_anchor() -> None:
+    # E[A^2] E[sin^2] with A in U[0.1, 5] and x in U[-5, 5], phase in U[0, pi].
+    batch = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 20_000, support_shots=1, query_shots=10)
+    losses = batch.query.y.square().mean(dim=(1, 2)).numpy()
+    assert losses.mean() == pytest.approx(4.2517, abs=4 * losses.std() / np.sqrt(20_000))
+
+
+def test_the_stream_is_pinned() -> None:
+    # Philox 4x64-10 with key (seed, split) and counter (block, 0, shot, lane): NumPy's own raw numbers.
+    raw = np.random.Philox(key=5, counter=3 << 192).random_raw(1)[0]
+    x = TaskList(SinusoidFamily(), 5, "meta-train").tasks(0, 1, support_shots=1, query_shots=1).support.x
+    assert x.item() == pytest.approx(-5 + 10 * (int(raw) / 2**64), abs=1e-6)
+
+
+def test_samples_are_a_pair_of_tensors() -> None:
+    assert Samples._fields == ("x", "y")

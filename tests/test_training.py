@@ -1,0 +1,131 @@
+"""The meta-update and the loop around it."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from mamlcli import Config
+from mamlcli.errors import DivergedError
+from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_state, make_stream, pre_adapt_loss
+from mamlcli.tasks import Task
+from mamlcli.training import TrainState, check_finite, clip_per_seed, scheduled_lr, train_steps
+from mamlcli.types import Params
+
+
+def changed(config: Config, section: str, **values: object) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
+
+
+def trained(config: Config, gradient: Callable[[Params, Task], tuple[Params, Tensor]] | None = None) -> TrainState:
+    state, loss_fn = make_state(config, torch.device("cpu")), make_loss_fn(config.model)
+    outer = config.outer
+    for _ in train_steps(
+        state,
+        make_stream(config).batches(0, outer.steps),
+        gradient or make_meta_gradient(loss_fn, config.algorithm),
+        partial(pre_adapt_loss, loss_fn),
+        seeds=config.seeds,
+        learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
+        max_grad_norm=outer.max_grad_norm,
+        is_logged=lambda step: step % 4 == 0,
+    ):
+        pass
+    return state
+
+
+def test_the_same_seed_gives_the_same_numbers(tiny: Config) -> None:
+    one, other = trained(tiny), trained(tiny)
+    assert all(torch.equal(one.params[name], other.params[name]) for name in one.params)
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.5])
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"])
+def test_seeds_trained_together_equal_the_same_seeds_trained_alone(
+    tiny: Config, optimizer: str, max_grad_norm: float | None
+) -> None:
+    config = changed(tiny, "outer", optimizer=optimizer, max_grad_norm=max_grad_norm)
+    together = trained(config)
+    for index, seed in enumerate(config.seeds):
+        alone = trained(config.model_copy(update={"seeds": (seed,)}))
+        for name, theta in alone.params.items():
+            torch.testing.assert_close(theta[0], together.params[name][index], rtol=1e-4, atol=1e-6)
+
+
+def test_adam_is_the_adam_of_the_textbook(tiny: Config) -> None:
+    # Kingma and Ba 2015 (arXiv:1412.6980), Algorithm 1, written out for one seed.
+    config = changed(tiny, "outer", steps=5).model_copy(update={"seeds": (0,)})
+    gradient = make_meta_gradient(make_loss_fn(config.model), config.algorithm)
+    theta = {name: value.clone() for name, value in make_state(config, torch.device("cpu")).params.items()}
+    mean = {name: torch.zeros_like(value) for name, value in theta.items()}
+    square = {name: torch.zeros_like(value) for name, value in theta.items()}
+    for step, tasks in enumerate(make_stream(config).batches(0, 5), start=1):
+        grads, _ = gradient(theta, tasks)
+        for name, grad in grads.items():
+            mean[name] = 0.9 * mean[name] + 0.1 * grad
+            square[name] = 0.999 * square[name] + 0.001 * grad**2
+            corrected = (square[name] / (1 - 0.999**step)).sqrt() + 1e-8
+            theta[name] = theta[name] - 0.001 * mean[name] / (1 - 0.9**step) / corrected
+    for name, value in trained(config).params.items():
+        torch.testing.assert_close(value, theta[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 100.0])
+def test_clipping_is_that_of_torch_for_each_seed(max_norm: float) -> None:
+    grads = {"w": torch.randn(3, 4, 2), "b": torch.randn(3, 4)}
+    clipped, norms = clip_per_seed(grads, max_norm)
+    for seed in range(3):
+        leaves = [torch.zeros_like(grad[seed]).requires_grad_() for grad in grads.values()]
+        for leaf, grad in zip(leaves, grads.values(), strict=True):
+            leaf.grad = grad[seed].clone()
+        norm = torch.nn.utils.clip_grad_norm_(leaves, max_norm)
+        torch.testing.assert_close(norms[seed], norm)
+        for leaf, grad in zip(leaves, clipped.values(), strict=True):
+            torch.testing.assert_close(grad[seed], leaf.grad)
+
+
+def test_schedules_are_those_of_torch() -> None:
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.5)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
+    for step in range(10):
+        assert scheduled_lr(0.5, "cosine", step, 10) == pytest.approx(cosine.get_last_lr()[0])
+        assert scheduled_lr(0.5, "linear", step, 10) == pytest.approx(0.5 * (10 - step) / 10)
+        assert scheduled_lr(0.5, "constant", step, 10) == 0.5
+        optimizer.step()
+        cosine.step()
+
+
+@pytest.mark.parametrize("poisoned", ["loss", "meta-gradient"])
+def test_what_is_not_finite_stops_before_the_update(tiny: Config, poisoned: str) -> None:
+    gradient = make_meta_gradient(make_loss_fn(tiny.model), tiny.algorithm)
+    seen: list[Params] = []
+
+    def poison_seed_1_at_step_6(params: Params, tasks: Task) -> tuple[Params, Tensor]:
+        grads, losses = gradient(params, tasks)
+        seen.append({name: value.clone() for name, value in params.items()})
+        if len(seen) == 6:
+            (losses if poisoned == "loss" else grads["layer0.bias"])[1] = float("nan")
+        return grads, losses
+
+    state = make_state(tiny, torch.device("cpu"))
+    with pytest.raises(DivergedError, match=rf"the {poisoned} of seed 1 is not finite at step 6;.*inner_lr"):
+        for _ in train_steps(
+            state,
+            make_stream(tiny).batches(0, 12),
+            poison_seed_1_at_step_6,
+            partial(pre_adapt_loss, make_loss_fn(tiny.model)),
+            seeds=tiny.seeds,
+            learning_rate=lambda _: 0.001,
+            max_grad_norm=None,
+            is_logged=lambda _: False,
+        ):
+            pass
+    assert state.step == 5
+    assert all(torch.equal(state.params[name], seen[-1][name]) for name in state.params)
+
+
+def test_large_finite_losses_are_not_called_divergence() -> None:
+    huge = torch.tensor([3e38, 3e38])
+    check_finite(huge, huge, seeds=(0, 1), step=1)
