@@ -74,7 +74,6 @@ def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
         medians = _column(chosen, "median")
         axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"K = {shots}: median")
     _log_scale(axes)
-    _show_lines(axes)
     return _finished(figure, axes)
 
 
@@ -96,7 +95,6 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
         axes.set_title(f"K = {count}", fontsize=10)
         axes.set_xlabel("gradient steps of adaptation")
         _log_scale(axes)
-        _show_lines(axes)
         _finished(figure, axes)
     panels[0].set_ylabel("query loss (mean squared error)")
     return figure
@@ -146,8 +144,14 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
 
 
 def _log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers on it."""
+    """A logarithmic y axis with plain numbers on it, begun by the lines and not by the widest interval."""
+    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
+    shown = values[np.isfinite(values) & (values > 0)]
+    if not shown.size:
+        axes.text(0.5, 0.5, "no finite value to show", transform=axes.transAxes, ha="center")
+        return
     axes.set_yscale("log")
+    axes.set_ylim(bottom=0.7 * float(shown.min()))
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -165,15 +169,6 @@ def _finished(figure: Figure, axes: Axes) -> Figure:
 def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
     """A column as numbers; null becomes NaN, which leaves a gap in a line."""
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
-
-
-def _show_lines(axes: Axes) -> None:
-    """Let the lines, not the widest interval, choose where a logarithmic axis begins."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
-    shown = values[np.isfinite(values) & (values > 0)]
-    if shown.size:
-        bottom = min(0.7 * float(shown.min()), axes.get_ylim()[1] / 2)
-        axes.set_ylim(bottom=max(bottom, axes.get_ylim()[0]) if axes.get_ylim()[0] > 1e-6 else bottom)
 
 
 def _interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> None:

@@ -2,8 +2,8 @@
 
 from jaxtyping import install_import_hook
 
-# Every room that handles tensors; the command line's annotations name things that it imports late.
-_ROOMS = ["algorithms", "devices", "evaluation", "experiments", "interrupts", "measure", "mlp", "plots", "runs", "tasks", "training", "types", "yaml_text"]
+# The rooms whose signatures carry shapes.
+_ROOMS = ("algorithms", "evaluation", "mlp", "tasks", "training")
 _HOOK = install_import_hook([f"mamlcli.{room}" for room in _ROOMS], "beartype.beartype")
 
 import sys  # noqa: E402

@@ -15,7 +15,7 @@ def modules(activation: nn.Module) -> nn.Sequential:
 
 def test_torch_default_draws_what_linear_layers_draw() -> None:
     torch.manual_seed(7)
-    expected = [parameter for parameter in modules(nn.ReLU()).parameters()]
+    expected = list(modules(nn.ReLU()).parameters())
     params = init_params([1, 40, 30, 1], init="torch_default", seed=7)
     for ours, theirs in zip(params.values(), expected, strict=True):
         torch.testing.assert_close(ours, theirs.detach(), rtol=1e-6, atol=0)

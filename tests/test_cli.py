@@ -1,0 +1,167 @@
+"""Commands as a shell sees them: output, messages, exit codes."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, Maml
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+SHORT = ["--set", "outer.steps=3", "--set", "evaluation.tasks=5", "--seeds", "0-1", "--device", "cpu"]
+
+
+def test_train_says_where_everything_is_and_what_to_run_next(maml: Maml, folder: Path) -> None:
+    outcome = maml("train", "--config", "tiny.yaml", "--out", "run")
+    assert outcome.code == 0
+    assert "next: maml eval run" in outcome.out
+    assert "metrics      run/metrics.jsonl" in outcome.out
+    assert (folder / "run" / "loss.png").exists()
+    assert "step 12/12" in outcome.err
+
+
+def test_json_is_one_object_and_quiet_is_quiet(maml: Maml) -> None:
+    train = maml("train", "-c", "tiny.yaml", "--out", "run", "--json", "--quiet")
+    assert train.err == ""
+    fields = json.loads(train.out)
+    assert fields["schema"] == "mamlcli.train/1"
+    assert set(fields) >= {"run", "status", "outer_steps", "seeds", "engine", "wall_s"}
+    assert set(fields["engine"]) >= {"device", "threads", "compiled"}
+    fields = json.loads(maml("eval", "run", "--json", "-q").out)
+    assert fields["schema"] == "mamlcli.eval/1"
+    assert set(fields["results"][0]) >= {"seed", "shots", "inner_steps", "mean", "ci95", "median", "num_diverged"}
+    fields = json.loads(maml("compare-orders", "-c", "tiny.yaml", "--json", "-q").out)
+    assert fields["schema"] == "mamlcli.compare-orders/1"
+    assert set(fields["results"][0]) == {"shots", "inner_steps", "first", "second", "difference", "low", "high"}
+    assert set(fields["cost"]["first"]) == {"ms_per_step", "peak_memory_bytes"}
+
+
+def test_eval_says_what_each_interval_is_over(maml: Maml) -> None:
+    maml("train", "-c", "tiny.yaml", "--out", "run", "-q")
+    out = maml("eval", "run").out
+    assert "the 95% interval over seeds" in out
+    assert "the 95% interval over tasks" in out
+    assert "figure       run/fits.png" in out
+
+
+def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
+    out = maml("compare-orders", "-c", "tiny.yaml", "--out", "both").out
+    for text in ("first - second", "ms per meta-step", "MiB", "cosine of both meta-gradients", "bootstrap"):
+        assert text in out
+
+
+def test_options_override_the_file(maml: Maml, folder: Path) -> None:
+    maml("train", "-c", "tiny.yaml", "--out", "run", "--seeds", "4,6-7", "--set", "outer.lr=1e-4", "--device", "cpu")
+    config = yaml.safe_load((folder / "run" / "config.yaml").read_text())
+    assert config["seeds"] == [4, 6, 7]
+    assert config["outer"]["lr"] == 0.0001
+
+
+def test_a_dry_run_prints_the_resolved_config_and_writes_nothing(maml: Maml, folder: Path) -> None:
+    outcome = maml("train", "-c", "tiny.yaml", "--dry-run")
+    assert outcome.code == 0
+    assert yaml.safe_load(outcome.out)["outer"]["steps"] == 12
+    assert "nothing was written" in outcome.err
+    assert [path.name for path in folder.iterdir()] == ["tiny.yaml"]
+
+
+def test_resume_auto_starts_and_then_continues(maml: Maml, folder: Path) -> None:
+    command = ("train", "-c", "tiny.yaml", "--out", "run", "--resume", "auto")
+    assert maml(*command).code == 0
+    assert "continuing run at step 12" in maml(*command).err
+    assert maml("train", "--resume", "run", "--set", "outer.steps=14").code == 0
+    assert json.loads((folder / "run" / "run.json").read_text())["outer_steps"] == 14
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["train"], 2, "--config FILE is missing"),
+        (["train", "-c", "none.yaml"], 2, "none.yaml: cannot read the config: No such file"),
+        (["train", "-c", "tiny.yaml", "--set", "outer.stesp=1"], 2, "did you mean 'outer.steps'?"),
+        (["train", "-c", "tiny.yaml", "--seeds", "x"], 2, "write seeds as"),
+        (["train", "-c", "tiny.yaml", "--device", "tpu"], 2, "device: must be 'auto', 'cpu', 'cuda' or 'mps'"),
+        (["train", "-c", "tiny.yaml", "--resume", "auto"], 2, "name that folder"),
+        (["train", "-c", "tiny.yaml", "--resume", "none"], 4, "none: no such run folder"),
+        (["train", "-c", "tiny.yaml", "--out", "taken"], 3, "taken exists already"),
+        (["train", "-c", "tiny.yaml", "--set", "outer.lr=1e30", "--set", "outer.steps=40"], 5, "is not finite at step"),
+        (["eval", "taken"], 4, "taken: not a run"),
+        (["eval"], 4, "no run found in outputs/"),
+        (["eval", "tiny.yaml"], 4, "not a checkpoint"),
+        (["compare-orders", "-c", "tiny.yaml", "--out", "taken"], 3, "taken exists already"),
+        (["compare-orders"], 2, "--config"),
+        (["trian"], 2, "trian"),
+    ],
+)
+def test_what_the_user_can_cause_has_an_exit_code_and_no_traceback(
+    maml: Maml, folder: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (folder / "taken").mkdir()
+    outcome = maml(*arguments)
+    assert outcome.code == code
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+
+
+def test_a_device_that_is_not_there_is_refused(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    outcome = maml("train", "-c", "tiny.yaml", "--device", "cuda")
+    assert outcome.code == 6
+    assert "device cuda is not available here; available: cpu" in outcome.err
+    assert "device auto: using cpu" in maml("train", "-c", "tiny.yaml", "--device", "auto").err
+
+
+def test_out_of_memory_is_an_error_with_a_remedy(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
+    def too_much(*_: object, **__: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("torch.vmap", too_much)
+    outcome = maml("train", "-c", "tiny.yaml")
+    assert outcome.code == 6
+    assert "out of memory" in outcome.err
+
+
+def test_a_divergence_leaves_the_last_good_checkpoint(maml: Maml, folder: Path) -> None:
+    outcome = maml(
+        "train", "-c", "tiny.yaml", "--out", "run", "--set", "outer.lr=1e18", "--set", "outer.optimizer=sgd",
+        "--set", "run.checkpoint_every_steps=1", "--set", "outer.steps=40",
+    )  # fmt: skip
+    assert outcome.code == 5
+    assert json.loads((folder / "run" / "run.json").read_text())["status"] == "diverged"
+    assert maml("eval", "run", "-q").code == 0
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_opens_with_a_command_that_runs(maml: Maml, config: Path) -> None:
+    header = config.read_text().splitlines()[0]
+    assert header.startswith("# maml ")
+    command = header.removeprefix("# maml ").split()
+    assert command[-2:] == ["--config", f"configs/{config.name}"]
+    (Path.cwd() / "configs").symlink_to(ROOT / "configs")
+    assert maml(*command, *SHORT).code == 0
+
+
+def test_help_loads_neither_torch_nor_anything_else_that_is_slow() -> None:
+    code = (
+        "import sys; sys.argv = ['maml', '--help']\n"
+        "from mamlcli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as error: assert error.code in (0, None)\n"
+        "slow = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tqdm', 'jaxtyping', 'yaml'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "compare-orders" in done.stdout
+
+
+def test_a_reader_that_leaves_early_causes_no_traceback(folder: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -c 'from mamlcli.cli import main; main()' train -c tiny.yaml --dry-run | true",
+        shell=True, cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,97 @@
+"""First against second order as a paired experiment."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import mamlcli
+from mamlcli import Config
+from mamlcli.errors import InterruptedRunError
+from mamlcli.experiments.compare_orders import Comparison
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from tests.test_runs import InterruptAt, assert_same_run, metrics
+
+
+@pytest.fixture
+def comparison(tiny: Config, tmp_path: Path) -> Comparison:
+    return mamlcli.compare_orders(tiny, out=tmp_path / "comparison")
+
+
+def test_each_order_is_the_run_that_train_makes(comparison: Comparison, tiny: Config, tmp_path: Path) -> None:
+    # So both have the same initial parameters and the same tasks: those of the seed.
+    for order, run in comparison.runs.items():
+        algorithm = tiny.algorithm.model_copy(update={"order": order})
+        alone = mamlcli.train(tiny.model_copy(update={"algorithm": algorithm}), out=tmp_path / order).run
+        assert_same_run(run, alone)
+
+
+def test_both_orders_begin_with_the_same_losses(comparison: Comparison) -> None:
+    first, second = ([row for row in metrics(run) if row["step"] == 1] for run in comparison.runs.values())
+    assert [row["post_adapt_loss"] for row in first] == [row["post_adapt_loss"] for row in second]
+
+
+def test_results_are_the_differences_of_the_evaluations(comparison: Comparison) -> None:
+    assert len(comparison.results) == 2 * 4
+    for row in comparison.results:
+        means = {
+            order: next(
+                one["mean"]
+                for one in comparison.evaluations[order]
+                if one["seed"] == "all" and (one["shots"], one["inner_steps"]) == (row["shots"], row["inner_steps"])
+            )
+            for order in ("first", "second")
+        }
+        assert row["first"] == pytest.approx(means["first"])
+        assert row["difference"] == pytest.approx(means["first"] - means["second"], abs=1e-9)
+        assert row["low"] <= row["difference"] <= row["high"]
+
+
+@pytest.mark.parametrize("override", [{"inner_steps": 0}, {"inner_lr": 0.0}])
+def test_without_inner_steps_or_rate_every_difference_is_exactly_zero(
+    tiny: Config, tmp_path: Path, override: dict[str, float]
+) -> None:
+    config = tiny.model_copy(update={"algorithm": tiny.algorithm.model_copy(update=override)})
+    result = mamlcli.compare_orders(config, out=tmp_path / "comparison")
+    assert {row[name] for row in result.results for name in ("difference", "low", "high")} == {0.0}
+    newest = [load_checkpoint(list_checkpoints(run / "checkpoints")[0]).params for run in result.runs.values()]
+    assert all(torch.equal(newest[0][name], newest[1][name]) for name in newest[0])
+    assert [row["cosine"] for row in result.cosines] == pytest.approx([1.0] * len(result.cosines))
+
+
+def test_the_folder_holds_tables_and_figures(comparison: Comparison) -> None:
+    written = json.loads((comparison.run / "comparison.json").read_text())
+    assert written["schema"] == "mamlcli.compare-orders/1"
+    assert set(written) >= {"results", "cost", "runs", "cosines", "evaluations"}
+    assert all(written["cost"][order]["ms_per_step"] > 0 for order in ("first", "second"))
+    for stem in ("learning", "adaptation", "cosine"):
+        assert all((comparison.run / f"{stem}.{suffix}").stat().st_size > 0 for suffix in ("png", "svg", "csv"))
+
+
+def test_second_order_holds_more_memory(comparison: Comparison) -> None:
+    cost = comparison.cost
+    assert cost["second"]["peak_memory_bytes"] > cost["first"]["peak_memory_bytes"] > 0
+
+
+def test_an_interrupted_comparison_saves_both_orders_and_continues_bit_for_bit(tiny: Config, tmp_path: Path) -> None:
+    whole = mamlcli.compare_orders(tiny, out=tmp_path / "whole")
+    with pytest.raises(InterruptedRunError, match="both orders are saved"):
+        mamlcli.compare_orders(tiny, out=tmp_path / "parts", reporter=InterruptAt(8, signal.SIGTERM))
+    parts = mamlcli.compare_orders(tiny, out=tmp_path / "parts", resume=True)
+    for order in whole.runs:
+        assert_same_run(whole.runs[order], parts.runs[order])
+    assert parts.results == whole.results
+    assert parts.cosines == whole.cosines
+
+
+def test_peak_memory_counts_what_is_held_at_once() -> None:
+    def computation() -> torch.Tensor:
+        one = torch.empty(1000, 1000)  # 4 MB
+        other = one + 1  # 8 MB in all
+        del one
+        return (other * 2).sum()  # 8 MB again
+
+    assert peak_memory_bytes(computation, torch.device("cpu")) == pytest.approx(8e6, rel=0.01)

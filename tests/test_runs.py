@@ -1,0 +1,214 @@
+"""What a run leaves, and that it can be continued and trusted."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import mamlcli
+from mamlcli import Config
+from mamlcli.errors import CheckpointError, InterruptedRunError, RunFolderError, UsageError
+from mamlcli.experiments.setup import Silent
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.runs.folder import open_run
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    return config.model_copy(update={"outer": config.outer.model_copy(update={"steps": steps})})
+
+
+def metrics(run: Path) -> list[dict[str, object]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name != "wall_s"} for row in rows]
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Weights, optimiser state and metrics are equal bit for bit."""
+    assert metrics(one) == metrics(other)
+    newest = [load_checkpoint(list_checkpoints(run / "checkpoints")[0]) for run in (one, other)]
+    assert newest[0].step == newest[1].step
+    for name, theta in newest[0].params.items():
+        assert torch.equal(theta, newest[1].params[name])
+    for index, state in newest[0].optimizer["state"].items():
+        assert all(torch.equal(value, newest[1].optimizer["state"][index][key]) for key, value in state.items())
+
+
+class Listener(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
+
+
+class InterruptAt(Silent):
+    """Sends this process a signal when a step is reported, as Ctrl-C or a scheduler would."""
+
+    def __init__(self, step: int, number: int) -> None:
+        self.at, self.number = step, number
+
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:  # noqa: ARG002
+        if step == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def test_a_run_folder_explains_itself(tiny: Config, tmp_path: Path) -> None:
+    result = mamlcli.train(tiny, out=tmp_path / "run")
+    info = json.loads((result.run / "run.json").read_text())
+    assert (result.status, result.outer_steps, result.seeds) == ("done", 12, (0, 1))
+    assert info["status"] == "done"
+    assert info["outer_steps"] == 12
+    assert info["sessions"][0]["versions"]["torch"] == torch.__version__
+    assert mamlcli.load_config(result.run / "config.yaml") == tiny
+    assert sorted(path.name for path in (result.run / "checkpoints").glob("*.pt")) == [
+        "step-10.pt",
+        "step-12.pt",
+        "step-5.pt",
+    ]
+    assert [(row["step"], row["seed"]) for row in metrics(result.run)] == [
+        (s, n) for s in (1, 4, 8, 12) for n in (0, 1)
+    ]
+    assert {"step", "seed", "pre_adapt_loss", "post_adapt_loss", "grad_norm", "lr"} == set(metrics(result.run)[0])
+    assert all((result.run / f"loss.{suffix}").stat().st_size > 0 for suffix in ("png", "svg", "csv"))
+
+
+def test_the_same_config_gives_the_same_run(tiny: Config, tmp_path: Path) -> None:
+    assert_same_run(*(mamlcli.train(tiny, out=tmp_path / name).run for name in ("one", "other")))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_saves_and_continues_bit_for_bit(
+    tiny: Config, tmp_path: Path, number: int, code: int
+) -> None:
+    whole = mamlcli.train(tiny, out=tmp_path / "whole").run
+    with pytest.raises(InterruptedRunError, match="saved at step 8 of 12") as caught:
+        mamlcli.train(tiny, out=tmp_path / "parts", reporter=InterruptAt(8, number))
+    assert caught.value.exit_code == code
+    assert json.loads((tmp_path / "parts" / "run.json").read_text())["status"] == "interrupted"
+    resumed = mamlcli.train(tiny, out=tmp_path / "parts", resume=True)
+    assert_same_run(whole, resumed.run)
+    assert [session["from_step"] for session in json.loads((resumed.run / "run.json").read_text())["sessions"]] == [
+        0,
+        8,
+    ]
+
+
+def test_rows_after_the_checkpoint_are_written_again_not_doubled(tiny: Config, tmp_path: Path) -> None:
+    whole = mamlcli.train(tiny, out=tmp_path / "whole").run
+    parts = mamlcli.train(tiny, out=tmp_path / "parts").run
+    for name in ("step-12.pt", "step-10.pt"):  # as if killed after step 8 was logged, before step 10 was saved
+        (parts / "checkpoints" / name).unlink()
+    with (parts / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 12, "se')  # a line that a crash cut
+    assert_same_run(whole, mamlcli.train(tiny, out=parts, resume=True).run)
+
+
+def test_a_run_that_grows_equals_one_that_was_long_from_the_start(tiny: Config, tmp_path: Path) -> None:
+    long = mamlcli.train(with_steps(tiny, 18), out=tmp_path / "long").run
+    grown = mamlcli.train(with_steps(tiny, 10), out=tmp_path / "grown").run
+    mamlcli.train(with_steps(tiny, 18), out=grown, resume=True)
+    assert_same_run(long, grown)
+    assert mamlcli.load_config(grown / "config.yaml").outer.steps == 18
+
+
+def test_a_run_without_a_checkpoint_yet_starts_again(tiny: Config, tmp_path: Path) -> None:
+    whole = mamlcli.train(tiny, out=tmp_path / "whole").run
+    parts = mamlcli.train(tiny, out=tmp_path / "parts").run
+    for path in (parts / "checkpoints").iterdir():
+        path.unlink()
+    assert_same_run(whole, mamlcli.train(tiny, out=parts, resume=True).run)
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    before = metrics(run)
+    assert mamlcli.train(tiny, out=run, resume=True).outer_steps == 12
+    assert metrics(run) == before
+
+
+def test_resuming_under_another_config_lists_the_differences(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    other = tiny.model_copy(update={"outer": tiny.outer.model_copy(update={"lr": 0.5, "meta_batch_size": 4})})
+    with pytest.raises(UsageError) as caught:
+        mamlcli.train(other, out=run, resume=True)
+    assert "outer.lr: 0.001 in the run, 0.5 now" in str(caught.value)
+    assert "outer.meta_batch_size: 3 in the run, 4 now" in str(caught.value)
+    with pytest.raises(UsageError, match="is at step 12 already"):
+        mamlcli.train(with_steps(tiny, 5), out=run, resume=True)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tiny: Config, tmp_path: Path) -> None:
+    whole = mamlcli.train(tiny, out=tmp_path / "whole").run
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    newest = run / "checkpoints" / "step-12.pt"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    reporter = Listener()
+    assert_same_run(whole, mamlcli.train(tiny, out=run, resume=True, reporter=reporter).run)
+    assert any("step-12.pt: damaged" in note for note in reporter.notes)
+
+
+def test_with_no_whole_checkpoint_left_nothing_starts_over(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    for path in list_checkpoints(run / "checkpoints"):
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="none of its 3 checkpoints can be used"):
+        mamlcli.train(tiny, out=run, resume=True)
+
+
+class _Payload:
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (self.marker,)
+
+
+def test_a_checkpoint_that_carries_code_is_refused_and_nothing_runs(tmp_path: Path) -> None:
+    marker = tmp_path / "executed"
+    torch.save({"schema": "mamlcli.checkpoint/1", "params": _Payload(str(marker))}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint that can be read"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not marker.exists()
+
+
+def test_an_existing_folder_is_left_alone(tiny: Config, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "precious").write_text("data")
+    with pytest.raises(RunFolderError, match="exists already"):
+        mamlcli.train(tiny, out=out)
+    assert [path.name for path in out.iterdir()] == ["precious"]
+    mamlcli.train(tiny, out=out, overwrite=True)
+    aside = [path for path in tmp_path.iterdir() if path.name.startswith("run.old-")]
+    assert (aside[0] / "precious").read_text() == "data"
+
+
+def test_a_folder_in_use_is_refused(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    with open_run(run).locked(), pytest.raises(RunFolderError, match="another process"):
+        mamlcli.train(tiny, out=run, resume=True)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error_of_its_own(tiny: Config, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunFolderError, match="cannot make it"):
+        mamlcli.train(tiny, out=tmp_path / "file" / "run")
+
+
+def test_a_figure_that_fails_does_not_fail_the_training(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    result = mamlcli.train(tiny, out=tmp_path / "run")
+    assert result.status == "done"
+    assert result.figure is None
