@@ -101,13 +101,26 @@ def _override(document: Document, text: str) -> None:
         section = section[part]
         if not isinstance(section, dict):
             raise ConfigError([f"{source}: {part} holds a value, not keys"])
-    read = read_yaml(value, source)
-    section[path[-1]] = read.data
-    document.problems.extend(read.problems)
+    section[path[-1]] = _override_value(value, source)
     for places in (document.keys, document.values):
         for old in [old for old in places if old[: len(path)] == path]:
             del places[old]
         places.update({path[:length]: source for length in range(1, len(path) + 1) if path[:length] not in places})
+
+
+def _override_value(text: str, source: str) -> Any:
+    """Read a value as the file would, after its key and on one line."""
+    if len(text.splitlines()) > 1:
+        raise ConfigError([f"{source!r}: a value of --set stands on one line"])
+    try:
+        read = read_yaml(f"key: {text}", source)
+    except ConfigError as error:
+        # Where on the line of --set it is wrong needs no line number.
+        message = re.sub(r"^:\d+(:\d+)?", "", error.problems[-1].removeprefix(source))
+        raise ConfigError([source + message]) from None
+    if read.problems:
+        raise ConfigError([f"{source}: the same key twice"])
+    return read.data["key"]
 
 
 def _explain(error: dict[str, Any], document: Document) -> str:

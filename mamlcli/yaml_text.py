@@ -42,7 +42,7 @@ class Document(NamedTuple):
 
 def dump_yaml(data: Any) -> str:
     """Write plain data as YAML that `read_yaml` reads back to equal data."""
-    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=100)
 
 
 class _Dumper(yaml.SafeDumper):
