@@ -165,3 +165,24 @@ def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             keys += known_keys(field.annotation, prefix + name + ".")
     return keys
+
+
+def config_reference() -> str:
+    """Describe every key in a Markdown table, from the texts beside the fields."""
+    lines = ["| key | default | meaning |", "|---|---|---|"]
+    for key in known_keys():
+        section, _, name = key.rpartition(".")
+        model: Any = Config.model_fields[section].annotation if section else Config
+        field = model.model_fields[name]
+        if not isinstance(field.default, BaseModel):
+            meaning = " ".join((field.description or "").split())
+            lines.append(f"| `{key}` | {_shown(field.default, required=field.is_required())} | {meaning} |")
+    return "\n".join(lines)
+
+
+def _shown(default: Any, *, required: bool) -> str:
+    if required:
+        return "required"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return "`null`" if default is None else f"`{default}`"

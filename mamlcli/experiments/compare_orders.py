@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -96,7 +97,7 @@ def compare_orders(
                 check_same_experiment(folder, config)
                 update_config(folder, config)
             sessions = {order: _session(folder, config, order, device, stop, reporter) for order in ORDERS}
-            times, cosines = _train_in_turn(sessions, folder, reporter)
+            cosines = _train_in_turn(sessions, folder, reporter)
             losses = {order: meta_test(config, one.state.params, device, stop) for order, one in sessions.items()}
             result = Comparison(
                 run=folder.path,
@@ -104,7 +105,7 @@ def compare_orders(
                 results=_paired(config, losses["first"], losses["second"]),
                 evaluations={order: summarise_all(config, values) for order, values in losses.items()},
                 cosines=cosines,
-                cost={order: _cost(session, times[order]) for order, session in sessions.items()},
+                cost={order: _cost(session) for order, session in sessions.items()},
                 wall_s=round(time.perf_counter() - start, 3),
                 figures=[],
             )
@@ -125,12 +126,9 @@ def _session(
     return session
 
 
-def _train_in_turn(
-    sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter
-) -> tuple[dict[Order, list[float]], list[Row]]:
+def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter) -> list[Row]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
     loops = {order: session.train() for order, session in sessions.items()}
-    times: dict[Order, list[float]] = {order: [] for order in ORDERS}
     log = CosineLog(folder, sessions["second"])
     interrupted: InterruptedRunError | None = None
     while loops:
@@ -140,14 +138,12 @@ def _train_in_turn(
         except InterruptedRunError as error:
             interrupted, logged = error, None
             del loops[order]  # the other one sees the signal at its next step, and saves too
-        if logged is not None:
-            times[order].append(logged.ms_per_step)
-            if order == "second":
-                log.measure(logged.step)
-                report_step(reporter, logged.rows, sessions[order].config.outer.steps)
+        if logged is not None and order == "second":
+            log.measure(logged.step)
+            report_step(reporter, logged.rows, sessions[order].config.outer.steps)
     if interrupted:
         raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
-    return times, log.rows
+    return log.rows
 
 
 def _advance(loops: dict[Order, Iterator[LoggedStep]], order: Order) -> LoggedStep | None:
@@ -214,13 +210,18 @@ def _paired(config: Config, first: dict[int, torch.Tensor], second: dict[int, to
     return rows
 
 
-def _cost(session: Session, times: list[float]) -> Row:
+def _cost(session: Session) -> Row:
     tasks = make_stream(session.config).batch(0, session.device)
     gradient = make_meta_gradient(make_loss_fn(session.config.model), session.config.algorithm)
     peak = peak_memory_bytes(lambda: gradient(session.state.params, tasks), session.device)
-    # The first stretch is one step long and pays for what is made once.
-    ms_per_step = round(median(times[1:] or times), 4) if times else None
-    return {"ms_per_step": ms_per_step, "peak_memory_bytes": peak}
+    return {"ms_per_step": _ms_per_step(session.run.read_metrics()), "peak_memory_bytes": peak}
+
+
+def _ms_per_step(rows: list[Row]) -> float | None:
+    """Median time of a meta-step over the stretches between logged steps; the first step pays for set-up."""
+    clock = {row["step"]: row["wall_s"] for row in rows}
+    stretches = [(end - start, clock[end] - clock[start]) for start, end in pairwise(sorted(clock))]
+    return round(1e3 * median(seconds / steps for steps, seconds in stretches), 4) if stretches else None
 
 
 def _write(folder: RunFolder, config: Config, result: Comparison) -> None:

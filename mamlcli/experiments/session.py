@@ -32,8 +32,6 @@ class LoggedStep(NamedTuple):
     step: int
     rows: list[Row]
     """One for each seed, as in metrics.jsonl."""
-    ms_per_step: float
-    """Mean time of the meta-steps since the last logged one."""
 
 
 class Session:
@@ -68,6 +66,7 @@ class Session:
                 raise CheckpointError(f"{self.run.path}: none of its {len(paths)} checkpoints can be used")
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
         self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+        self.train_s = max((row["wall_s"] for row in self.run.read_metrics()), default=0.0)
 
     def train(self) -> Iterator[LoggedStep]:
         """Train to the last step, yielding at logged steps.
@@ -88,15 +87,14 @@ class Session:
             is_logged=self.is_logged,
         )
         with self._recorded():
-            since, since_step = time.perf_counter(), self.state.step
+            since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
                     rows = self._rows(step)
-                    elapsed = time.perf_counter() - since
-                    self.train_s += elapsed
-                    self.run.append_metrics([row | {"wall_s": round(self.train_s, 3)} for row in rows])
-                    yield LoggedStep(step.step, rows, 1e3 * elapsed / (step.step - since_step))
-                    since, since_step = time.perf_counter(), step.step
+                    self.train_s += time.perf_counter() - since
+                    self.run.append_metrics([row | {"wall_s": round(self.train_s, 6)} for row in rows])
+                    yield LoggedStep(step.step, rows)
+                    since = time.perf_counter()
                 self._save_if_due(step.step)
 
     def _rows(self, step: MetaStep) -> list[Row]:

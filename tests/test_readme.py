@@ -1,0 +1,50 @@
+"""What the README says is so."""
+
+import doctest
+import importlib
+import pkgutil
+import re
+
+import pytest
+
+import mamlcli
+from mamlcli.config import config_reference
+from tests.conftest import ROOT, Maml
+
+README = (ROOT / "README.md").read_text()
+MODULES = [module.name for module in pkgutil.walk_packages(mamlcli.__path__, "mamlcli.")]
+
+
+def test_the_config_reference_is_that_of_the_code() -> None:
+    assert config_reference() in README, "put the output of mamlcli.config.config_reference() into the README"
+
+
+def test_the_example_from_python_runs(maml: Maml, capsys: pytest.CaptureFixture[str]) -> None:
+    del maml  # it brings an empty working directory
+    example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
+    assert example is not None
+    source = example[1].replace("configs/", f"{ROOT}/configs/")
+    exec(compile(source, "README.md", "exec"), {})
+    assert "outputs/from-python" in capsys.readouterr().out
+
+
+def test_every_option_is_in_the_help(maml: Maml) -> None:
+    for command in ("train", "eval", "compare-orders"):
+        column = ("train", "eval", "compare-orders").index(command) + 2
+        for line in README.splitlines():
+            cells = line.replace("\\|", "/").split("|")
+            if line.startswith("| `--") and cells[column].strip() == "yes":
+                option = re.search(r"--[a-z-]+", cells[1])
+                assert option is not None
+                assert option[0] in maml(command, "--help").out
+
+
+def test_every_file_that_is_linked_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert all((ROOT / link).exists() for link in links if not link.startswith("http"))
+    assert all((ROOT / path).exists() for path in re.findall(r"configs/[a-z-]+\.yaml", README))
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_in_docstrings_hold(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
