@@ -24,6 +24,8 @@ ROOMS = [
     "algorithms",
     "training",
     "evaluation",
+    "reference",
+    "gradient_checks",
     "runs",
     "plots",
     "experiments",

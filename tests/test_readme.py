@@ -29,8 +29,7 @@ def test_the_example_from_python_runs(maml: Maml, capsys: pytest.CaptureFixture[
 
 
 def test_every_option_is_in_the_help(maml: Maml) -> None:
-    for command in ("train", "eval", "compare-orders"):
-        column = ("train", "eval", "compare-orders").index(command) + 2
+    for column, command in enumerate(("train", "eval", "compare-orders", "check-grads"), start=2):
         for line in README.splitlines():
             cells = line.replace("\\|", "/").split("|")
             if line.startswith("| `--") and cells[column].strip() == "yes":

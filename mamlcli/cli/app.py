@@ -44,7 +44,7 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 def maml() -> None:
     """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
-    Exit codes: 0 done, 1 a bug, 2 usage or config, 3 the folder exists or is in use, 4 a run or checkpoint
+    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists or is in use, 4 a run or checkpoint
     that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
     """
 
@@ -129,6 +129,24 @@ def compare_orders(
         result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
     fields = result.as_json() | {"figures": [str(path) for path in result.figures]}
     _print(fields, comparison_report(result, resolved), as_json=as_json)
+
+
+@app.command()
+def check_grads(
+    config: ConfigOption,
+    set_: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
+    from mamlcli.cli.reports import gradient_report
+
+    resolved = _resolve(config, None, _overrides(set_, None, None))
+    from mamlcli.experiments.check_grads import check_grads as run_checks
+
+    report = run_checks(resolved)
+    _print(report.as_json(), gradient_report(report, resolved), as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -2,11 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.tables import format_bytes, format_table, with_interval
+from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
 from mamlcli.config import Config
 from mamlcli.types import Row
 
 if TYPE_CHECKING:
+    from mamlcli.experiments.check_grads import GradientReport
     from mamlcli.experiments.compare_orders import Comparison
     from mamlcli.experiments.evaluate import EvalResult
     from mamlcli.experiments.train import TrainResult
@@ -111,3 +112,31 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         *(f"{order + ' order':<13}{path}" for order, path in result.runs.items()),
     ]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
+
+
+def gradient_report(report: "GradientReport", config: Config) -> str:
+    """Say which checks of the meta-gradient hold, and how both orders relate."""
+    algorithm, info = config.algorithm, report.info
+    rows: list[Row] = [
+        {
+            "verdict": "holds" if check.passed else "FAILS",
+            "check": check.name,
+            "compared with": check.compared_with,
+            "relative error": f"{check.relative_error:.1e}",
+            "tolerance": f"{check.tolerance:.0e}",
+        }
+        for check in report.checks
+    ]
+    return "\n".join(
+        [
+            f"meta-gradient of {config.name}: {algorithm.inner_steps} inner step(s) of size {algorithm.inner_lr:g}, "
+            f"{len(report.seeds)} seed(s), {report.tasks} tasks, float64",
+            format_table(rows, left=("verdict", "check", "compared with")),
+            "",
+            f"norm of the meta-gradient: first order {format_cell(info['first_norm'])}, "
+            f"second order {format_cell(info['second_norm'])}",
+            f"cosine between them: {format_cell(info['cosine'])}; "
+            f"second order minus first is {format_cell(info['second_order_share'])} of second order's norm",
+            "all checks hold" if report.passed else "not all checks hold",
+        ]
+    )

@@ -6,8 +6,8 @@ from typing import Any
 from mamlcli.types import Row
 
 
-def format_table(rows: Sequence[Row]) -> str:
-    """Align rows in columns, numbers to the right.
+def format_table(rows: Sequence[Row], *, left: Sequence[str] = ()) -> str:
+    """Align rows in columns, to the right but for those named in `left`.
 
     >>> print(format_table([{"K": 5, "mean": 0.68341}, {"K": 10, "mean": None}]))
      K    mean
@@ -19,7 +19,12 @@ def format_table(rows: Sequence[Row]) -> str:
     cells = [[format_cell(row[column]) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in [columns, *cells]) for index in range(len(columns))]
     lines = [columns, ["-" * width for width in widths], *cells]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+    def aligned(line: Sequence[str]) -> str:
+        cells = zip(columns, line, widths, strict=True)
+        return "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for name, cell, width in cells)
+
+    return "\n".join(aligned(line).rstrip() for line in lines)
 
 
 def format_cell(value: Any) -> str:

@@ -1,0 +1,151 @@
+"""`maml check-grads`: a proof, on the user's own config, that the meta-gradient is what it says."""
+
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.algorithms import MetaGradient
+from mamlcli.config import Config
+from mamlcli.evaluation import finite_or_none
+from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_state, make_stream
+from mamlcli.gradient_checks import (
+    DIFFERENCE,
+    EXACT,
+    Check,
+    attempt,
+    cosine,
+    finite_difference_error,
+    norm,
+    quadratic_error,
+    relative_error,
+)
+from mamlcli.reference import loop_meta_gradient, module_loss, second_order_term
+from mamlcli.tasks import Samples, Task
+from mamlcli.types import LossFn, Order, Params
+
+# A check that takes seconds looks at a part of a large experiment.
+_MAX_SEEDS = 3
+_MAX_TASKS = 10
+
+ORDERS: tuple[Order, Order] = ("first", "second")
+
+
+class GradientReport(NamedTuple):
+    """What the checks found."""
+
+    passed: bool
+    checks: list[Check]
+    """Those that fail come first."""
+    seeds: tuple[int, ...]
+    tasks: int
+    info: dict[str, float | None]
+    """Norms of both meta-gradients, the share of second order in its own norm, and the cosine between them; null
+    where a meta-gradient could not be computed or is zero."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `maml check-grads --json`."""
+        checks = [check._asdict() | {"relative_error": finite_or_none(check.relative_error)} for check in self.checks]
+        return {"schema": "mamlcli.check-grads/1"} | self._asdict() | {"checks": checks}
+
+
+def check_grads(config: Config) -> GradientReport:
+    """Check the meta-gradient of a config in float64, on its initial parameters and its first meta-batch.
+
+    At most 3 seeds and 10 tasks are used, on the CPU.
+    """
+    config = _part_of(config)
+    params, tasks = _inputs(config)
+    checks = _checks(config, params, tasks)
+    return GradientReport(
+        passed=all(check.passed for check in checks),
+        checks=sorted(checks, key=lambda check: check.passed),
+        seeds=config.seeds,
+        tasks=config.outer.meta_batch_size,
+        info=_info(config, params, tasks),
+    )
+
+
+def _part_of(config: Config) -> Config:
+    """The experiment with as many seeds and tasks as a check of seconds can take."""
+    outer = config.outer.model_copy(update={"meta_batch_size": min(config.outer.meta_batch_size, _MAX_TASKS)})
+    return config.model_copy(update={"seeds": config.seeds[:_MAX_SEEDS], "outer": outer})
+
+
+def _inputs(config: Config) -> tuple[Params, Task]:
+    """Initial parameters and the first meta-batch, in float64."""
+    batch = make_stream(config).batch(0)
+    tasks = Task(*(Samples(side.x.double(), side.y.double()) for side in batch))
+    state = make_state(config, torch.device("cpu"))
+    return {name: value.double() for name, value in state.params.items()}, tasks
+
+
+def _gradient(config: Config, order: Order, loss_fn: LossFn[Samples]) -> MetaGradient:
+    """The code under test: what training with this order uses."""
+    return make_meta_gradient(loss_fn, config.algorithm.model_copy(update={"order": order}))
+
+
+def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
+    loss_fn = make_loss_fn(config.model)
+    first, second = (_gradient(config, order, loss_fn) for order in ORDERS)
+    textbook_loss = module_loss((1, *config.model.hidden_sizes, 1), config.model.activation)
+    inner: dict[str, Any] = {"inner_lr": config.algorithm.inner_lr, "inner_steps": config.algorithm.inner_steps}
+
+    def against_loop(order: Order, gradient: MetaGradient) -> float:
+        grads, losses = gradient(params, tasks)
+        expected, expected_losses = loop_meta_gradient(textbook_loss, params, tasks, order=order, **inner)
+        return max(relative_error(grads, expected), relative_error({"": losses}, {"": expected_losses}))
+
+    def second_order_alone() -> float:
+        (ours, _), (without, _) = second(params, tasks), first(params, tasks)
+        difference = {name: ours[name] - without[name] for name in params}
+        return relative_error(difference, second_order_term(textbook_loss, params, tasks, **inner))
+
+    return [
+        attempt(
+            "second order: slope of the meta-loss",
+            "central differences along random directions",
+            DIFFERENCE,
+            lambda: finite_difference_error(second, params, tasks),
+        ),
+        attempt(
+            "second order: gradient and loss",
+            "a loop over tasks, autograd.grad(create_graph=True)",
+            EXACT,
+            lambda: against_loop("second", second),
+        ),
+        attempt(
+            "first order: gradient and loss",
+            "a loop over tasks that detaches the inner gradients",
+            EXACT,
+            lambda: against_loop("first", first),
+        ),
+        attempt(
+            "second order minus first order",
+            "Hessian-vector products, -alpha H_support grad L_query for one step",
+            EXACT,
+            second_order_alone,
+        ),
+        attempt(
+            "both orders on a quadratic",
+            "closed form: second = first x (1 - alpha a)^steps",
+            EXACT,
+            lambda: quadratic_error(
+                lambda loss: (_gradient(config, "first", loss), _gradient(config, "second", loss)), **inner
+            ),
+        ),
+    ]
+
+
+def _info(config: Config, params: Params, tasks: Task) -> dict[str, float | None]:
+    loss_fn = make_loss_fn(config.model)
+    try:
+        first, second = (_gradient(config, order, loss_fn)(params, tasks)[0] for order in ORDERS)
+    except RuntimeError:  # the checks say what failed
+        return dict.fromkeys(("first_norm", "second_norm", "second_order_share", "cosine"))
+    difference = norm({name: second[name] - first[name] for name in second})
+    return {
+        "first_norm": finite_or_none(norm(first)),
+        "second_norm": finite_or_none(norm(second)),
+        "second_order_share": finite_or_none(difference / norm(second)) if norm(second) else None,
+        "cosine": finite_or_none(cosine(first, second)) if norm(first) and norm(second) else None,
+    }
