@@ -26,6 +26,12 @@ def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
     return value
 
 
+def _auto_or_count(value: Any) -> Any:
+    if value != "auto" and (type(value) is not int or value < 1):
+        raise ValueError(f"must be 'auto' or a whole number from 1 on, got {value!r}")
+    return value
+
+
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_list_to_tuple), AfterValidator(_ordered)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
@@ -131,6 +137,19 @@ class RunConfig(_Section):
     """Save a checkpoint every so many meta-updates, and at the end."""
 
 
+class EngineConfig(_Section):
+    """How it is computed; none of it changes the numbers beyond rounding."""
+
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the meta-gradient into one graph; `auto` does where a compiler is there and the run is long enough
+    to earn it back, and says so."""
+    inner_update: Literal["auto", "dense", "low_rank"] = "auto"
+    """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change; `auto` is
+    low_rank from hidden layers of 128 units on."""
+    task_chunk: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
+    """Tasks differentiated at a time; fewer hold less memory. `auto` cuts meta-batches of more than about 1 GiB."""
+
+
 class Config(_Section):
     """One experiment."""
 
@@ -151,6 +170,7 @@ class Config(_Section):
     outer: OuterConfig = OuterConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
+    engine: EngineConfig = EngineConfig()
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

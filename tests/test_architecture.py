@@ -22,6 +22,7 @@ ROOMS = [
     "tasks",
     "mlp",
     "algorithms",
+    "engine",
     "training",
     "evaluation",
     "reference",

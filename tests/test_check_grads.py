@@ -139,3 +139,13 @@ def test_bad_input_is_answered_as_everywhere(maml: Maml) -> None:
     outcome = maml("check-grads", "-c", "tiny.yaml", "--set", "algorithm.inner_stps=1")
     assert outcome.code == 2
     assert "did you mean 'algorithm.inner_steps'?" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "row"),
+    [("engine.inner_update=low_rank", "low-rank inner update"), ("engine.task_chunk=2", "chunks of 2 tasks")],
+)
+def test_what_the_config_accelerates_is_compared_with_the_plain_path(maml: Maml, override: str, row: str) -> None:
+    outcome = maml("check-grads", "-c", "tiny.yaml", "--set", override)
+    assert outcome.code == 0
+    assert f"holds    {row}" in outcome.out

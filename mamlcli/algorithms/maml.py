@@ -3,6 +3,7 @@
 Pure functions of one task or of many; nothing here knows of sinusoids, MLPs or configs.
 """
 
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import torch
@@ -78,9 +79,6 @@ def meta_gradient(
 ) -> tuple[Params, Float[Tensor, " seeds"]]:
     """Differentiate the meta-loss of S seeds side by side.
 
-    No seed's loss depends on another seed's parameters, so the gradient of their sum is the stack of their
-    gradients.
-
     Args:
         loss_fn: Maps (params, samples) to a scalar loss.
         params: Meta-parameters, name -> tensor of shape (S, ...); not modified.
@@ -92,11 +90,39 @@ def meta_gradient(
     Returns:
         Gradients, same names and shapes as params, and the post-adaptation loss of each seed.
     """
-    leaves = {name: theta.detach().requires_grad_() for name, theta in params.items()}
 
     def meta_loss(params: Params, tasks: Task) -> Tensor:
         return post_adapt_loss(loss_fn, params, tasks, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
 
-    losses = torch.vmap(meta_loss)(leaves, tasks)
-    grads = torch.autograd.grad(losses.sum(), list(leaves.values()))
-    return dict(zip(leaves, grads, strict=True)), losses.detach()
+    return gradient_per_seed(torch.vmap(meta_loss), params, tasks)
+
+
+def gradient_per_seed(
+    losses_of: Callable[[Params, Task], Tensor], params: Params, tasks: Task
+) -> tuple[Params, Float[Tensor, " seeds"]]:
+    """Differentiate the losses of S seeds, each in its own parameters.
+
+    No seed's loss depends on another seed's parameters, so the gradient of their sum is the stack of their
+    gradients.
+
+    Args:
+        losses_of: Maps stacked parameters and tasks to S losses.
+        params: name -> tensor of shape (S, ...); not modified.
+        tasks: The meta-batches of S seeds.
+
+    Returns:
+        Gradients, same names and shapes as params, and the losses.
+    """
+
+    def total(params: Params) -> tuple[Tensor, Tensor]:
+        losses = losses_of(params, tasks)
+        return losses.sum(), losses
+
+    if torch.compiler.is_compiling():  # torch.compile traces torch.func, and not autograd.grad
+        grads, losses = torch.func.grad(total, has_aux=True)(params)
+        return grads, losses
+    # Run eagerly, plain autograd does the same with a quarter less overhead.
+    leaves = {name: theta.detach().requires_grad_() for name, theta in params.items()}
+    loss, losses = total(leaves)
+    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    return dict(zip(leaves, gradients, strict=True)), losses.detach()

@@ -44,8 +44,8 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 def maml() -> None:
     """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
-    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists or is in use, 4 a run or checkpoint
-    that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
+    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists or is in use, 4 a
+    run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
     """
 
 
@@ -164,7 +164,8 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
-        _fail("out of memory; use fewer seeds, a smaller outer.meta_batch_size or fewer inner steps", 6)
+        remedy = "use --set engine.task_chunk=N with a smaller N, or fewer seeds at once"
+        _fail(f"out of memory: {remedy}; what was saved before is intact", 6)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -1,13 +1,24 @@
 """`maml check-grads`: a proof, on the user's own config, that the meta-gradient is what it says."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
+from mamlcli.engine import Decision, compile_gradient, decide_compile
 from mamlcli.evaluation import finite_or_none
-from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_state, make_stream
+from mamlcli.experiments.setup import (
+    layer_sizes,
+    make_engine_gradient,
+    make_loss_fn,
+    make_meta_gradient,
+    make_state,
+    make_stream,
+    task_chunk,
+    uses_low_rank,
+)
 from mamlcli.gradient_checks import (
     DIFFERENCE,
     EXACT,
@@ -79,15 +90,24 @@ def _inputs(config: Config) -> tuple[Params, Task]:
     return {name: value.double() for name, value in state.params.items()}, tasks
 
 
-def _gradient(config: Config, order: Order, loss_fn: LossFn[Samples]) -> MetaGradient:
-    """The code under test: what training with this order uses."""
-    return make_meta_gradient(loss_fn, config.algorithm.model_copy(update={"order": order}))
+def _of_order(config: Config, order: Order) -> Config:
+    return config.model_copy(update={"algorithm": config.algorithm.model_copy(update={"order": order})})
+
+
+def _gradient(config: Config, order: Order) -> MetaGradient:
+    """The code under test: what training with this order uses, before it is compiled."""
+    return make_engine_gradient(_of_order(config, order))
+
+
+def _plain_gradients(config: Config, loss_fn: LossFn[Samples]) -> tuple[MetaGradient, MetaGradient]:
+    """The meta-gradients of first and second order without acceleration, of any loss."""
+    first, second = (make_meta_gradient(loss_fn, _of_order(config, order).algorithm) for order in ORDERS)
+    return first, second
 
 
 def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
-    loss_fn = make_loss_fn(config.model)
-    first, second = (_gradient(config, order, loss_fn) for order in ORDERS)
-    textbook_loss = module_loss((1, *config.model.hidden_sizes, 1), config.model.activation)
+    first, second = (_gradient(config, order) for order in ORDERS)
+    textbook_loss = module_loss(layer_sizes(config.model), config.model.activation)
     inner: dict[str, Any] = {"inner_lr": config.algorithm.inner_lr, "inner_steps": config.algorithm.inner_steps}
 
     def against_loop(order: Order, gradient: MetaGradient) -> float:
@@ -129,17 +149,45 @@ def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
             "both orders on a quadratic",
             "closed form: second = first x (1 - alpha a)^steps",
             EXACT,
-            lambda: quadratic_error(
-                lambda loss: (_gradient(config, "first", loss), _gradient(config, "second", loss)), **inner
-            ),
+            lambda: quadratic_error(lambda loss_fn: _plain_gradients(config, loss_fn), **inner),
         ),
+        *_accelerated(config, params, tasks),
     ]
 
 
+def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
+    """Compare each acceleration that the config uses with the plain meta-gradient, in the config's order."""
+    plain = make_meta_gradient(make_loss_fn(config.model), config.algorithm)
+    engine = make_engine_gradient(config)
+    paths = {}
+    if uses_low_rank(config):
+        paths["low-rank inner update"] = engine
+    if task_chunk(config) < config.outer.meta_batch_size:
+        paths[f"chunks of {task_chunk(config)} tasks"] = engine
+    if _decision(config).compiled:
+        paths["compiled graph"] = compile_gradient(engine, torch.device("cpu"))
+
+    def error(gradient: MetaGradient) -> float:
+        (ours, losses), (expected, expected_losses) = gradient(params, tasks), plain(params, tasks)
+        return max(relative_error(ours, expected), relative_error({"": losses}, {"": expected_losses}))
+
+    return [
+        attempt(name, "the plain meta-gradient", EXACT, partial(error, gradient)) for name, gradient in paths.items()
+    ]
+
+
+def _decision(config: Config) -> Decision:
+    return decide_compile(
+        config.engine.compile,
+        num_steps=config.outer.steps,
+        inner_steps=config.algorithm.inner_steps,
+        device=torch.device("cpu"),
+    )
+
+
 def _info(config: Config, params: Params, tasks: Task) -> dict[str, float | None]:
-    loss_fn = make_loss_fn(config.model)
     try:
-        first, second = (_gradient(config, order, loss_fn)(params, tasks)[0] for order in ORDERS)
+        first, second = (_gradient(config, order)(params, tasks)[0] for order in ORDERS)
     except RuntimeError:  # the checks say what failed
         return dict.fromkeys(("first_norm", "second_norm", "second_order_share", "cosine"))
     difference = norm({name: second[name] - first[name] for name in second})

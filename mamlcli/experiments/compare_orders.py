@@ -212,8 +212,7 @@ def _paired(config: Config, first: dict[int, torch.Tensor], second: dict[int, to
 
 def _cost(session: Session) -> Row:
     tasks = make_stream(session.config).batch(0, session.device)
-    gradient = make_meta_gradient(make_loss_fn(session.config.model), session.config.algorithm)
-    peak = peak_memory_bytes(lambda: gradient(session.state.params, tasks), session.device)
+    peak = peak_memory_bytes(lambda: session.gradient(session.state.params, tasks), session.device)
     return {"ms_per_step": _ms_per_step(session.run.read_metrics()), "peak_memory_bytes": peak}
 
 

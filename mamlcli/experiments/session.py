@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
+from mamlcli.engine import Decision, compile_gradient, decide_compile
 from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError
 from mamlcli.experiments.setup import (
     Reporter,
+    make_engine_gradient,
     make_loss_fn,
-    make_meta_gradient,
     make_state,
     make_stream,
     pre_adapt_loss,
@@ -42,6 +44,15 @@ class Session:
     ) -> None:
         self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
         self.state = make_state(config, device)
+        # What is decided depends on the config alone, so that a resumed run computes as the first part did.
+        self.compiling: Decision = decide_compile(
+            config.engine.compile,
+            num_steps=config.outer.steps,
+            inner_steps=config.algorithm.inner_steps,
+            device=device,
+        )
+        gradient = make_engine_gradient(config)
+        self.gradient: MetaGradient = compile_gradient(gradient, device) if self.compiling.compiled else gradient
         self.train_s = 0.0
 
     def is_logged(self, step: int) -> bool:
@@ -79,13 +90,15 @@ class Session:
         steps = train_steps(
             self.state,
             make_stream(self.config).batches(self.state.step, outer.steps, self.device),
-            make_meta_gradient(loss_fn, self.config.algorithm),
+            self.gradient,
             partial(pre_adapt_loss, loss_fn),
             seeds=self.config.seeds,
             learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
             max_grad_norm=outer.max_grad_norm,
             is_logged=self.is_logged,
         )
+        compiled = "compiled" if self.compiling.compiled else "not compiled"
+        self.reporter.note(f"{self.config.algorithm.order}-order meta-gradient {compiled}: {self.compiling.reason}")
         with self._recorded():
             since = time.perf_counter()
             for step in steps:
@@ -122,7 +135,7 @@ class Session:
     def _recorded(self) -> Iterator[None]:
         """Keep run.json true: who works on the run, since when, and how it ended."""
         info = self.run.read_info()
-        session = new_session(self.device, self.state.step)
+        session = new_session(self.device, self.state.step) | {"compiled": self.compiling.compiled}
         info["sessions"] = [*info.get("sessions", []), session]
         self._write(info, "running")
         status = "failed"
@@ -157,18 +170,18 @@ def new_info(config: Config) -> dict[str, Any]:
     }
 
 
-def warn_if_not_bit_exact(run: RunFolder, device: torch.device, reporter: Reporter) -> None:
+def warn_if_not_bit_exact(session: Session) -> None:
     """Say what has changed since the run's last process that can change the last bits of its numbers."""
-    sessions = run.read_info().get("sessions", [])
+    sessions = session.run.read_info().get("sessions", [])
     if not sessions:
         return
-    now = new_session(device, 0)
-    for name in ("device", "device_name", "threads"):
-        if sessions[-1].get(name) != now[name]:
-            _warn(reporter, name, sessions[-1].get(name), now[name])
-    before, after = sessions[-1].get("versions", {}).get("torch"), now["versions"]["torch"]
-    if before != after:
-        _warn(reporter, "torch", before, after)
+    before = sessions[-1]
+    now = new_session(session.device, 0) | {"compiled": session.compiling.compiled}
+    for name in ("device", "device_name", "threads", "compiled"):
+        if before.get(name) != now[name]:
+            _warn(session.reporter, name, before.get(name), now[name])
+    if before.get("versions", {}).get("torch") != now["versions"]["torch"]:
+        _warn(session.reporter, "torch", before.get("versions", {}).get("torch"), now["versions"]["torch"])
 
 
 def _warn(reporter: Reporter, name: str, before: object, after: object) -> None:

@@ -1,6 +1,7 @@
 """From a config's plain values to functions and tensors: the only place where both are known."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Protocol
 
 import torch
@@ -8,8 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
+from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
+from mamlcli.engine import in_chunks, resolve_chunk
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, init_state
@@ -47,7 +50,7 @@ def make_loss_fn(model: ModelConfig) -> LossFn[Samples]:
 
 
 def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> MetaGradient:
-    """Build the meta-gradient of S seeds."""
+    """Build the plain meta-gradient of S seeds, for any loss."""
     return partial(
         meta_gradient,
         loss_fn,
@@ -55,6 +58,45 @@ def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> 
         inner_steps=algorithm.inner_steps,
         order=algorithm.order,
     )
+
+
+def make_engine_gradient(config: Config) -> MetaGradient:
+    """Build the meta-gradient that training uses: dense or low-rank, in chunks of tasks."""
+    algorithm, model = config.algorithm, config.model
+    if uses_low_rank(config):
+        gradient: MetaGradient = partial(
+            low_rank_meta_gradient,
+            ACTIVATIONS[model.activation],
+            inner_lr=algorithm.inner_lr,
+            inner_steps=algorithm.inner_steps,
+            order=algorithm.order,
+        )
+    else:
+        gradient = make_meta_gradient(make_loss_fn(model), algorithm)
+    return in_chunks(gradient, task_chunk(config))
+
+
+def uses_low_rank(config: Config) -> bool:
+    """Whether adapted weights are held as the factors of their change."""
+    setting = config.engine.inner_update
+    return setting == "low_rank" or (setting == "auto" and max(config.model.hidden_sizes, default=0) >= 128)
+
+
+def task_chunk(config: Config) -> int:
+    """How many tasks are differentiated at a time."""
+    sizes = layer_sizes(config.model)
+    return resolve_chunk(
+        config.engine.task_chunk,
+        num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
+        seeds=len(config.seeds),
+        tasks=config.outer.meta_batch_size,
+        inner_steps=config.algorithm.inner_steps,
+    )
+
+
+def layer_sizes(model: ModelConfig) -> tuple[int, ...]:
+    """Units of every layer, input and output included."""
+    return (1, *model.hidden_sizes, 1)
 
 
 def make_family(tasks: TasksConfig) -> SinusoidFamily:
@@ -75,8 +117,7 @@ def make_stream(config: Config) -> TaskStream:
 
 def make_params(config: Config) -> list[Params]:
     """Draw the initial parameters of every seed."""
-    sizes = (1, *config.model.hidden_sizes, 1)
-    return [init_params(sizes, init=config.model.init, seed=seed) for seed in config.seeds]
+    return [init_params(layer_sizes(config.model), init=config.model.init, seed=seed) for seed in config.seeds]
 
 
 def make_state(config: Config, device: torch.device) -> TrainState:

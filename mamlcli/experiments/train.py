@@ -14,8 +14,8 @@ from mamlcli.experiments.session import Session, new_info, warn_if_not_bit_exact
 from mamlcli.experiments.setup import (
     Reporter,
     Silent,
+    make_engine_gradient,
     make_loss_fn,
-    make_meta_gradient,
     make_state,
     make_stream,
     pre_adapt_loss,
@@ -86,7 +86,7 @@ def train(
         status="done",
         outer_steps=session.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": torch.get_num_threads(), "compiled": False},
+        engine={"device": device.type, "threads": torch.get_num_threads(), "compiled": session.compiling.compiled},
         wall_s=round(time.perf_counter() - start, 3),
         metrics=run.read_metrics()[-len(config.seeds) :],
         figure=figure,
@@ -117,7 +117,7 @@ def prepare_resume(session: Session) -> None:
     """Check that a session continues the same experiment, and load its newest whole checkpoint."""
     run, config = session.run, session.config
     check_same_experiment(run, config)
-    warn_if_not_bit_exact(run, session.device, session.reporter)
+    warn_if_not_bit_exact(session)
     session.restore_newest()
     if session.state.step > config.outer.steps:
         raise UsageError(
@@ -175,7 +175,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
     device = announce_device(config, reporter or Silent())
     loss_fn, state = make_loss_fn(config.model), make_state(config, device)
     tasks = make_stream(config).batch(0, device)
-    _, losses = make_meta_gradient(loss_fn, config.algorithm)(state.params, tasks)
+    _, losses = make_engine_gradient(config)(state.params, tasks)
     return {
         "num_params": sum(theta[0].numel() for theta in state.params.values()),
         "pre_adapt_loss": pre_adapt_loss(loss_fn, state.params, tasks).tolist(),

@@ -1,0 +1,149 @@
+"""Every acceleration against its plain twin: the same numbers to rounding."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mamlcli import Config, parse_config
+from mamlcli.engine import decide_compile, in_chunks, resolve_chunk
+from mamlcli.errors import DeviceError
+from mamlcli.experiments.setup import (
+    make_engine_gradient,
+    make_loss_fn,
+    make_meta_gradient,
+    make_state,
+    make_stream,
+    uses_low_rank,
+)
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.tasks import Samples, Task
+from mamlcli.types import Params
+from tests.test_runs import assert_same_run, metrics
+
+CPU = torch.device("cpu")
+needs_compiler = pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler"
+)
+
+
+def config(*overrides: str) -> Config:
+    return parse_config("name: x\nseeds: [0, 1]\nouter: {meta_batch_size: 7}", overrides=overrides)
+
+
+def inputs(config: Config) -> tuple[Params, Task]:
+    params = {name: value.double() for name, value in make_state(config, CPU).params.items()}
+    return params, Task(*(Samples(side.x.double(), side.y.double()) for side in make_stream(config).batch(0)))
+
+
+def assert_equal_to_plain(config: Config) -> None:
+    params, tasks = inputs(config)
+    ours, our_losses = make_engine_gradient(config)(params, tasks)
+    plain, plain_losses = make_meta_gradient(make_loss_fn(config.model), config.algorithm)(params, tasks)
+    torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(our_losses, plain_losses, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+@pytest.mark.parametrize("sizes", ["[]", "[9]", "[8, 6, 5]"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_low_rank_updates_give_the_dense_meta_gradient(
+    order: str, inner_steps: int, sizes: str, activation: str
+) -> None:
+    chosen = config(
+        "engine.inner_update=low_rank",
+        f"algorithm.order={order}",
+        f"algorithm.inner_steps={inner_steps}",
+        "algorithm.inner_lr=0.05",
+        f"model.hidden_sizes={sizes}",
+        f"model.activation={activation}",
+    )
+    assert uses_low_rank(chosen)
+    assert_equal_to_plain(chosen)
+
+
+@pytest.mark.parametrize("size", [1, 3, 6, 7, 100])
+def test_chunks_of_tasks_give_the_meta_gradient_of_the_whole(size: int) -> None:
+    assert_equal_to_plain(config(f"engine.task_chunk={size}"))
+
+
+def test_wide_layers_take_low_rank_updates_by_themselves() -> None:
+    assert uses_low_rank(config("model.hidden_sizes=[40, 128]"))
+    assert not uses_low_rank(config("model.hidden_sizes=[40, 127]"))
+    assert not uses_low_rank(config("model.hidden_sizes=[256]", "engine.inner_update=dense"))
+
+
+def test_smaller_chunks_hold_less_memory() -> None:
+    chosen = config("outer.meta_batch_size=64")
+    params, tasks = inputs(chosen)
+    gradient = make_meta_gradient(make_loss_fn(chosen.model), chosen.algorithm)
+    whole, chunked = (
+        peak_memory_bytes(lambda size=size: in_chunks(gradient, size)(params, tasks), CPU)  # type: ignore[misc]
+        for size in (64, 8)
+    )
+    assert chunked < whole / 3
+
+
+def test_auto_chunks_cut_only_what_is_large() -> None:
+    sizes = {"num_params": 1761, "seeds": 3, "inner_steps": 1}
+    assert resolve_chunk("auto", tasks=25, **sizes) == 25
+    assert resolve_chunk(10, tasks=25, **sizes) == 10
+    assert resolve_chunk(100, tasks=25, **sizes) == 25
+    assert 1 < resolve_chunk("auto", tasks=100_000, **sizes) < 100_000
+    assert resolve_chunk("auto", num_params=10**9, seeds=3, tasks=25, inner_steps=1) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "steps", "inner_steps", "compiler", "compiled", "reason"),
+    [
+        ("off", 10**6, 1, True, False, "engine.compile is off"),
+        ("on", 10, 1, True, True, "engine.compile is on"),
+        ("auto", 70_000, 1, True, True, "earn it back"),
+        ("auto", 5_000, 1, True, False, "too few to earn it back"),
+        ("auto", 70_000, 10, True, False, "take longer to compile"),
+        ("auto", 70_000, 1, False, False, "no C++ compiler"),
+    ],
+)
+def test_compiling_is_decided_once_and_explained(
+    monkeypatch: pytest.MonkeyPatch,
+    setting: str,
+    steps: int,
+    inner_steps: int,
+    compiler: bool,
+    compiled: bool,
+    reason: str,
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if compiler else None)
+    decision = decide_compile(setting, num_steps=steps, inner_steps=inner_steps, device=CPU)  # type: ignore[arg-type]
+    assert decision.compiled == compiled
+    assert reason in decision.reason
+
+
+def test_a_compiler_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with pytest.raises(DeviceError, match="no C\\+\\+ compiler is on the PATH; install one"):
+        decide_compile("on", num_steps=1, inner_steps=1, device=CPU)
+
+
+@needs_compiler
+def test_a_compiled_run_equals_an_eager_one_to_rounding_and_resumes_bit_for_bit(folder: Path) -> None:
+    # In processes of their own: torch.compile does not trace the shape checks that are on in this one.
+    def train(out: str, *options: str) -> Path:
+        command = [sys.executable, "-c", "from mamlcli.cli import main; main()", "train", "--out", out, *options]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return folder / out
+
+    compiled = ("-c", "tiny.yaml", "--set", "engine.compile=on")
+    whole, parts, eager = train("whole", *compiled), train("parts", *compiled), train("eager", "-c", "tiny.yaml")
+    assert json.loads((whole / "run.json").read_text())["sessions"][0]["compiled"] is True
+    assert json.loads((eager / "run.json").read_text())["sessions"][0]["compiled"] is False
+    for one, other in zip(metrics(whole), metrics(eager), strict=True):
+        assert one == pytest.approx(other, rel=1e-4)
+    (parts / "checkpoints" / "step-12.pt").unlink()
+    assert_same_run(whole, train("parts", "--resume", "auto", *compiled))
