@@ -148,6 +148,9 @@ class EngineConfig(_Section):
     low_rank from hidden layers of 128 units on."""
     task_chunk: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
     """Tasks differentiated at a time; fewer hold less memory. `auto` cuts meta-batches of more than about 1 GiB."""
+    threads: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
+    """CPU threads; `auto` is one for small experiments, which a busy second core would slow down manyfold, and more
+    as there is more to compute."""
 
 
 class Config(_Section):

@@ -52,7 +52,10 @@ def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str] 
     if not isinstance(document.data, dict):
         raise ConfigError([f"{document.values[()]}: a config is a mapping of keys to values, like 'name: x'"])
     for override in overrides:
-        _override(document, override)
+        try:
+            _override(document, override)
+        except UsageError as error:
+            document.problems.append(str(error))
     try:
         config = Config.model_validate(document.data)
     except ValidationError as error:
@@ -68,6 +71,23 @@ def dump_config(config: Config) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
+def config_differences(before: Config, after: Config) -> list[str]:
+    """List what differs between two experiments, but for what a resumed run may change: its steps and device."""
+    old, new = (_flat(one.model_dump()) for one in (before, after))
+    return [
+        f"{key}: {old.get(key)} in the run, {new.get(key)} now"
+        for key in known_keys()
+        if old.get(key) != new.get(key) and key not in ("outer.steps", "device")
+    ]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
 def parse_seeds(text: str) -> list[int]:
     """Read a list of seeds.
 
@@ -77,13 +97,16 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         UsageError: If the text is no such list.
     """
+    shown = text if len(text) <= 60 else text[:60] + "..."
     seeds: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last or last - first >= 10_000:
-            raise UsageError(f"--seeds {text}: write seeds as 0-4 or 0,3,7 (at most 10,000 of them)")
+            raise UsageError(f"--seeds {shown}: write seeds as 0-4 or 0,3,7 (at most 10,000 of them)")
         seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds) or len(seeds) > 10_000:
+        raise UsageError(f"--seeds {shown}: name each seed once, and at most 10,000 of them")
     return seeds
 
 
@@ -145,7 +168,7 @@ def _explain(error: dict[str, Any], document: Document) -> str:
             message = message.replace("a valid tuple", "a list, like [1, 2]")
     got = "" if ", got" in message else f", got {_describe(value)}"
     expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    close = get_close_matches(value, expected, n=1) if isinstance(value, str) else []
+    close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return f"{_nearest(document.values, path)}: {dotted(path)}: {message}{got}{hint}"
 

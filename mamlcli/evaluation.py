@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -13,6 +14,11 @@ from torch import Tensor
 from mamlcli.algorithms.maml import adapt
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import LossFn, Params, Row
+
+# How many weights of a resampling are held at a time.
+_BOOTSTRAP_NUMBERS = 2**22
+# From here on an expansion in 1/degrees is exact to more digits than anyone prints.
+_MANY_DEGREES = 1000
 
 
 def adaptation_losses(
@@ -103,7 +109,8 @@ def half_width(sample: NDArray[np.float64]) -> float:
 def student_quantile(degrees: int, probability: float = 0.95) -> float:
     """The t with P(-t < T < t) = probability, for Student's distribution.
 
-    Bisects the finite sums for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    Bisects the finite sums for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4), and expands
+    in 1/degrees where there are many (26.7.5).
 
     Args:
         degrees: Degrees of freedom, >= 1.
@@ -112,6 +119,11 @@ def student_quantile(degrees: int, probability: float = 0.95) -> float:
     >>> round(student_quantile(2), 3)
     4.303
     """
+    if degrees > _MANY_DEGREES:
+        z = NormalDist().inv_cdf((1 + probability) / 2)
+        first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+        third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+        return z + first / degrees + second / degrees**2 + third / degrees**3
 
     def inside(theta: float) -> float:
         """P(|T| < t) at t = tan(theta) * sqrt(degrees)."""
@@ -130,25 +142,36 @@ def student_quantile(degrees: int, probability: float = 0.95) -> float:
     return math.tan(low) * math.sqrt(degrees)
 
 
-def bootstrap_interval(
+def bootstrap_intervals(
     differences: NDArray[np.float64], *, num_resamples: int = 10_000, seed: int = 0
-) -> tuple[float, float]:
-    """95% percentile interval of the mean of paired differences, resampling seeds and tasks.
+) -> list[tuple[float, float]]:
+    """95% percentile intervals of means of paired differences, resampling seeds and tasks.
 
     Seeds and tasks are crossed (every seed meets every task), so both are drawn with replacement,
-    independently of each other (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122).
+    independently of each other (the pigeonhole bootstrap, Owen 2007, doi:10.1214/07-AOAS122). With one seed the
+    interval is over tasks.
 
     Args:
-        differences: One number per seed and task, shape (S, T).
-        num_resamples: How many resamples.
+        differences: Of N comparisons, one number per seed and task, shape (N, S, T).
+        num_resamples: How many resamples; all comparisons share them.
         seed: Seed of the resampling.
+
+    Returns:
+        Low and high of each comparison; NaN where a difference is not finite.
     """
     rng = np.random.default_rng(seed)
-    num_seeds, num_tasks = differences.shape
-    if not np.isfinite(differences).all():
-        return math.nan, math.nan
-    seed_weights = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=num_resamples)
-    task_weights = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), size=num_resamples)
-    means = np.einsum("rs,st,rt->r", seed_weights, differences, task_weights, optimize=True)
-    low, high = np.percentile(means / differences.size, [2.5, 97.5])
-    return float(low), float(high)
+    _, num_seeds, num_tasks = differences.shape
+    block = max(1, min(num_resamples, _BOOTSTRAP_NUMBERS // num_tasks))
+    means = []
+    for start in range(0, num_resamples, block):
+        size = min(block, num_resamples - start)
+        seed_weights = rng.multinomial(num_seeds, np.full(num_seeds, 1 / num_seeds), size=size) / num_seeds
+        task_weights = rng.multinomial(num_tasks, np.full(num_tasks, 1 / num_tasks), size=size) / num_tasks
+        with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both
+            by_seed = differences @ task_weights.T  # (N, S, size)
+            means.append(np.einsum("rs,nsr->nr", seed_weights, by_seed))
+    all_means = np.concatenate(means, axis=1)
+    finite = np.array([np.isfinite(one).all() for one in differences], dtype=np.bool_)
+    intervals = np.percentile(all_means[finite], [2.5, 97.5], axis=1).T.tolist() if finite.any() else []
+    found = iter(intervals)
+    return [(*next(found),) if is_finite else (math.nan, math.nan) for is_finite in finite.tolist()]

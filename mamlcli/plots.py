@@ -204,9 +204,6 @@ def _smoother(num_points: int) -> Callable[[NDArray[np.float64]], NDArray[np.flo
     reach = num_points // 100
 
     def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        totals = np.cumsum(np.concatenate([[0.0], values]))
-        centres = np.arange(num_points)
-        first, last = np.maximum(centres - reach, 0), np.minimum(centres + reach + 1, num_points)
-        return np.asarray((totals[last] - totals[first]) / (last - first))
+        return np.array([values[max(0, i - reach) : i + reach + 1].mean() for i in range(num_points)])
 
     return smooth

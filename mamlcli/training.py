@@ -162,7 +162,8 @@ def check_finite(
     if not dead:  # finite numbers whose sum is not
         return
     what = "loss" if not losses.isfinite().all() else "meta-gradient"
+    seen = "this update was not made" if losses.device.type == "cpu" else "it may have begun after the last logged step"
     raise DivergedError(
-        f"the {what} of seed {', '.join(map(str, dead))} is not finite at step {step}; this update was not "
-        "made. Likely remedies: a smaller algorithm.inner_lr or outer.lr, or outer.max_grad_norm: 10"
+        f"the {what} of seed {', '.join(map(str, dead))} is not finite at step {step}; {seen}. "
+        "Likely remedies: a smaller algorithm.inner_lr or outer.lr, or outer.max_grad_norm: 10"
     )

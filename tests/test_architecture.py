@@ -40,8 +40,13 @@ def room_of(path: Path) -> str:
 
 
 def imports(path: Path) -> list[str]:
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
-    return [node.module for node in nodes if node.module and node.module.startswith("mamlcli")]
+    modules = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules.append(node.module or "")
+        elif isinstance(node, ast.Import):
+            modules += [alias.name for alias in node.names]
+    return [module for module in modules if module.startswith("mamlcli.")]
 
 
 def test_every_room_is_in_the_plan() -> None:

@@ -1,6 +1,7 @@
 """Commands as a shell sees them: output, messages, exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,12 @@ def test_resume_auto_starts_and_then_continues(maml: Maml, folder: Path) -> None
         (["compare-orders", "-c", "tiny.yaml", "--out", "taken"], 3, "taken exists already"),
         (["compare-orders"], 2, "--config"),
         (["trian"], 2, "trian"),
+        (["train", "-c", "tiny.yaml", "--seeds", "0-1,1"], 2, "name each seed once"),
+        (["train", "-c", "tiny.yaml", "--set", "foo", "--set", "outer.lr=x"], 2, "outer.lr: must be a valid number"),
+        (["train", "-c", "tiny.yaml", "--out", "tiny.yaml/x"], 3, "cannot make it"),
+        (["train", "-c", "tiny.yaml", "--out", "x" * 300], 3, "cannot"),
+        (["train", "-c", "tiny.yaml", "--out", ".", "--overwrite"], 3, "cannot move it aside"),
+        (["train", "-c", "tiny.yaml", "--set", "model.hidden_sizes=[1000000, 1000000]"], 6, "out of memory"),
     ],
 )
 def test_what_the_user_can_cause_has_an_exit_code_and_no_traceback(
@@ -159,9 +166,28 @@ def test_help_loads_neither_torch_nor_anything_else_that_is_slow() -> None:
     assert "compare-orders" in done.stdout
 
 
-def test_a_reader_that_leaves_early_causes_no_traceback(folder: Path) -> None:
+@pytest.mark.parametrize("closed", ["| true", "2>&-", "2>&- | true"])
+def test_nobody_listening_ends_no_run(folder: Path, closed: str) -> None:
+    command = f"{sys.executable} -c 'from mamlcli.cli import main; main()' train -c tiny.yaml --out run"
     done = subprocess.run(
-        f"{sys.executable} -c 'from mamlcli.cli import main; main()' train -c tiny.yaml --dry-run | true",
-        shell=True, cwd=folder, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        f"({command}; echo $? > code) {closed}", shell=True, cwd=folder, capture_output=True, text=True, check=False
+    )
     assert "Traceback" not in done.stderr
+    assert (folder / "code").read_text() == "0\n"
+    assert json.loads((folder / "run" / "run.json").read_text())["status"] == "done"
+
+
+def test_a_dry_run_of_what_overflows_is_still_json(maml: Maml) -> None:
+    outcome = maml("train", "-c", "tiny.yaml", "--dry-run", "--json", "--set", "tasks.amplitude=[1e30, 1e30]")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["post_adapt_loss"] == [None, None]
+
+
+def test_a_terminal_without_the_sign_for_plus_or_minus_gets_another(folder: Path) -> None:
+    command = [sys.executable, "-c", "from mamlcli.cli import main; main()"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    for arguments in (["train", "-c", "tiny.yaml", "--out", "run"], ["eval", "run"]):
+        done = subprocess.run(
+            [*command, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.errors import CheckpointError, ConfigError
+from mamlcli.errors import CheckpointError, ConfigError, RunFolderError, UsageError
 from mamlcli.experiments.evaluate import meta_test_tasks
+from tests.test_runs import Listener
 
 
 @pytest.fixture
@@ -78,7 +80,7 @@ def test_overrides_change_the_protocol(run: Path, tmp_path: Path) -> None:
         mamlcli.evaluate(run, overrides=("evaluation.tusks=3",))
 
 
-def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.pt").write_text("hello")
     for target, message in (
@@ -88,5 +90,36 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(CheckpointError, match=message):
             mamlcli.evaluate(target)
-    with pytest.raises(CheckpointError, match=r"of another model: .*layer0.weight: \(2, 8, 1\).*in the file"):
-        mamlcli.evaluate(run, overrides=("model.hidden_sizes=[9]",))
+
+
+def test_an_override_cannot_change_what_was_trained(run: Path) -> None:
+    for override in ("model.activation=tanh", "seeds=[8, 9]", "outer.steps=99"):
+        with pytest.raises(UsageError, match="cannot change what was trained"):
+            mamlcli.evaluate(run, overrides=(override,))
+
+
+def test_a_checkpoint_of_another_architecture_or_experiment_is_refused(tiny: Config, run: Path, tmp_path: Path) -> None:
+    for name, section, change, message in (
+        ("wide", "model", {"hidden_sizes": (9,)}, r"model.hidden_sizes: \(9,\) in the run, \(8,\) now"),
+        ("tanh", "model", {"activation": "tanh"}, "model.activation: tanh in the run, relu now"),
+    ):
+        other = tiny.model_copy(update={section: getattr(tiny, section).model_copy(update=change)})
+        foreign = mamlcli.train(other, out=tmp_path / name).run / "checkpoints" / "step-12.pt"
+        for suffix in ("", ".sha256"):
+            copy = run / "checkpoints" / f"step-99.pt{suffix}"
+            copy.write_bytes(foreign.with_name(foreign.name + suffix).read_bytes())
+        listener = Listener()
+        assert mamlcli.evaluate(run, reporter=listener).step == 12
+        assert any(re.search(message, note) for note in listener.notes)
+
+
+def test_a_checkpoint_of_a_run_whose_hash_is_missing_is_not_trusted(run: Path) -> None:
+    (run / "checkpoints" / "step-12.pt.sha256").unlink()
+    listener = Listener()
+    assert mamlcli.evaluate(run, reporter=listener).step == 10
+    assert any("step-12.pt.sha256 is missing" in note for note in listener.notes)
+
+
+def test_an_existing_folder_is_not_written_into(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="exists already"):
+        mamlcli.evaluate(run, out=tmp_path)

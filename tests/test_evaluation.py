@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from mamlcli.evaluation import adaptation_losses, bootstrap_interval, half_width, student_quantile, summarise
+from mamlcli.evaluation import adaptation_losses, bootstrap_intervals, half_width, student_quantile, summarise
 from mamlcli.mlp import init_params
 from mamlcli.tasks import SinusoidFamily, TaskList
 from tests.test_maml import loss_fn
@@ -32,7 +32,7 @@ def test_adaptation_losses_equal_an_explicit_loop_measured_on_query() -> None:
                 sgd.step()
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 10, 99, 599])
+@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 10, 99, 599, 1001, 10**6])
 @pytest.mark.parametrize("probability", [0.5, 0.95, 0.99])
 def test_student_quantiles_are_those_of_scipy(degrees: int, probability: float) -> None:
     expected = stats.t.ppf((1 + probability) / 2, degrees)
@@ -79,7 +79,7 @@ def test_one_seed_has_no_interval_over_seeds() -> None:
 
 def test_the_bootstrap_of_one_seed_is_that_of_scipy() -> None:
     sample = np.random.default_rng(2).normal(0.3, 1.0, size=80)
-    low, high = bootstrap_interval(sample[None, :])
+    low, high = bootstrap_intervals(sample[None, None, :])[0]
     expected = stats.bootstrap((sample,), np.mean, method="percentile", rng=0).confidence_interval
     assert low == pytest.approx(expected.low, abs=0.01)
     assert high == pytest.approx(expected.high, abs=0.01)
@@ -87,10 +87,18 @@ def test_the_bootstrap_of_one_seed_is_that_of_scipy() -> None:
 
 def test_the_bootstrap_sees_the_spread_over_seeds() -> None:
     seeds = np.array([[0.0], [1.0], [2.0]]) + np.zeros((3, 50))
-    low, high = bootstrap_interval(seeds)
+    low, high = bootstrap_intervals(seeds[None])[0]
     assert low == pytest.approx(0.0, abs=0.34)
     assert high == pytest.approx(2.0, abs=0.34)
 
 
 def test_equal_numbers_have_an_interval_of_exactly_zero() -> None:
-    assert bootstrap_interval(np.zeros((3, 50))) == (0.0, 0.0)
+    assert bootstrap_intervals(np.zeros((2, 3, 50))) == [(0.0, 0.0), (0.0, 0.0)]
+
+
+def test_an_interval_of_what_is_not_finite_is_not_a_number_and_spoils_no_other() -> None:
+    differences = np.zeros((2, 1, 50))
+    differences[0, 0, 3] = np.inf
+    first, second = bootstrap_intervals(differences)
+    assert np.isnan(first).all()
+    assert second == (0.0, 0.0)

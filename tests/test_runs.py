@@ -212,3 +212,54 @@ def test_a_figure_that_fails_does_not_fail_the_training(
     result = mamlcli.train(tiny, out=tmp_path / "run")
     assert result.status == "done"
     assert result.figure is None
+
+
+def test_a_folder_in_use_is_not_moved_aside(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    with open_run(run).locked(), pytest.raises(RunFolderError, match="another process"):
+        mamlcli.train(tiny, out=run, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_run_and_a_comparison_cannot_be_taken_for_each_other(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    both = mamlcli.compare_orders(tiny, out=tmp_path / "both").run
+    before = (run / "metrics.jsonl").read_text()
+    with pytest.raises(CheckpointError, match="not a folder of maml compare-orders"):
+        mamlcli.compare_orders(tiny, out=run, resume=True)
+    with pytest.raises(CheckpointError, match="not a folder of maml train"):
+        mamlcli.train(tiny, out=both, resume=True)
+    assert (run / "metrics.jsonl").read_text() == before
+
+
+def test_a_refused_resume_leaves_the_run_as_it_is(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    files = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match="is at step 12 already"):
+        mamlcli.train(with_steps(tiny, 5), out=run, resume=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == files
+
+
+def test_growing_under_a_schedule_that_ends_is_warned_of(tiny: Config, tmp_path: Path) -> None:
+    cosine = tiny.model_copy(update={"outer": tiny.outer.model_copy(update={"schedule": "cosine"})})
+    run = mamlcli.train(cosine, out=tmp_path / "run").run
+    listener = Listener()
+    mamlcli.train(with_steps(cosine, 14), out=run, resume=True, reporter=listener)
+    assert any("the cosine schedule ends at outer.steps" in note for note in listener.notes)
+
+
+@pytest.mark.parametrize("damage", ['{"sessions": 5}', '{"sessions": [null]}', "[]", "{", ""])
+def test_a_damaged_run_file_is_refused(tiny: Config, tmp_path: Path, damage: str) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    (run / "run.json").write_text(damage)
+    with pytest.raises(CheckpointError, match="not a"):
+        mamlcli.train(tiny, out=run, resume=True)
+
+
+def test_damaged_metrics_are_left_out(tiny: Config, tmp_path: Path) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    whole = metrics(run)
+    with (run / "metrics.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\n{"no": "step"}\n[1]\n')
+    mamlcli.train(tiny, out=run, resume=True)
+    assert metrics(run) == whole

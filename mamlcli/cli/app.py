@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -151,16 +153,17 @@ def check_grads(
 
 def main() -> None:
     """Run a command; what the user can cause ends in a message and its exit code, never in a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows something else
     try:
         app(standalone_mode=True)
     except MamlError as error:
         _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted before anything was begun", 130)
-    except BrokenPipeError:
-        # Whoever read our output has left; point stdout elsewhere so that the interpreter can flush it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(0) from None
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}", 3)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -171,12 +174,15 @@ def main() -> None:
 def _is_out_of_memory(error: BaseException) -> bool:
     import torch
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "not enough memory" in str(error)
+    said = ("not enough memory", "can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in said)
 
 
 def _fail(message: str, exit_code: int) -> None:
-    for line in message.splitlines():
-        print(f"maml: {line}" if not line.startswith(" ") else line, file=sys.stderr)
+    with suppress(OSError, ValueError):  # nobody may be listening
+        for line in message.splitlines():
+            shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+            print(f"maml: {shown}" if not shown.startswith(" ") else shown, file=sys.stderr)
     raise SystemExit(exit_code)
 
 
@@ -233,4 +239,8 @@ def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
 
 
 def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
-    print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)
+    try:
+        print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)
+    except BrokenPipeError:
+        # Whoever read our output has left; point stdout elsewhere so that the interpreter can flush it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -30,20 +31,22 @@ class Progress:
     def note(self, message: str) -> None:
         """Print a message, above the bar if there is one."""
         if not self.quiet or message.startswith("warning"):
-            tqdm.write(message, file=sys.stderr)
+            with suppress(OSError, ValueError):  # nobody may be listening, which ends no run
+                tqdm.write(message, file=sys.stderr)
 
     def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
         """Show where training is."""
         if self.quiet:
             return
         losses = f"pre_adapt_loss {pre_adapt_loss:.4f}  post_adapt_loss {post_adapt_loss:.4f}"
-        if sys.stderr.isatty():
-            if self.bar is None:
-                self.bar = tqdm(total=num_steps, initial=step - 1, unit="step", dynamic_ncols=True, file=sys.stderr)
-            self.bar.set_postfix_str(losses, refresh=False)
-            self.bar.update(step - self.bar.n)
-        else:
-            self._line(step, num_steps, losses)
+        with suppress(OSError, ValueError, AttributeError):
+            self._bar(step, num_steps, losses) if sys.stderr.isatty() else self._line(step, num_steps, losses)
+
+    def _bar(self, step: int, num_steps: int, losses: str) -> None:
+        if self.bar is None:
+            self.bar = tqdm(total=num_steps, initial=step - 1, unit="step", dynamic_ncols=True, file=sys.stderr)
+        self.bar.set_postfix_str(losses, refresh=False)
+        self.bar.update(step - self.bar.n)
 
     def _line(self, step: int, num_steps: int, losses: str) -> None:
         now = time.monotonic()

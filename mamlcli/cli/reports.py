@@ -20,9 +20,13 @@ def train_report(result: "TrainResult") -> str:
     """Say how training ended, where everything is and what to run next."""
     names = {"seed": "seed", "pre_adapt_loss": "before adaptation", "post_adapt_loss": "after adaptation"}
     rows = [{title: row[name] for name, title in names.items()} for row in result.metrics]
+    updates = f"{result.outer_steps - result.from_step} meta-updates"
+    if result.from_step:
+        updates += f" (steps {result.from_step + 1} to {result.outer_steps})"
+    how = "compiled" if result.engine["compiled"] else "not compiled"
     lines = [
-        f"trained {result.outer_steps} meta-updates of {len(result.seeds)} seed(s) side by side "
-        f"in {result.wall_s:.1f} s on {result.engine['device']}",
+        f"trained {updates} of {len(result.seeds)} seed(s) side by side in {result.wall_s:.1f} s "
+        f"on {result.engine['device']}, {result.engine['threads']} thread(s), {how}",
         "",
         f"query loss of the last meta-batch (step {result.outer_steps}):",
         format_table(rows),
@@ -71,19 +75,31 @@ def _eval_rows(rows: list[Row]) -> list[Row]:
 
 def comparison_report(result: "Comparison", config: Config) -> str:
     """Say how first and second order compare in loss, direction and cost."""
-    shown = [row for row in result.results if row["inner_steps"] in _SHOWN_STEPS]
+    many = len(config.seeds) > 1
+    speaker = "all" if many else config.seeds[0]
+    means = {
+        (order, row["shots"], row["inner_steps"]): with_interval(row["mean"], row["ci95"])
+        for order, evaluation in result.evaluations.items()
+        for row in evaluation
+        if row["seed"] == speaker
+    }
     rows = [
         {
             "K": row["shots"],
             "inner steps": row["inner_steps"],
-            "first order": row["first"],
-            "second order": row["second"],
+            "first order": means["first", row["shots"], row["inner_steps"]],
+            "second order": means["second", row["shots"], row["inner_steps"]],
             "first - second": row["difference"],
             "low": row["low"],
             "high": row["high"],
         }
-        for row in shown
+        for row in result.results
+        if row["inner_steps"] in _SHOWN_STEPS
     ]
+    diverged = {
+        order: sum(row["num_diverged"] for row in evaluation if row["seed"] != "all")
+        for order, evaluation in result.evaluations.items()
+    }
     cost: list[Row] = [
         {
             "order": order,
@@ -94,15 +110,23 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     ]
     cosines = [row["cosine"] for row in result.cosines if row["cosine"] is not None]
     parts = [
-        f"query loss on {config.evaluation.tasks} meta-test tasks, mean over {len(config.seeds)} seed(s); low and "
-        "high: 95% bootstrap interval of the",
-        "paired difference over seeds and tasks. Positive: second order is better.",
+        f"query loss on {config.evaluation.tasks} meta-test tasks, mean over {len(config.seeds)} seed(s); "
+        f"± is its 95% interval over {'seeds' if many else 'tasks'};",
+        "low and high: 95% bootstrap interval of the paired difference, over "
+        f"{'seeds and tasks' if many else 'tasks'}. "
+        "Positive: second order is better.",
         format_table(rows),
         "",
         "cost, measured side by side:",
         format_table(cost),
         "",
     ]
+    if any(diverged.values()):
+        parts += [
+            f"tasks that diverged, over all K, steps and seeds: first order {diverged['first']}, second order "
+            f"{diverged['second']}; n/a: a loss is not finite",
+            "",
+        ]
     if cosines:
         count = max(1, len(cosines) // 10)
         early, late = sum(cosines[:count]) / count, sum(cosines[-count:]) / count

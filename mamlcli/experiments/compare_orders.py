@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -11,12 +12,12 @@ import numpy as np
 import torch
 
 from mamlcli.config import Config
-from mamlcli.config_file import dump_config
-from mamlcli.errors import InterruptedRunError
-from mamlcli.evaluation import bootstrap_interval, finite_or_none
+from mamlcli.engine import using_threads
+from mamlcli.errors import DivergedError, InterruptedRunError
+from mamlcli.evaluation import bootstrap_intervals, finite_or_none
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
 from mamlcli.experiments.session import LoggedStep, Session
-from mamlcli.experiments.setup import Reporter, Silent, make_loss_fn, make_meta_gradient, make_stream
+from mamlcli.experiments.setup import Reporter, Silent, make_loss_fn, make_meta_gradient, make_stream, num_threads
 from mamlcli.experiments.train import (
     announce_device,
     check_same_experiment,
@@ -57,7 +58,7 @@ class Comparison(NamedTuple):
             "schema": "mamlcli.compare-orders/1",
             "run": str(self.run),
             "runs": {order: str(path) for order, path in self.runs.items()},
-            "interval": "95% bootstrap over seeds and tasks of the paired difference",
+            "interval": "95% bootstrap of the paired difference, over seeds and tasks (over tasks for one seed)",
             "results": self.results,
             "evaluations": self.evaluations,
             "cosines": self.cosines,
@@ -91,18 +92,18 @@ def compare_orders(
     reporter = reporter or Silent()
     device, start = announce_device(config, reporter), time.perf_counter()
     with StopRequest() as stop:
-        folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume)
-        with folder.locked():
+        folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume, kind="compare-orders")
+        with folder.locked(), using_threads(num_threads(config)), ExitStack() as held, _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
-                update_config(folder, config)
-            sessions = {order: _session(folder, config, order, device, stop, reporter) for order in ORDERS}
+            sessions = {order: _session(folder, config, order, device, stop, reporter, held) for order in ORDERS}
+            update_config(folder, config)
             cosines = _train_in_turn(sessions, folder, reporter)
             losses = {order: meta_test(config, one.state.params, device, stop) for order, one in sessions.items()}
             result = Comparison(
                 run=folder.path,
                 runs={order: session.run.path for order, session in sessions.items()},
-                results=_paired(config, losses["first"], losses["second"]),
+                results=_paired(losses["first"], losses["second"]),
                 evaluations={order: summarise_all(config, values) for order, values in losses.items()},
                 cosines=cosines,
                 cost={order: _cost(session) for order, session in sessions.items()},
@@ -114,16 +115,41 @@ def compare_orders(
 
 
 def _session(
-    folder: RunFolder, config: Config, order: Order, device: torch.device, stop: StopRequest, reporter: Reporter
+    folder: RunFolder,
+    config: Config,
+    order: Order,
+    device: torch.device,
+    stop: StopRequest,
+    reporter: Reporter,
+    held: ExitStack,
 ) -> Session:
-    """Start or continue the run of one order, in a folder of its own."""
+    """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     algorithm = config.algorithm.model_copy(update={"order": order})
     config = config.model_copy(update={"algorithm": algorithm})
     run, resumed = start_or_open(config, out=folder.path / order, overwrite=False, resume=True)
+    held.enter_context(run.locked())
     session = Session(run, config, device, stop, reporter)
     if resumed:
         prepare_resume(session)
     return session
+
+
+@contextmanager
+def _recorded(folder: RunFolder) -> Iterator[None]:
+    """Keep the comparison's run.json true."""
+    status = "failed"
+    try:
+        folder.write_info(folder.read_info() | {"status": "running"})
+        yield
+        status = "done"
+    except InterruptedRunError:
+        status = "interrupted"
+        raise
+    except DivergedError:
+        status = "diverged"
+        raise
+    finally:
+        folder.write_info(folder.read_info() | {"status": status})
 
 
 def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter) -> list[Row]:
@@ -186,27 +212,24 @@ class CosineLog:
         return torch.cat([grad.flatten(1) for grad in grads.values()], dim=1).double()
 
 
-def _paired(config: Config, first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> list[Row]:
+def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> list[Row]:
     """Compare the orders task by task: the same seed on the same task."""
     rows = []
     for shots in first:
-        pair = [losses[shots].double().cpu().numpy() for losses in (first, second)]
-        for step in range(config.evaluation.inner_steps + 1):
-            one, other = (values[:, :, step] for values in pair)
-            with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both orders
-                difference = one - other
-            low, high = bootstrap_interval(difference)
+        # Axes: inner steps, seeds, tasks.
+        one, other = (losses[shots].double().cpu().numpy().transpose(2, 0, 1) for losses in (first, second))
+        with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both orders
+            differences = one - other
+        for step, (low, high) in enumerate(bootstrap_intervals(differences)):
             numbers = {
-                "first": one.mean(),
-                "second": other.mean(),
-                "difference": difference.mean(),
+                "first": one[step].mean(),
+                "second": other[step].mean(),
+                "difference": differences[step].mean(),
                 "low": low,
                 "high": high,
             }
-            rows.append(
-                {"shots": shots, "inner_steps": step}
-                | {name: finite_or_none(number) for name, number in numbers.items()}
-            )
+            finite = {name: finite_or_none(number) for name, number in numbers.items()}
+            rows.append({"shots": shots, "inner_steps": step} | finite)
     return rows
 
 
@@ -226,9 +249,6 @@ def _ms_per_step(rows: list[Row]) -> float | None:
 def _write(folder: RunFolder, config: Config, result: Comparison) -> None:
     folder.write_text("comparison.json", json_text(result.as_json() | {"query": query_protocol(config)}))
     folder.write_text("comparison.csv", csv_text(result.results))
-    folder.write_text("config.yaml", dump_config(config))
-    info = folder.read_info() | {"status": "done", "outer_steps": config.outer.steps}
-    folder.write_info(info)
 
 
 def _draw(folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session]) -> list[Path]:

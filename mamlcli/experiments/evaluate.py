@@ -7,23 +7,25 @@ import torch
 
 from mamlcli.algorithms.maml import adapt
 from mamlcli.config import Config
-from mamlcli.config_file import dump_config, parse_config
-from mamlcli.errors import CheckpointError
+from mamlcli.config_file import config_differences, dump_config, parse_config
+from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
 from mamlcli.experiments.setup import Reporter, Silent, make_family, make_loss_fn, make_params
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
 from mamlcli.mlp import ACTIVATIONS, forward
 from mamlcli.plots import adaptation_figure, fits_figure
-from mamlcli.runs.checkpoints import Checkpoint, check_fits, list_checkpoints, load_checkpoint
+from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, list_checkpoints, load_checkpoint
 from mamlcli.runs.files import csv_text, json_text
-from mamlcli.runs.folder import RunFolder, latest_run, open_run
+from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
 from mamlcli.tasks import Task, TaskList
 from mamlcli.types import Params, Row
 
 _NUM_FITS = 3
 _FIT_STEPS = (0, 1, 10)
 _GRID_POINTS = 200
+# What an override may change: how a run is tested.
+_TEST_KEYS = ("evaluation.", "tasks.", "algorithm.inner_lr", "device")
 
 
 class EvalResult(NamedTuple):
@@ -78,13 +80,13 @@ def evaluate(
     with StopRequest() as stop:
         checkpoint, folder = _locate(target, reporter)
         config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
+        _check_overrides(checkpoint.config, config)
         check_fits(checkpoint, _stack(make_params(config)))
         device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in checkpoint.params.items()}
         losses = meta_test(config, params, device, stop)
         results = summarise_all(config, losses)
-        run = RunFolder(folder if out is None else Path(out))
-        run.path.mkdir(parents=True, exist_ok=True)
+        run = make_folder(folder if out is None else Path(out), may_exist=out is None)
         result = EvalResult(
             run.path, checkpoint.path, checkpoint.step, config.evaluation.tasks, query_protocol(config), results, []
         )
@@ -93,6 +95,16 @@ def evaluate(
         stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
         figures = [_draw_adaptation(run, config, results), _draw_fits(run, config, params, device)]
     return result._replace(figures=figures)
+
+
+def _check_overrides(trained: Config, config: Config) -> None:
+    """Raise UsageError where an override changes what was trained, not how it is tested."""
+    changed = [line for line in config_differences(trained, config) if not line.startswith(_TEST_KEYS)]
+    if changed or trained.outer.steps != config.outer.steps:
+        lines = "; ".join(changed) or "outer.steps"
+        raise UsageError(
+            f"an evaluation cannot change what was trained ({lines}); only {', '.join(_TEST_KEYS)} may differ"
+        )
 
 
 def query_protocol(config: Config) -> dict[str, Any]:
@@ -159,7 +171,9 @@ def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, 
     paths = list_checkpoints(run.checkpoints)
     for path in paths:
         try:
-            return load_checkpoint(path), run.path
+            checkpoint = load_checkpoint(path)
+            check_experiment(checkpoint, run.config())
+            return checkpoint, run.path
         except CheckpointError as error:
             reporter.note(f"warning: checkpoint not used: {error}")
     what = f"none of its {len(paths)} checkpoints can be used" if paths else "it has no checkpoint yet"

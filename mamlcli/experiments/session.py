@@ -11,7 +11,7 @@ import torch
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
 from mamlcli.engine import Decision, compile_gradient, decide_compile
-from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError
+from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError, UsageError
 from mamlcli.experiments.setup import (
     Reporter,
     make_engine_gradient,
@@ -54,6 +54,7 @@ class Session:
         gradient = make_engine_gradient(config)
         self.gradient: MetaGradient = compile_gradient(gradient, device) if self.compiling.compiled else gradient
         self.train_s = 0.0
+        self.from_step = 0
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
@@ -64,17 +65,23 @@ class Session:
 
         Raises:
             CheckpointError: If there are checkpoints and none can be used.
+            UsageError: If the run is past its last step already; it is left as it is.
         """
         paths = list_checkpoints(self.run.checkpoints)
         for path in paths:
             try:
-                restore(self.state, load_checkpoint(path, self.device))
+                restore(self.state, load_checkpoint(path, self.device), self.config)
                 break
             except CheckpointError as error:
                 self.reporter.note(f"warning: checkpoint not used: {error}")
         else:
             if paths:
                 raise CheckpointError(f"{self.run.path}: none of its {len(paths)} checkpoints can be used")
+        if self.state.step > self.config.outer.steps:
+            raise UsageError(
+                f"{self.run.path} is at step {self.state.step} already; outer.steps: {self.config.outer.steps} is less"
+            )
+        self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
         self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
         self.train_s = max((row["wall_s"] for row in self.run.read_metrics()), default=0.0)
@@ -126,10 +133,22 @@ class Session:
         last = self.config.outer.steps
         interrupted = self.stop.signal_number is not None
         if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
-            self.run.flush_metrics()
-            save_checkpoint(self.run.checkpoints, self.state, self.config)
+            self.save()
         if interrupted and step < last:
             self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
+
+    def save(self) -> None:
+        """Write a checkpoint of what is finite.
+
+        Raises:
+            DivergedError: If a parameter is not; nothing is written.
+        """
+        if not all(theta.isfinite().all() for theta in self.state.params.values()):
+            raise DivergedError(
+                f"parameters are not finite at step {self.state.step}; no checkpoint was written of them"
+            )
+        self.run.flush_metrics()
+        save_checkpoint(self.run.checkpoints, self.state, self.config)
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
@@ -148,6 +167,10 @@ class Session:
         except DivergedError:
             status = "diverged"
             raise
+        except GeneratorExit:  # the run beside it in a comparison failed
+            status = "stopped"
+            self.save()
+            raise
         finally:
             session |= {"ended": utc_now(), "to_step": self.state.step, "train_s": round(self.train_s, 3)}
             self._write(info, status)
@@ -157,10 +180,11 @@ class Session:
         self.run.write_info(info)
 
 
-def new_info(config: Config) -> dict[str, Any]:
+def new_info(config: Config, kind: str) -> dict[str, Any]:
     """What run.json says of a run that has not begun."""
     return {
         "schema": "mamlcli.run/1",
+        "kind": kind,
         "name": config.name,
         "status": "created",
         "started": utc_now(),

@@ -12,7 +12,7 @@ from mamlcli.algorithms import MetaGradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
-from mamlcli.engine import in_chunks, resolve_chunk
+from mamlcli.engine import in_chunks, resolve_chunk, resolve_threads
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, init_state
@@ -84,14 +84,25 @@ def uses_low_rank(config: Config) -> bool:
 
 def task_chunk(config: Config) -> int:
     """How many tasks are differentiated at a time."""
-    sizes = layer_sizes(config.model)
     return resolve_chunk(
         config.engine.task_chunk,
-        num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
+        num_params=num_params(config.model),
         seeds=len(config.seeds),
         tasks=config.outer.meta_batch_size,
         inner_steps=config.algorithm.inner_steps,
     )
+
+
+def num_threads(config: Config) -> int:
+    """How many CPU threads training uses."""
+    samples = config.outer.meta_batch_size * (config.tasks.support_shots + config.tasks.query_shots)
+    work = num_params(config.model) * samples * len(config.seeds)
+    return resolve_threads(config.engine.threads, multiply_adds=work)
+
+
+def num_params(model: ModelConfig) -> int:
+    """Parameters of one seed."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes(model)))
 
 
 def layer_sizes(model: ModelConfig) -> tuple[int, ...]:

@@ -7,9 +7,11 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from mamlcli.config import Config
-from mamlcli.config_file import dump_config
+from mamlcli.config_file import config_differences, dump_config
 from mamlcli.devices import resolve_device
+from mamlcli.engine import using_threads
 from mamlcli.errors import UsageError
+from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.session import Session, new_info, warn_if_not_bit_exact
 from mamlcli.experiments.setup import (
     Reporter,
@@ -18,6 +20,8 @@ from mamlcli.experiments.setup import (
     make_loss_fn,
     make_state,
     make_stream,
+    num_params,
+    num_threads,
     pre_adapt_loss,
 )
 from mamlcli.interrupts import StopRequest
@@ -33,6 +37,8 @@ class TrainResult(NamedTuple):
     outer_steps: int
     seeds: tuple[int, ...]
     engine: dict[str, Any]
+    from_step: int
+    """Where this process took over; 0 for a run from its start."""
     wall_s: float
     metrics: list[dict[str, Any]]
     """The rows of the last logged step, one for each seed."""
@@ -73,7 +79,7 @@ def train(
     start = time.perf_counter()
     with StopRequest() as stop:
         run, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume)
-        with run.locked():
+        with run.locked(), using_threads(num_threads(config)):
             session = Session(run, config, device, stop, reporter)
             if resumed:
                 prepare_resume(session)
@@ -86,7 +92,8 @@ def train(
         status="done",
         outer_steps=session.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": torch.get_num_threads(), "compiled": session.compiling.compiled},
+        engine={"device": device.type, "threads": num_threads(config), "compiled": session.compiling.compiled},
+        from_step=session.from_step,
         wall_s=round(time.perf_counter() - start, 3),
         metrics=run.read_metrics()[-len(config.seeds) :],
         figure=figure,
@@ -101,7 +108,9 @@ def announce_device(config: Config, reporter: Reporter) -> torch.device:
     return device
 
 
-def start_or_open(config: Config, *, out: str | Path | None, overwrite: bool, resume: bool) -> tuple[RunFolder, bool]:
+def start_or_open(
+    config: Config, *, out: str | Path | None, overwrite: bool, resume: bool, kind: str = "train"
+) -> tuple[RunFolder, bool]:
     """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed."""
     if resume and out is None:
         raise UsageError("to resume, say which run: give its folder with --out")
@@ -109,8 +118,8 @@ def start_or_open(config: Config, *, out: str | Path | None, overwrite: bool, re
         raise UsageError("--resume continues a folder and --overwrite replaces it: choose one")
     path = default_path(config.name) if out is None else Path(out)
     if resume and path.exists():
-        return open_run(path), True
-    return create_run(path, config, new_info(config), overwrite=overwrite), False
+        return open_run(path, kind), True
+    return create_run(path, config, new_info(config, kind), overwrite=overwrite), False
 
 
 def prepare_resume(session: Session) -> None:
@@ -118,11 +127,12 @@ def prepare_resume(session: Session) -> None:
     run, config = session.run, session.config
     check_same_experiment(run, config)
     warn_if_not_bit_exact(session)
-    session.restore_newest()
-    if session.state.step > config.outer.steps:
-        raise UsageError(
-            f"{run.path} is at step {session.state.step} already; outer.steps: {config.outer.steps} is less"
+    if config.outer.schedule != "constant" and run.config().outer.steps != config.outer.steps:
+        session.reporter.note(
+            f"warning: the {config.outer.schedule} schedule ends at outer.steps, which has changed: the learning rate "
+            "jumps here, and the run is not the one that was as long from the start"
         )
+    session.restore_newest()
     update_config(run, config)
 
 
@@ -134,23 +144,10 @@ def update_config(run: RunFolder, config: Config) -> None:
 
 def check_same_experiment(run: RunFolder, config: Config) -> None:
     """Raise UsageError, listing every difference, unless only outer.steps or the device differ."""
-    before, after = (_flat(one.model_dump()) for one in (run.config(), config))
-    free = ("outer.steps", "device")
-    changed = [
-        f"  {key}: {before.get(key)} in the run, {after.get(key)} now"
-        for key in before.keys() | after.keys()
-        if before.get(key) != after.get(key) and key not in free
-    ]
+    changed = config_differences(run.config(), config)
     if changed:
-        lines = "\n".join(sorted(changed))
+        lines = "\n".join(f"  {line}" for line in changed)
         raise UsageError(f"{run.path} cannot be resumed under another config:\n{lines}\nonly outer.steps may grow")
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def report_step(reporter: Reporter, rows: list[dict[str, Any]], num_steps: int) -> None:
@@ -164,7 +161,7 @@ def _draw(run: RunFolder, config: Config, reporter: Reporter) -> Path | None:
     rows = run.read_metrics()
     try:
         title = f"{config.name}: {config.algorithm.order}-order MAML, {len(config.seeds)} seed(s)"
-        return run.save_figure("loss", loss_figure(rows, title=title), rows)
+        return run.save_figure("loss", loss_figure(rows, title=title), rows) if rows else None
     except OSError as error:
         reporter.note(f"warning: the loss figure could not be written: {error}")
         return None
@@ -177,7 +174,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
     tasks = make_stream(config).batch(0, device)
     _, losses = make_engine_gradient(config)(state.params, tasks)
     return {
-        "num_params": sum(theta[0].numel() for theta in state.params.values()),
-        "pre_adapt_loss": pre_adapt_loss(loss_fn, state.params, tasks).tolist(),
-        "post_adapt_loss": losses.tolist(),
+        "num_params": num_params(config.model),
+        "pre_adapt_loss": list(map(finite_or_none, pre_adapt_loss(loss_fn, state.params, tasks).tolist())),
+        "post_adapt_loss": list(map(finite_or_none, losses.tolist())),
     }

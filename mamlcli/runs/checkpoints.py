@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from mamlcli.config import Config
-from mamlcli.config_file import dump_config, parse_config
+from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.runs.files import write_atomic
 from mamlcli.training import TrainState
@@ -50,6 +50,8 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
 def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a checkpoint file that may come from anywhere; no code in it is run.
 
+    A file in a folder `checkpoints` of a run must have its hash beside it; any other is checked if it has one.
+
     Raises:
         CheckpointError: If the file is damaged, or is no checkpoint of this program.
     """
@@ -58,12 +60,17 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
     hash_path = _hash_path(path)
+    if not hash_path.exists() and (path.parent.parent / "run.json").exists():
+        raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
     if hash_path.exists() and hash_path.read_text("utf-8", "replace")[:64] != hashlib.sha256(raw).hexdigest():
         raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
     try:
         content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except pickle.UnpicklingError:
+        reason = "it is damaged, or holds more than tensors and plain values"
+        raise CheckpointError(f"{path}: not a checkpoint that can be read: {reason}") from None
+    except Exception as error:  # what torch raises on a file made of chance bytes is not documented
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path}: not a checkpoint that can be read: {reason}") from None
     return _checked(path, content)
 
@@ -79,13 +86,14 @@ def _checked(path: Path, content: Any) -> Checkpoint:
     return checkpoint
 
 
-def restore(state: TrainState, checkpoint: Checkpoint) -> None:
+def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
     """Put a checkpoint's parameters, optimiser state and step into a state of the same shape, in place.
 
     Raises:
-        CheckpointError: If names, shapes or dtypes differ.
+        CheckpointError: If it is of another experiment, or names, shapes or dtypes differ.
     """
     check_fits(checkpoint, state.params)
+    check_experiment(checkpoint, config)
     with torch.no_grad():
         for name, theta in state.params.items():
             theta.copy_(checkpoint.params[name])
@@ -113,6 +121,13 @@ def check_fits(checkpoint: Checkpoint, expected: Params) -> None:
     ]
     if differences:
         raise CheckpointError(f"{checkpoint.path}: of another model: " + "; ".join(differences))
+
+
+def check_experiment(checkpoint: Checkpoint, config: Config) -> None:
+    """Raise CheckpointError unless a checkpoint was made by this experiment."""
+    different = config_differences(checkpoint.config, config)
+    if different:
+        raise CheckpointError(f"{checkpoint.path}: of another experiment: " + "; ".join(different))
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,8 +51,8 @@ class RunFolder(NamedTuple):
             info = json.loads((self.path / "run.json").read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: not a run: run.json cannot be read ({error})") from None
-        if not isinstance(info, dict):
-            raise CheckpointError(f"{self.path}: not a run: run.json holds no object")
+        if not isinstance(info, dict) or not _are_objects(info.get("sessions", [])):
+            raise CheckpointError(f"{self.path}: not a run: run.json does not hold what a run writes")
         return info
 
     def write_info(self, info: dict[str, Any]) -> None:
@@ -88,12 +88,12 @@ class RunFolder(NamedTuple):
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text("utf-8").splitlines(keepends=True):
+        for line in self.metrics.read_text("utf-8", "replace").splitlines(keepends=True):
             try:
                 rows.append(json.loads(line) if line.endswith("\n") else None)
             except ValueError:
                 rows.append(None)
-        return [row for row in rows if isinstance(row, dict)]
+        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
     def trim_metrics(self, keep: Callable[[Row], bool]) -> None:
         """Drop the rows that a resumed run is going to write again."""
@@ -114,6 +114,10 @@ class RunFolder(NamedTuple):
             yield
 
 
+def _are_objects(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
 def default_path(name: str) -> Path:
     """A new folder's path: the experiment's name, the UTC time and four random hex digits."""
     return OUTPUTS / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
@@ -132,7 +136,7 @@ def create_run(path: Path, config: Config, info: dict[str, Any], *, overwrite: b
         RunFolderError: If the folder exists, or cannot be made.
     """
     if overwrite and path.exists():
-        RunFolder(path).path.rename(path.with_name(f"{path.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}"))
+        _move_aside(path)
     refusal = f"{path} exists already; use --overwrite to move it aside, or --resume to continue it"
     if path.exists():
         raise RunFolderError(refusal)
@@ -150,17 +154,51 @@ def create_run(path: Path, config: Config, info: dict[str, Any], *, overwrite: b
     return RunFolder(path)
 
 
-def open_run(path: Path) -> RunFolder:
-    """Open an existing run folder.
+def _move_aside(path: Path) -> None:
+    """Give an existing folder another name, unless a process is working in it."""
+    if Path.cwd().is_relative_to(path.resolve()):
+        raise RunFolderError(f"{path}: cannot move it aside: the working directory is in it")
+    aside = path.absolute().with_name(f"{path.absolute().name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    try:
+        with RunFolder(path).locked() if path.is_dir() else nullcontext():
+            path.absolute().rename(aside)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot move it aside: {error.strerror or error}") from None
+
+
+def make_folder(path: Path, *, may_exist: bool) -> RunFolder:
+    """Make a folder for results.
 
     Raises:
-        CheckpointError: If it is none.
+        RunFolderError: If it exists and may not, or cannot be made.
+    """
+    if path.exists() and not (may_exist and path.is_dir()):
+        raise RunFolderError(f"{path} exists already; name a new folder")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot make it: {error.strerror}") from None
+    return RunFolder(path)
+
+
+def open_run(path: Path, kind: str = "train") -> RunFolder:
+    """Open an existing run folder.
+
+    Args:
+        path: The folder.
+        kind: What made it: "train" or "compare-orders".
+
+    Raises:
+        CheckpointError: If it is none, or one of another kind.
     """
     run = RunFolder(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder")
     if not (path / "run.json").exists() or not (path / "config.yaml").exists():
         raise CheckpointError(f"{path}: not a run: it holds no run.json and config.yaml")
+    found = run.read_info().get("kind")
+    if found != kind:
+        raise CheckpointError(f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}")
     return run
 
 
@@ -170,7 +208,12 @@ def latest_run(root: Path = OUTPUTS) -> RunFolder:
     Raises:
         CheckpointError: If there is none.
     """
-    runs = [RunFolder(path.parent) for path in root.rglob("run.json") if (path.parent / "checkpoints").is_dir()]
-    if not runs:
+    started: list[tuple[str, Path]] = []
+    for path in root.rglob("run.json"):
+        aside = any(".old-" in part or part.endswith(".tmp") for part in path.parts)
+        with suppress(CheckpointError):  # a run that cannot be read is not the one that was meant
+            if not aside and (info := RunFolder(path.parent).read_info()).get("kind") == "train":
+                started.append((str(info.get("started", "")), path.parent))
+    if not started:
         raise CheckpointError(f"no run found in {root}/; name one, or train one first: maml train --config FILE")
-    return max(runs, key=lambda run: str(run.read_info().get("started", "")))
+    return RunFolder(max(started)[1])
