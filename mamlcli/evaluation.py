@@ -74,7 +74,7 @@ def summarise(
             rows.append(_row(seed, shots, step, values[index, :, step], diverged[index, :, step], "over tasks"))
         seed_means = values[:, :, step].mean(axis=1)
         row = _row("all", shots, step, seed_means, diverged[:, :, step], "over seeds")
-        rows.append(row | {"median": finite_or_none(np.median(values[:, :, step]))})
+        rows.append(row | {"median": _median(values[:, :, step])})
     return rows
 
 
@@ -87,10 +87,15 @@ def _row(
         "inner_steps": step,
         "mean": finite_or_none(sample.mean()),
         "ci95": finite_or_none(half_width(sample)),
-        "median": finite_or_none(np.median(sample)),
+        "median": _median(sample),
         "num_diverged": int(diverged.sum()),
         "interval": interval,
     }
+
+
+def _median(sample: NDArray[np.float64]) -> float | None:
+    """The median, for which a loss that is no number any more is a large one."""
+    return finite_or_none(np.median(np.where(np.isnan(sample), np.inf, sample)))
 
 
 def finite_or_none(value: float | np.floating) -> float | None:

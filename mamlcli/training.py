@@ -26,7 +26,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
-# One kernel for all tensors; the others loop over tensors, in a batch of kernels each.
+# One kernel an update; the others are a handful.
 _FUSED = ("adam", "adamw", "adagrad", "sgd")
 
 
@@ -34,10 +34,13 @@ _FUSED = ("adam", "adamw", "adagrad", "sgd")
 class TrainState:
     """What a run is at a step, and all that a checkpoint holds.
 
-    The optimiser works elementwise on tensors that carry all seeds, so each seed is optimised as if alone.
+    The optimiser sees one matrix with a row for each seed: one kernel for all parameters, and since it works
+    elementwise, each seed is optimised as if alone.
     """
 
+    flat: Float[Tensor, "seeds params"]
     params: Params
+    """Views into `flat`, name -> (S, ...)."""
     optimizer: torch.optim.Optimizer
     step: int = 0
 
@@ -64,9 +67,14 @@ def init_state(seeds: Sequence[Params], *, optimizer: str, lr: float, device: to
         lr: Learning rate, > 0.
         device: Where to train.
     """
-    params = {name: torch.stack([seed[name] for seed in seeds]).to(device) for name in seeds[0]}
+    flat = torch.stack([torch.cat([theta.flatten() for theta in seed.values()]) for seed in seeds]).to(device)
+    columns = torch.split(flat, [theta.numel() for theta in seeds[0].values()], dim=1)
+    params = {
+        name: column.view(len(seeds), *theta.shape)
+        for (name, theta), column in zip(seeds[0].items(), columns, strict=True)
+    }
     options: dict[str, Any] = {"fused": True} if optimizer in _FUSED else {}
-    return TrainState(params, _OPTIMIZERS[optimizer](list(params.values()), lr=lr, **options))
+    return TrainState(flat, params, _OPTIMIZERS[optimizer]([flat], lr=lr, **options))
 
 
 def scheduled_lr(lr: float, schedule: Schedule, step: int, num_steps: int) -> float:
@@ -82,22 +90,23 @@ def scheduled_lr(lr: float, schedule: Schedule, step: int, num_steps: int) -> fl
     return lr
 
 
-def clip_per_seed(grads: Params, max_norm: float | None) -> tuple[Params, Float[Tensor, " seeds"]]:
+def clip_per_seed(
+    grads: Float[Tensor, "seeds params"], max_norm: float | None
+) -> tuple[Float[Tensor, "seeds params"], Float[Tensor, " seeds"]]:
     """Scale each seed's gradient to a 2-norm of at most `max_norm`.
 
     Args:
-        grads: name -> (S, ...).
+        grads: A row for each seed.
         max_norm: The bound, > 0; None leaves the gradients as they are.
 
     Returns:
         The gradients, and the norm of each seed before clipping.
     """
-    norms = torch.linalg.vector_norm(torch.cat([grad.flatten(1) for grad in grads.values()], dim=1), dim=1)
+    norms = torch.linalg.vector_norm(grads, dim=1)
     if max_norm is None:
         return grads, norms
     # The factor of torch.nn.utils.clip_grad_norm_, which clips all seeds as one.
-    factors = (max_norm / (norms + 1e-6)).clamp(max=1.0)
-    return {name: grad * factors.view(-1, *[1] * (grad.ndim - 1)) for name, grad in grads.items()}, norms
+    return grads * (max_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1), norms
 
 
 def train_steps(
@@ -133,17 +142,17 @@ def train_steps(
         logged = is_logged(state.step + 1)
         before = pre_adapt_loss(state.params, tasks) if logged else None
         grads, losses = meta_gradient(state.params, tasks)
-        grads, norms = clip_per_seed(grads, max_grad_norm)
+        flat = torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
+        flat, norms = clip_per_seed(flat, max_grad_norm)
         if logged or losses.device.type == "cpu":
             check_finite(losses, norms, seeds=seeds, step=state.step + 1)
-        apply_update(state, grads, lr)
+        apply_update(state, flat, lr)
         yield MetaStep(state.step, lr, before, losses, norms)
 
 
-def apply_update(state: TrainState, grads: Params, lr: float) -> None:
+def apply_update(state: TrainState, grads: Float[Tensor, "seeds params"], lr: float) -> None:
     """Make one meta-update, in place."""
-    for name, theta in state.params.items():
-        theta.grad = grads[name]
+    state.flat.grad = grads
     for group in state.optimizer.param_groups:
         group["lr"] = lr
     state.optimizer.step()

@@ -69,6 +69,8 @@ def test_tasks_that_diverged_are_counted_and_kept() -> None:
     assert row["num_diverged"] == 3
     assert row["mean"] is None
     assert row["ci95"] is None
+    losses[0, 0, 0] = 1.0  # two of five are left
+    assert summarise(losses, seeds=(0,), shots=5, diverged_above=100.0)[0]["median"] == 1.0
 
 
 def test_one_seed_has_no_interval_over_seeds() -> None:

@@ -1,0 +1,1 @@
+"""This project beside its peers, on the same experiment and the same machine: `python -m benchmarks`."""

@@ -1,0 +1,158 @@
+"""Measure, and write the table and the figure: `python -m benchmarks [--rounds N] [--out FOLDER]`."""
+
+import argparse
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cases import MAIN, SCALING, Case, fixed_batch, fixed_params
+from benchmarks.contenders import CONTENDERS, PACKAGES, ours_eager
+from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
+
+LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
+
+
+def main() -> None:
+    """Run all cases."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7, help="runs of each contender, in turn")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a run")
+    parser.add_argument("--out", type=Path, default=Path("outputs/benchmark"), help="where to write")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    lines = [
+        *machine_lines(),
+        "",
+        "| case | contender | ms per meta-step: median (min to max) | mamlcli is faster |",
+        "|---|---|---|---|",
+    ]
+    lines += [line for case in MAIN for line in main_rows(case, options.rounds, options.seconds)]
+    rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
+    lines += ["", "| case | ms per meta-step | peak memory of a meta-gradient |", "|---|---|---|"]
+    lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
+    (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
+    scaling_figure(rows).savefig(options.out / "scaling.png", dpi=120)
+    print("\n".join(lines))
+
+
+def machine_lines() -> list[str]:
+    """Say on what and with what it was measured, and which peers are missing."""
+    names = ("mamlcli", "torch", "numpy", "higher", "torchopt", "jax", "optax")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} missing")
+    return [
+        f"{time.strftime('%Y-%m-%d')}, {torch.get_num_threads()} cores, {cpu_name()}, Python "
+        f"{platform.python_version()}: " + ", ".join(found)
+    ]
+
+
+def cpu_name() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
+    return names[0] if names else platform.machine()
+
+
+def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
+    """Measure every contender that can run a case; peers that loop over tasks run the first case alone."""
+    wanted = [name for name in CONTENDERS if case == MAIN[0] or name not in LOOPS]
+    if case.seeds > 1:
+        wanted = [name for name in wanted if "vmap(grad), eager" not in name]
+    present = [name for name in wanted if find_spec(PACKAGES.get(name, "torch"))]
+    workers = {name: Worker(name, case) for name in present}
+    assert_same_gradient(workers)
+    times = measure_in_turn(workers, rounds=rounds, seconds=seconds)
+    for worker in workers.values():
+        worker.close()
+    rows = []
+    for name in wanted:
+        if name not in times:
+            rows.append(f"| {case.name} | {name} | not installed | |")
+            continue
+        ratios = [theirs / mine for theirs, mine in zip(times[name], times["mamlcli"], strict=True)]
+        spread = f"{median(times[name]):.3f} ({min(times[name]):.3f} to {max(times[name]):.3f})"
+        rows.append(
+            f"| {case.name} | {name} | {spread} | {'' if name == 'mamlcli' else f'{median(ratios):.1f} times'} |"
+        )
+    limit = arithmetic_limit_ms(case)
+    rows.append(f"| {case.name} | the arithmetic limit | {limit:.3f} | {limit / median(times['mamlcli']):.2f} times |")
+    return rows
+
+
+def arithmetic_limit_ms(case: Case) -> float:
+    """Time of the step's multiply-adds at the rate of a large matrix product, on as many cores as the case uses."""
+    check, _ = ours_eager(case)  # sets the threads of the case
+    with FlopCounterMode(display=False) as counter:
+        check(fixed_params(case), fixed_batch(case))
+    one = torch.randn(2048, 2048)
+    times = []
+    for _ in range(7):
+        start = time.perf_counter()
+        torch.mm(one, one)
+        times.append(time.perf_counter() - start)
+    return float(1e3 * case.seeds * counter.get_total_flops() * min(times) / (2 * 2048**3))
+
+
+def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
+    """Measure this project alone on a case."""
+    from mamlcli import parse_config
+    from mamlcli.experiments.setup import make_engine_gradient, make_state, make_stream
+    from mamlcli.measure import peak_memory_bytes
+
+    contender = "mamlcli" if case.inner_steps <= 5 else "mamlcli, not compiled"  # what engine.compile: auto does
+    worker = Worker(contender, case)
+    times = measure_in_turn({"": worker}, rounds=max(3, rounds // 2), seconds=seconds)[""]
+    worker.close()
+    config = parse_config(
+        f"name: x\nseeds: {list(range(case.seeds))}\nouter: {{meta_batch_size: {case.tasks}}}\n"
+        f"algorithm: {{inner_steps: {case.inner_steps}}}"
+    )
+    device = torch.device("cpu")
+    gradient, state = make_engine_gradient(config), make_state(config, device)
+    tasks = make_stream(config).batch(0)
+    return {
+        "case": case,
+        "ms": median(times),
+        "bytes": peak_memory_bytes(lambda: gradient(state.params, tasks), device),
+    }
+
+
+def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
+    """Draw cost and memory against inner steps, tasks and seeds, beside what linear growth would be."""
+    figure = Figure(figsize=(10.5, 5.6), layout="constrained")
+    panels = figure.subplots(2, 3)
+    for column, (name, label) in enumerate((("inner_steps", "inner steps"), ("tasks", "tasks"), ("seeds", "seeds"))):
+        chosen = [row for row in rows if row["case"].name.endswith(label)]
+        x = [getattr(row["case"], name) for row in chosen]
+        for axes, key, scale, unit in (
+            (panels[0][column], "ms", 1.0, "ms per meta-step"),
+            (panels[1][column], "bytes", 2**20, "MiB"),
+        ):
+            y = [row[key] / scale for row in chosen]
+            axes.loglog(x, y, "o-", color="#0072B2", label="mamlcli")
+            axes.loglog(x, [y[0] * one / x[0] for one in x], ":", color="#777777", label="linear")
+            axes.set_xlabel(label)
+            axes.set_ylabel(unit)
+            axes.spines[["top", "right"]].set_visible(False)
+    panels[0][0].legend(frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""Each way to run the experiment, as its own documentation writes it.
+
+A contender is a function of a case that returns two functions: the meta-gradient of one seed on a given batch, in
+the layout of `fixed_params`, for the check that all compute the same; and `steps(n)`, which trains n meta-steps,
+sampling and Adam included.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cases import ALPHA, LR, Arrays, Case, fixed_params, sample_batch
+
+Contender = tuple[Callable[[Arrays, Arrays], Arrays], Callable[[int], None]]
+
+
+def ours(case: Case, compiled: str = "on") -> Contender:
+    """This project's training loop, as `maml train` runs it."""
+    import itertools
+
+    import torch
+
+    from mamlcli import parse_config
+    from mamlcli.engine import compile_gradient
+    from mamlcli.experiments import setup
+    from mamlcli.tasks import Samples, Task
+    from mamlcli.training import train_steps
+
+    config = parse_config(
+        f"name: benchmark\nseeds: {list(range(case.seeds))}\ndevice: cpu\n"
+        f"tasks: {{support_shots: {case.shots}, query_shots: {case.shots}}}\n"
+        f"model: {{hidden_sizes: [{case.width}, {case.width}]}}\n"
+        f"algorithm: {{inner_steps: {case.inner_steps}, inner_lr: {ALPHA}}}\n"
+        f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n"
+    )
+    device = torch.device("cpu")
+    torch.set_num_threads(setup.num_threads(config))
+    plain = setup.make_engine_gradient(config)
+    gradient = compile_gradient(plain, device) if compiled == "on" else plain
+    state = setup.make_state(config, device)
+    batches = setup.make_stream(config).batches(0, 10**9, device)
+
+    def check(params: Arrays, batch: Arrays) -> Arrays:
+        stacked = dict(zip(state.params, (torch.from_numpy(value)[None] for value in params), strict=True))
+        sides = [torch.from_numpy(part)[None] for part in batch]
+        grads, _ = plain(stacked, Task(Samples(*sides[:2]), Samples(*sides[2:])))
+        return [grad[0].numpy() for grad in grads.values()]
+
+    def steps(count: int) -> None:
+        for _ in train_steps(
+            state,
+            itertools.islice(batches, count),
+            gradient,
+            lambda params, tasks: torch.zeros(0),  # noqa: ARG005
+            seeds=config.seeds,
+            learning_rate=lambda _: LR,
+            max_grad_norm=None,
+            is_logged=lambda _: False,
+        ):
+            pass
+
+    return check, steps
+
+
+def ours_eager(case: Case) -> Contender:
+    """The same, not compiled."""
+    return ours(case, compiled="off")
+
+
+def _torch_batches(case: Case) -> Callable[[], Any]:
+    import torch
+
+    rng = np.random.default_rng(2)
+    return lambda: [torch.from_numpy(part) for part in sample_batch(rng, case)]
+
+
+def torch_vmap(case: Case) -> Contender:
+    """torch.func: vmap over tasks of a query loss after grad, eager; the pattern of PyTorch's own MAML example."""
+    import torch
+    from torch.func import functional_call, grad, vmap
+
+    network = _module(case)
+    names = [name for name, _ in network.named_parameters()]
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+    draw = _torch_batches(case)
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        return torch.nn.functional.mse_loss(functional_call(network, params, (x,)), y)
+
+    def meta_loss(params: Any, batch: Any) -> Any:
+        def task(sx: Any, sy: Any, qx: Any, qy: Any) -> Any:
+            adapted = params
+            for _ in range(case.inner_steps):
+                grads = grad(loss)(adapted, sx, sy)
+                adapted = {name: adapted[name] - ALPHA * grads[name] for name in names}
+            return loss(adapted, qx, qy)
+
+        return vmap(task)(*batch).mean()
+
+    def check(params: Arrays, batch: Arrays) -> Arrays:
+        values = dict(zip(names, map(torch.from_numpy, params), strict=True))
+        grads = grad(meta_loss)(values, [torch.from_numpy(part) for part in batch])
+        return [grads[name].numpy() for name in names]
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            meta_loss(dict(network.named_parameters()), draw()).backward()
+            optimizer.step()
+
+    return check, steps
+
+
+def higher(case: Case) -> Contender:
+    """A loop over tasks in higher's inner-loop context, `copy_initial_weights=False`."""
+    import higher as library
+    import torch
+    from torch.nn.functional import mse_loss
+
+    network = _module(case)
+    inner = torch.optim.SGD(network.parameters(), lr=ALPHA)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+    draw = _torch_batches(case)
+
+    def backward(batch: Any) -> None:
+        optimizer.zero_grad()
+        for sx, sy, qx, qy in zip(*batch, strict=True):
+            with library.innerloop_ctx(network, inner, copy_initial_weights=False) as (fast, fast_optimizer):
+                for _ in range(case.inner_steps):
+                    fast_optimizer.step(mse_loss(fast(sx), sy))
+                torch.autograd.backward(mse_loss(fast(qx), qy) / case.tasks)
+
+    return _module_check(network, backward), _module_steps(backward, draw, optimizer)
+
+
+def torchopt(case: Case) -> Contender:
+    """A loop over tasks with torchopt.MetaSGD (differentiable SGD) and its saving and restoring of state."""
+    import torch
+    import torchopt as library
+    from torch.nn.functional import mse_loss
+
+    network = _module(case)
+    inner = library.MetaSGD(network, lr=ALPHA)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR)
+    draw = _torch_batches(case)
+
+    def backward(batch: Any) -> None:
+        optimizer.zero_grad()
+        network_state = library.extract_state_dict(network, by="reference", detach_buffers=True)
+        inner_state = library.extract_state_dict(inner, by="reference")
+        losses = []
+        for sx, sy, qx, qy in zip(*batch, strict=True):
+            for _ in range(case.inner_steps):
+                inner.step(mse_loss(network(sx), sy))
+            losses.append(mse_loss(network(qx), qy))
+            library.recover_state_dict(network, network_state)
+            library.recover_state_dict(inner, inner_state)
+        torch.autograd.backward(torch.mean(torch.stack(losses)))
+
+    return _module_check(network, backward), _module_steps(backward, draw, optimizer)
+
+
+def _module(case: Case) -> Any:
+    from torch import nn
+
+    (first, second, third), (_, _, last) = case.sizes[:3], case.sizes[1:]
+    return nn.Sequential(
+        nn.Linear(first, second), nn.ReLU(), nn.Linear(second, third), nn.ReLU(), nn.Linear(third, last)
+    )
+
+
+def _module_check(network: Any, backward: Callable[[Any], None]) -> Callable[[Arrays, Arrays], Arrays]:
+    import torch
+
+    def check(params: Arrays, batch: Arrays) -> Arrays:
+        with torch.no_grad():
+            for parameter, value in zip(network.parameters(), params, strict=True):
+                parameter.copy_(torch.from_numpy(value))
+        backward([torch.from_numpy(part) for part in batch])
+        return [parameter.grad.numpy().copy() for parameter in network.parameters()]
+
+    return check
+
+
+def _module_steps(backward: Callable[[Any], None], draw: Callable[[], Any], optimizer: Any) -> Callable[[int], None]:
+    def steps(count: int) -> None:
+        for _ in range(count):
+            backward(draw())
+            optimizer.step()
+
+    return steps
+
+
+def jax(case: Case) -> Contender:
+    """Jit of vmap of grad, optax's Adam, the batch drawn inside jit; seeds by one more vmap."""
+    import jax as library
+    import jax.numpy as jnp
+    import optax
+
+    def loss(params: Any, x: Any, y: Any) -> Any:
+        for index, (weight, bias) in enumerate(params):
+            x = x @ weight + bias
+            x = library.nn.relu(x) if index < len(params) - 1 else x
+        return jnp.mean((x - y) ** 2)
+
+    def meta_loss(params: Any, batch: Any) -> Any:
+        def task(sx: Any, sy: Any, qx: Any, qy: Any) -> Any:
+            adapted = params
+            for _ in range(case.inner_steps):
+                grads = library.grad(loss)(adapted, sx, sy)
+                adapted = library.tree.map(lambda value, grad: value - ALPHA * grad, adapted, grads)
+            return loss(adapted, qx, qy)
+
+        return jnp.mean(library.vmap(task)(*batch))
+
+    def draw(key: Any) -> Any:
+        keys = library.random.split(key, 4)
+        amplitude = library.random.uniform(keys[0], (case.tasks, 1, 1), minval=0.1, maxval=5.0)
+        phase = library.random.uniform(keys[1], (case.tasks, 1, 1), maxval=jnp.pi)
+        xs = [library.random.uniform(one, (case.tasks, case.shots, 1), minval=-5.0, maxval=5.0) for one in keys[2:]]
+        return [part for x in xs for part in (x, amplitude * jnp.sin(x - phase))]
+
+    optimizer = optax.adam(LR)
+
+    def step(params: Any, state: Any, key: Any) -> Any:
+        key, drawn = library.random.split(key)
+        grads = library.grad(meta_loss)(params, draw(drawn))
+        updates, state = optimizer.update(grads, state)
+        return optax.apply_updates(params, updates), state, key
+
+    def layers(params: Arrays) -> Any:
+        return [(jnp.asarray(params[i].T), jnp.asarray(params[i + 1])) for i in range(0, len(params), 2)]
+
+    params = layers(fixed_params(case))
+    keys = library.random.split(library.random.key(0), case.seeds)
+    if case.seeds > 1:
+        params = library.tree.map(lambda value: jnp.stack([value] * case.seeds), params)
+        state, compiled = (
+            library.vmap(optimizer.init)(params),
+            library.jit(library.vmap(step), donate_argnums=(0, 1, 2)),
+        )
+    else:
+        state, keys, compiled = optimizer.init(params), keys[0], library.jit(step, donate_argnums=(0, 1, 2))
+    held = [params, state, keys]
+
+    def check(params: Arrays, batch: Arrays) -> Arrays:
+        grads = library.grad(meta_loss)(layers(params), [jnp.asarray(part) for part in batch])
+        return [np.asarray(part).T for layer in grads for part in layer]
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            held[:] = compiled(*held)
+        library.block_until_ready(held)
+
+    return check, steps
+
+
+CONTENDERS: dict[str, Callable[[Case], Contender]] = {
+    "mamlcli": ours,
+    "mamlcli, not compiled": ours_eager,
+    "higher, loop": higher,
+    "torchopt MetaSGD, loop": torchopt,
+    "torch.func vmap(grad), eager": torch_vmap,
+    "JAX jit(vmap(grad)) + optax": jax,
+}
+PACKAGES = {
+    "higher, loop": "higher",
+    "torchopt MetaSGD, loop": "torchopt",
+    "JAX jit(vmap(grad)) + optax": "optax",
+}
