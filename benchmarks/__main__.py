@@ -115,8 +115,7 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     from mamlcli.experiments.setup import make_engine_gradient, make_state, make_stream
     from mamlcli.measure import peak_memory_bytes
 
-    contender = "mamlcli" if case.inner_steps <= 5 else "mamlcli, not compiled"  # what engine.compile: auto does
-    worker = Worker(contender, case)
+    worker = Worker("mamlcli", case)
     times = measure_in_turn({"": worker}, rounds=max(3, rounds // 2), seconds=seconds)[""]
     worker.close()
     config = parse_config(

@@ -22,7 +22,6 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     import torch
 
     from mamlcli import parse_config
-    from mamlcli.engine import compile_gradient
     from mamlcli.experiments import setup
     from mamlcli.tasks import Samples, Task
     from mamlcli.training import train_steps
@@ -37,7 +36,7 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     device = torch.device("cpu")
     torch.set_num_threads(setup.num_threads(config))
     plain = setup.make_engine_gradient(config)
-    gradient = compile_gradient(plain, device) if compiled == "on" else plain
+    gradient = setup.make_engine_gradient(config, device) if compiled == "on" else plain
     state = setup.make_state(config, device)
     batches = setup.make_stream(config).batches(0, 10**9, device)
 

@@ -1,5 +1,6 @@
 """How a meta-gradient is computed: in which chunks of tasks, and compiled or not. The numbers are the same."""
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -17,14 +18,13 @@ from mamlcli.types import Params
 
 Compile: TypeAlias = Literal["auto", "on", "off"]
 
-# Compiling took 6 to 12 s on two cores for one inner step, grows with the steps that it unrolls, and saves 1 to
-# 3 ms a meta-step; ten unrolled steps took 40 s and gained nothing.
+# Compiling took 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of one
+# inner step gained 2.5 ms by it, one of ten 19 ms.
 _STEPS_TO_EARN_BACK = 5_000
-_MAX_UNROLLED_STEPS = 5
 _MULTIPLY_ADDS_PER_THREAD = 2_000_000
-# A batch whose chunk would hold more than this is cut.
-_CHUNK_BYTES = 2**30
-# Copies of its parameters that a task holds for each inner step, forward and backward; measured for an MLP.
+# What a chunk of tasks holds: about what the caches do. 2,500 tasks at once took 40 ms, in ten chunks 16 ms.
+_CHUNK_BYTES = 2**24
+# How often a task holds its weights (or activations) for each inner step, forward and backward; measured.
 _COPIES_PER_STEP = 4
 
 
@@ -54,8 +54,6 @@ def decide_compile(setting: Compile, *, num_steps: int, inner_steps: int, device
         if missing:
             raise DeviceError(f"engine.compile is on, but {missing}; install one, or use --set engine.compile=off")
         return Decision(compiled=True, reason="engine.compile is on")
-    if inner_steps > _MAX_UNROLLED_STEPS:
-        return Decision(compiled=False, reason=f"{inner_steps} inner steps take longer to compile than they save")
     needed = _STEPS_TO_EARN_BACK * (1 + inner_steps)
     if num_steps < needed:
         return Decision(compiled=False, reason=f"{num_steps} steps are too few to earn it back (from {needed} on)")
@@ -134,20 +132,23 @@ def using_threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def resolve_chunk(setting: Literal["auto"] | int, *, num_params: int, seeds: int, tasks: int, inner_steps: int) -> int:
+def resolve_chunk(
+    setting: Literal["auto"] | int, *, floats_per_task: int, seeds: int, tasks: int, inner_steps: int
+) -> int:
     """Say how many tasks of the meta-batch are differentiated at a time.
 
     Args:
-        setting: A number, or `auto`: as many as hold about a gibibyte, and all of them where they hold less.
-        num_params: Parameters of one seed.
+        setting: A number, or `auto`: chunks of about equal size that hold about 16 MiB.
+        floats_per_task: Numbers that a task of one seed holds once: its weights, or its activations.
         seeds: S.
         tasks: B.
         inner_steps: Steps of adaptation.
     """
     if setting != "auto":
         return min(setting, tasks)
-    bytes_per_task = 4 * num_params * seeds * _COPIES_PER_STEP * (1 + inner_steps)
-    return max(1, min(tasks, _CHUNK_BYTES // bytes_per_task))
+    bytes_per_task = 4 * floats_per_task * seeds * _COPIES_PER_STEP * (1 + inner_steps)
+    largest = max(1, _CHUNK_BYTES // bytes_per_task)
+    return math.ceil(tasks / math.ceil(tasks / largest))
 
 
 def in_chunks(meta_gradient: MetaGradient, size: int) -> MetaGradient:

@@ -90,12 +90,12 @@ def test_smaller_chunks_hold_less_memory() -> None:
 
 
 def test_auto_chunks_cut_only_what_is_large() -> None:
-    sizes = {"num_params": 1761, "seeds": 3, "inner_steps": 1}
+    sizes = {"floats_per_task": 1761, "seeds": 3, "inner_steps": 1}
     assert resolve_chunk("auto", tasks=25, **sizes) == 25
     assert resolve_chunk(10, tasks=25, **sizes) == 10
     assert resolve_chunk(100, tasks=25, **sizes) == 25
-    assert 1 < resolve_chunk("auto", tasks=100_000, **sizes) < 100_000
-    assert resolve_chunk("auto", num_params=10**9, seeds=3, tasks=25, inner_steps=1) == 1
+    assert resolve_chunk("auto", tasks=200, **sizes) == 67  # three chunks of about equal size
+    assert resolve_chunk("auto", floats_per_task=10**9, seeds=3, tasks=25, inner_steps=1) == 1
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,8 @@ def test_auto_chunks_cut_only_what_is_large() -> None:
         ("on", 10, 1, True, True, "engine.compile is on"),
         ("auto", 70_000, 1, True, True, "earn it back"),
         ("auto", 5_000, 1, True, False, "too few to earn it back"),
-        ("auto", 70_000, 10, True, False, "take longer to compile"),
+        ("auto", 70_000, 10, True, True, "earn it back"),
+        ("auto", 50_000, 10, True, False, "too few to earn it back"),
         ("auto", 70_000, 1, False, False, "no C++ compiler"),
     ],
 )

@@ -7,7 +7,7 @@ import torch
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
-from mamlcli.engine import Decision, compile_gradient, decide_compile
+from mamlcli.engine import Decision, decide_compile
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.setup import (
     layer_sizes,
@@ -165,7 +165,7 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
     if task_chunk(config) < config.outer.meta_batch_size:
         paths[f"chunks of {task_chunk(config)} tasks"] = engine
     if _decision(config).compiled:
-        paths["compiled graph"] = compile_gradient(engine, torch.device("cpu"))
+        paths["compiled graph"] = make_engine_gradient(config, torch.device("cpu"))
 
     def error(gradient: MetaGradient) -> float:
         (ours, losses), (expected, expected_losses) = gradient(params, tasks), plain(params, tasks)

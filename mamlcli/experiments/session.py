@@ -10,7 +10,7 @@ import torch
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
-from mamlcli.engine import Decision, compile_gradient, decide_compile
+from mamlcli.engine import Decision, decide_compile
 from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError, UsageError
 from mamlcli.experiments.setup import (
     Reporter,
@@ -51,8 +51,7 @@ class Session:
             inner_steps=config.algorithm.inner_steps,
             device=device,
         )
-        gradient = make_engine_gradient(config)
-        self.gradient: MetaGradient = compile_gradient(gradient, device) if self.compiling.compiled else gradient
+        self.gradient: MetaGradient = make_engine_gradient(config, device if self.compiling.compiled else None)
         self.train_s = 0.0
         self.from_step = 0
 

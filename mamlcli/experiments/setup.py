@@ -12,7 +12,7 @@ from mamlcli.algorithms import MetaGradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
-from mamlcli.engine import in_chunks, resolve_chunk, resolve_threads
+from mamlcli.engine import compile_gradient, in_chunks, resolve_chunk, resolve_threads
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, init_state
@@ -60,8 +60,8 @@ def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> 
     )
 
 
-def make_engine_gradient(config: Config) -> MetaGradient:
-    """Build the meta-gradient that training uses: dense or low-rank, in chunks of tasks."""
+def make_engine_gradient(config: Config, compile_on: torch.device | None = None) -> MetaGradient:
+    """Build the meta-gradient that training uses: dense or low-rank, in chunks of tasks, compiled for a device."""
     algorithm, model = config.algorithm, config.model
     if uses_low_rank(config):
         gradient: MetaGradient = partial(
@@ -73,6 +73,8 @@ def make_engine_gradient(config: Config) -> MetaGradient:
         )
     else:
         gradient = make_meta_gradient(make_loss_fn(model), algorithm)
+    if compile_on is not None:
+        gradient = compile_gradient(gradient, compile_on)
     return in_chunks(gradient, task_chunk(config))
 
 
@@ -84,9 +86,10 @@ def uses_low_rank(config: Config) -> bool:
 
 def task_chunk(config: Config) -> int:
     """How many tasks are differentiated at a time."""
+    samples = config.tasks.support_shots + config.tasks.query_shots
     return resolve_chunk(
         config.engine.task_chunk,
-        num_params=num_params(config.model),
+        floats_per_task=samples * sum(layer_sizes(config.model)) if uses_low_rank(config) else num_params(config.model),
         seeds=len(config.seeds),
         tasks=config.outer.meta_batch_size,
         inner_steps=config.algorithm.inner_steps,
