@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import suppress
+from shutil import get_terminal_size
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,13 +39,25 @@ class Progress:
         """Show where training is."""
         if self.quiet:
             return
-        losses = f"pre_adapt_loss {pre_adapt_loss:.4f}  post_adapt_loss {post_adapt_loss:.4f}"
         with suppress(OSError, ValueError, AttributeError):
-            self._bar(step, num_steps, losses) if sys.stderr.isatty() else self._line(step, num_steps, losses)
+            if sys.stderr.isatty():
+                self._bar(step, num_steps, f"pre-adapt {pre_adapt_loss:.3f} post-adapt {post_adapt_loss:.3f}")
+            else:
+                losses = f"pre_adapt_loss {pre_adapt_loss:.4f}  post_adapt_loss {post_adapt_loss:.4f}"
+                self._line(step, num_steps, losses)
 
     def _bar(self, step: int, num_steps: int, losses: str) -> None:
         if self.bar is None:
-            self.bar = tqdm(total=num_steps, initial=step - 1, unit="step", dynamic_ncols=True, file=sys.stderr)
+            size = get_terminal_size()  # 80 by 24 where the terminal says it has no size; tqdm would show nothing
+            self.bar = tqdm(
+                total=num_steps,
+                initial=step - 1,
+                unit="step",
+                ncols=size.columns,
+                nrows=size.lines,
+                bar_format="{n_fmt}/{total_fmt}|{bar}| {rate_fmt} {remaining} left{postfix}",
+                file=sys.stderr,
+            )
         self.bar.set_postfix_str(losses, refresh=False)
         self.bar.update(step - self.bar.n)
 
