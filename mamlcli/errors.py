@@ -8,6 +8,8 @@ class MamlError(Exception):
     """Base of every error that is the world's or the user's doing, not a bug."""
 
     exit_code: ClassVar[int] = 1
+    status: ClassVar[str] = "failed"
+    """What run.json says of a run that it ended."""
 
 
 class UsageError(MamlError, ValueError):
@@ -40,6 +42,7 @@ class DivergedError(MamlError, ArithmeticError):
     """A loss or a meta-gradient is not finite; the update that it would have fed was not made."""
 
     exit_code = 5
+    status = "diverged"
 
 
 class DeviceError(MamlError, RuntimeError):
@@ -50,6 +53,8 @@ class DeviceError(MamlError, RuntimeError):
 
 class InterruptedRunError(MamlError):
     """A signal ended the work after everything was saved."""
+
+    status = "interrupted"
 
     def __init__(self, signal_number: int, message: str) -> None:
         super().__init__(message)

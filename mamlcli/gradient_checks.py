@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.tasks import Samples, Task
+from mamlcli.training import flat_per_seed
 from mamlcli.types import LossFn, Params
 
 EXACT = 1e-10
@@ -113,7 +114,7 @@ def _unit_direction(params: Params, generator: torch.Generator) -> Params:
 
 
 def _norm_per_seed(values: Params) -> Tensor:
-    norms: Tensor = torch.linalg.vector_norm(torch.cat([value.flatten(1) for value in values.values()], dim=1), dim=1)
+    norms: Tensor = torch.linalg.vector_norm(flat_per_seed(values), dim=1)
     return norms
 
 

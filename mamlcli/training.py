@@ -90,6 +90,11 @@ def scheduled_lr(lr: float, schedule: Schedule, step: int, num_steps: int) -> fl
     return lr
 
 
+def flat_per_seed(values: Params) -> Float[Tensor, "seeds params"]:
+    """Lay the tensors of each seed, name -> (S, ...), out in a row."""
+    return torch.cat([value.flatten(1) for value in values.values()], dim=1)
+
+
 def clip_per_seed(
     grads: Float[Tensor, "seeds params"], max_norm: float | None
 ) -> tuple[Float[Tensor, "seeds params"], Float[Tensor, " seeds"]]:
@@ -142,8 +147,7 @@ def train_steps(
         logged = is_logged(state.step + 1)
         before = pre_adapt_loss(state.params, tasks) if logged else None
         grads, losses = meta_gradient(state.params, tasks)
-        flat = torch.cat([grad.flatten(1) for grad in grads.values()], dim=1)
-        flat, norms = clip_per_seed(flat, max_grad_norm)
+        flat, norms = clip_per_seed(flat_per_seed(grads), max_grad_norm)
         if logged or losses.device.type == "cpu":
             check_finite(losses, norms, seeds=seeds, step=state.step + 1)
         apply_update(state, flat, lr)

@@ -17,5 +17,7 @@ LossFn: TypeAlias = Callable[[Params, Data], Tensor]
 Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
 
+ORDERS: tuple[Order, Order] = ("first", "second")
+
 Row: TypeAlias = dict[str, Any]
 """One line of a table: column name to plain value."""

@@ -7,9 +7,9 @@ import torch
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
-from mamlcli.engine import Decision, decide_compile
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.setup import (
+    compile_decision,
     layer_sizes,
     make_engine_gradient,
     make_loss_fn,
@@ -18,6 +18,7 @@ from mamlcli.experiments.setup import (
     make_stream,
     task_chunk,
     uses_low_rank,
+    with_order,
 )
 from mamlcli.gradient_checks import (
     DIFFERENCE,
@@ -32,13 +33,11 @@ from mamlcli.gradient_checks import (
 )
 from mamlcli.reference import loop_meta_gradient, module_loss, second_order_term
 from mamlcli.tasks import Samples, Task
-from mamlcli.types import LossFn, Order, Params
+from mamlcli.types import ORDERS, LossFn, Order, Params
 
 # A check that takes seconds looks at a part of a large experiment.
 _MAX_SEEDS = 3
 _MAX_TASKS = 10
-
-ORDERS: tuple[Order, Order] = ("first", "second")
 
 
 class GradientReport(NamedTuple):
@@ -90,18 +89,14 @@ def _inputs(config: Config) -> tuple[Params, Task]:
     return {name: value.double() for name, value in state.params.items()}, tasks
 
 
-def _of_order(config: Config, order: Order) -> Config:
-    return config.model_copy(update={"algorithm": config.algorithm.model_copy(update={"order": order})})
-
-
 def _gradient(config: Config, order: Order) -> MetaGradient:
     """The code under test: what training with this order uses, before it is compiled."""
-    return make_engine_gradient(_of_order(config, order))
+    return make_engine_gradient(with_order(config, order))
 
 
 def _plain_gradients(config: Config, loss_fn: LossFn[Samples]) -> tuple[MetaGradient, MetaGradient]:
     """The meta-gradients of first and second order without acceleration, of any loss."""
-    first, second = (make_meta_gradient(loss_fn, _of_order(config, order).algorithm) for order in ORDERS)
+    first, second = (make_meta_gradient(loss_fn, with_order(config, order).algorithm) for order in ORDERS)
     return first, second
 
 
@@ -164,7 +159,7 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
         paths["low-rank inner update"] = engine
     if task_chunk(config) < config.outer.meta_batch_size:
         paths[f"chunks of {task_chunk(config)} tasks"] = engine
-    if _decision(config).compiled:
+    if compile_decision(config, torch.device("cpu")).compiled:
         paths["compiled graph"] = make_engine_gradient(config, torch.device("cpu"))
 
     def error(gradient: MetaGradient) -> float:
@@ -174,15 +169,6 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
     return [
         attempt(name, "the plain meta-gradient", EXACT, partial(error, gradient)) for name, gradient in paths.items()
     ]
-
-
-def _decision(config: Config) -> Decision:
-    return decide_compile(
-        config.engine.compile,
-        num_steps=config.outer.steps,
-        inner_steps=config.algorithm.inner_steps,
-        device=torch.device("cpu"),
-    )
 
 
 def _info(config: Config, params: Params, tasks: Task) -> dict[str, float | None]:

@@ -13,12 +13,12 @@ import torch
 
 from mamlcli.config import Config
 from mamlcli.engine import using_threads
-from mamlcli.errors import DivergedError, InterruptedRunError
+from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.evaluation import bootstrap_intervals, finite_or_none
-from mamlcli.experiments.cosine_log import ORDERS, CosineLog
+from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
 from mamlcli.experiments.session import LoggedStep, Session
-from mamlcli.experiments.setup import Reporter, Silent, make_stream, num_threads
+from mamlcli.experiments.setup import Reporter, Silent, make_stream, num_threads, with_order
 from mamlcli.experiments.train import (
     announce_device,
     check_same_experiment,
@@ -32,7 +32,7 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.plots import cosine_figure, order_adaptation_figure, order_learning_figure
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
-from mamlcli.types import Order, Row
+from mamlcli.types import ORDERS, Order, Row
 
 
 class Comparison(NamedTuple):
@@ -123,8 +123,7 @@ def _session(
     held: ExitStack,
 ) -> Session:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
-    algorithm = config.algorithm.model_copy(update={"order": order})
-    config = config.model_copy(update={"algorithm": algorithm})
+    config = with_order(config, order)
     run, resumed = start_or_open(config, out=folder.path / order, overwrite=False, resume=True)
     held.enter_context(run.locked())
     session = Session(run, config, device, stop, reporter)
@@ -141,11 +140,8 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
         folder.write_info(folder.read_info() | {"status": "running"})
         yield
         status = "done"
-    except InterruptedRunError:
-        status = "interrupted"
-        raise
-    except DivergedError:
-        status = "diverged"
+    except MamlError as error:
+        status = error.status
         raise
     finally:
         folder.write_info(folder.read_info() | {"status": status})

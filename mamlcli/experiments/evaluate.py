@@ -10,12 +10,12 @@ from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.experiments.setup import Reporter, Silent, make_family, make_loss_fn, make_params
+from mamlcli.experiments.setup import Reporter, Silent, make_family, make_loss_fn, make_state
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
 from mamlcli.mlp import ACTIVATIONS, forward
 from mamlcli.plots import adaptation_figure, fits_figure
-from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, list_checkpoints, load_checkpoint
+from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
 from mamlcli.tasks import Task, TaskList
@@ -81,7 +81,7 @@ def evaluate(
         checkpoint, folder = _locate(target, reporter)
         config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
         _check_overrides(checkpoint.config, config)
-        check_fits(checkpoint, _stack(make_params(config)))
+        check_fits(checkpoint, make_state(config, torch.device("cpu")).params)
         device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in checkpoint.params.items()}
         losses = meta_test(config, params, device, stop)
@@ -161,27 +161,23 @@ def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, 
     """Find the checkpoint to evaluate and the folder for what comes out."""
     if target is not None and Path(target).is_file():
         path = Path(target)
-        checkpoint = load_checkpoint(path)
+        stray = load_checkpoint(path)
         in_run = path.parent.name == "checkpoints" and (path.parent.parent / "run.json").exists()
         folder = path.parent.parent if in_run else path.parent
-        return checkpoint, folder / f"evaluation-{path.stem}"
+        return stray, folder / f"evaluation-{path.stem}"
     run = latest_run() if target is None else open_run(Path(target))
     if target is None:
         reporter.note(f"evaluating the latest run: {run.path}")
-    paths = list_checkpoints(run.checkpoints)
-    for path in paths:
-        try:
-            checkpoint = load_checkpoint(path)
-            check_experiment(checkpoint, run.config())
-            return checkpoint, run.path
-        except CheckpointError as error:
-            reporter.note(f"warning: checkpoint not used: {error}")
-    what = f"none of its {len(paths)} checkpoints can be used" if paths else "it has no checkpoint yet"
-    raise CheckpointError(f"{run.path}: {what}")
 
+    def load(path: Path) -> Checkpoint:
+        checkpoint = load_checkpoint(path)
+        check_experiment(checkpoint, run.config())
+        return checkpoint
 
-def _stack(seeds: list[Params]) -> Params:
-    return {name: torch.stack([seed[name] for seed in seeds]) for name in seeds[0]}
+    checkpoint = use_newest(run.checkpoints, load, reporter.note)
+    if checkpoint is None:
+        raise CheckpointError(f"{run.path}: it has no checkpoint yet")
+    return checkpoint, run.path
 
 
 def _to(task: Task, device: torch.device) -> Task:

@@ -4,16 +4,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
-from mamlcli.engine import Decision, decide_compile
-from mamlcli.errors import CheckpointError, DivergedError, InterruptedRunError, UsageError
+from mamlcli.errors import DivergedError, MamlError, UsageError
 from mamlcli.experiments.setup import (
     Reporter,
+    compile_decision,
     make_engine_gradient,
     make_loss_fn,
     make_state,
@@ -21,7 +22,7 @@ from mamlcli.experiments.setup import (
     pre_adapt_loss,
 )
 from mamlcli.interrupts import StopRequest
-from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint, restore, save_checkpoint
+from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, use_newest
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.training import MetaStep, scheduled_lr, train_steps
@@ -44,13 +45,7 @@ class Session:
     ) -> None:
         self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
         self.state = make_state(config, device)
-        # What is decided depends on the config alone, so that a resumed run computes as the first part did.
-        self.compiling: Decision = decide_compile(
-            config.engine.compile,
-            num_steps=config.outer.steps,
-            inner_steps=config.algorithm.inner_steps,
-            device=device,
-        )
+        self.compiling = compile_decision(config, device)
         self.gradient: MetaGradient = make_engine_gradient(config, device if self.compiling.compiled else None)
         self.train_s = 0.0
         self.from_step = 0
@@ -66,16 +61,11 @@ class Session:
             CheckpointError: If there are checkpoints and none can be used.
             UsageError: If the run is past its last step already; it is left as it is.
         """
-        paths = list_checkpoints(self.run.checkpoints)
-        for path in paths:
-            try:
-                restore(self.state, load_checkpoint(path, self.device), self.config)
-                break
-            except CheckpointError as error:
-                self.reporter.note(f"warning: checkpoint not used: {error}")
-        else:
-            if paths:
-                raise CheckpointError(f"{self.run.path}: none of its {len(paths)} checkpoints can be used")
+
+        def load(path: Path) -> None:
+            restore(self.state, load_checkpoint(path, self.device), self.config)
+
+        use_newest(self.run.checkpoints, load, self.reporter.note)
         if self.state.step > self.config.outer.steps:
             raise UsageError(
                 f"{self.run.path} is at step {self.state.step} already; outer.steps: {self.config.outer.steps} is less"
@@ -160,11 +150,8 @@ class Session:
         try:
             yield
             status = "done"
-        except InterruptedRunError:
-            status = "interrupted"
-            raise
-        except DivergedError:
-            status = "diverged"
+        except MamlError as error:
+            status = error.status
             raise
         except GeneratorExit:  # the run beside it in a comparison failed
             status = "stopped"

@@ -12,11 +12,11 @@ from mamlcli.algorithms import MetaGradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
-from mamlcli.engine import compile_gradient, in_chunks, resolve_chunk, resolve_threads
+from mamlcli.engine import Decision, compile_gradient, decide_compile, in_chunks, resolve_chunk, resolve_threads
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, init_state
-from mamlcli.types import LossFn, Params
+from mamlcli.types import LossFn, Order, Params
 
 
 class Reporter(Protocol):
@@ -76,6 +76,21 @@ def make_engine_gradient(config: Config, compile_on: torch.device | None = None)
     if compile_on is not None:
         gradient = compile_gradient(gradient, compile_on)
     return in_chunks(gradient, task_chunk(config))
+
+
+def with_order(config: Config, order: Order) -> Config:
+    """Return the same experiment with the meta-gradient of this order."""
+    return config.model_copy(update={"algorithm": config.algorithm.model_copy(update={"order": order})})
+
+
+def compile_decision(config: Config, device: torch.device) -> Decision:
+    """Whether training compiles; it depends on the config alone, so that a resumed run computes as its first part."""
+    return decide_compile(
+        config.engine.compile,
+        num_steps=config.outer.steps,
+        inner_steps=config.algorithm.inner_steps,
+        device=device,
+    )
 
 
 def uses_low_rank(config: Config) -> bool:

@@ -4,8 +4,9 @@ import hashlib
 import io
 import pickle
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
@@ -17,6 +18,8 @@ from mamlcli.training import TrainState
 from mamlcli.types import Params
 
 SCHEMA = "mamlcli.checkpoint/1"
+
+T = TypeVar("T")
 
 
 class Checkpoint(NamedTuple):
@@ -134,6 +137,31 @@ def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint files of a folder, the newest step first."""
     found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], None]) -> T | None:
+    """Use the newest checkpoint of a run that can be used, naming each that cannot.
+
+    Args:
+        folder: The run's folder of checkpoints.
+        use: Loads a file; a CheckpointError sends it on to the one before.
+        note: Hears of each file that is passed over.
+
+    Returns:
+        What `use` returned, or None if there is no file at all.
+
+    Raises:
+        CheckpointError: If there are files and none can be used.
+    """
+    paths = list_checkpoints(folder)
+    for path in paths:
+        try:
+            return use(path)
+        except CheckpointError as error:
+            note(f"warning: checkpoint not used: {error}")
+    if paths:
+        raise CheckpointError(f"{folder.parent}: none of its {len(paths)} checkpoints can be used")
+    return None
 
 
 _NAME = re.compile(r"step-(\d{1,12})\.pt")
