@@ -36,8 +36,8 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     device = torch.device("cpu")
     torch.set_num_threads(setup.num_threads(config))
     plain = setup.make_engine_gradient(config)
-    gradient = setup.make_engine_gradient(config, device) if compiled == "on" else plain
     state = setup.make_state(config, device)
+    update = setup.make_engine_update(config, state, device if compiled == "on" else None)
     batches = setup.make_stream(config).batches(0, 10**9, device)
 
     def check(params: Arrays, batch: Arrays) -> Arrays:
@@ -50,11 +50,11 @@ def ours(case: Case, compiled: str = "on") -> Contender:
         for _ in train_steps(
             state,
             itertools.islice(batches, count),
-            gradient,
+            update,
             lambda params, tasks: torch.zeros(0),  # noqa: ARG005
             seeds=config.seeds,
             learning_rate=lambda _: LR,
-            max_grad_norm=None,
+            on_divergence="stop",
             is_logged=lambda _: False,
         ):
             pass

@@ -107,6 +107,9 @@ class OuterConfig(_Section):
     """How the learning rate goes from `lr` to zero over `steps`; `constant` stays."""
     max_grad_norm: Positive | None = None
     """Clip the meta-gradient of each seed to this 2-norm; null does not clip."""
+    on_divergence: Literal["stop", "freeze"] = "stop"
+    """What happens if a seed's loss or meta-gradient is not finite: `stop` ends the run with exit code 5; `freeze`
+    keeps that seed as it was before the step, marks it in every table, and goes on while one is healthy."""
 
 
 class EvaluationConfig(_Section):

@@ -3,10 +3,10 @@
 import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FunctionType
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
 
 Compile: TypeAlias = Literal["auto", "on", "off"]
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # Compiling took 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of one
 # inner step gained 2.5 ms by it, one of ten 19 ms.
@@ -72,34 +74,55 @@ def _missing_compiler(device: torch.device) -> str:
     return "" if any(name and shutil.which(name) for name in names) else "no C++ compiler is on the PATH"
 
 
-def compile_gradient(meta_gradient: MetaGradient, device: torch.device) -> MetaGradient:
-    """Compile the function that returns gradients, as one graph; nothing is differentiated through it."""
+def compile_graph(
+    function: Callable[P, T], device: torch.device, on_failure: Callable[[Exception], None] | None = None
+) -> Callable[P, T]:
+    """Compile a function whose last argument is a meta-batch, as one graph for each shape of it.
+
+    What is compiled returns gradients, or uses them up: nothing can be differentiated through a compiled graph twice.
+
+    Args:
+        function: Differs between two calls in nothing but its arguments' values and the meta-batch's shape.
+        device: Where it computes.
+        on_failure: Hears of an error in compiling, and raises; if it returns, the function is called as it is. None
+            lets the error pass.
+    """
     # On the CPU a wrapper in C++ calls the kernels, which is a tenth of a meta-step faster than one in Python.
     options: dict[str, Any] = {"triton.cudagraphs": True} if device.type == "cuda" else {"cpp_wrapper": True}
-    graphs: dict[tuple[object, ...], MetaGradient] = {}
+    graphs: dict[tuple[object, ...], Callable[P, T]] = {}
 
-    def run(params: Params, tasks: Task) -> tuple[Params, Tensor]:
-        # All that can differ between two calls: the shapes of the batch, and the dtype (check-grads uses float64).
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        tasks: Any = args[-1]
         key = (tasks.support.x.shape, tasks.query.x.shape, tasks.support.x.dtype)
-        if key not in graphs:
-            graphs[key] = _one_graph(meta_gradient, options)
-        return graphs[key](params, tasks)
+        if key in graphs:
+            return graphs[key](*args, **kwargs)
+        graphs[key] = _one_graph(function, options)
+        try:
+            return graphs[key](*args, **kwargs)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # what compilers and the steps before them raise is not documented
+            if on_failure is None:
+                raise
+            on_failure(error)
+            graphs[key] = function
+            return function(*args, **kwargs)
 
     return run
 
 
-def _one_graph(meta_gradient: MetaGradient, options: dict[str, Any]) -> MetaGradient:
+def _one_graph(function: Callable[P, T], options: dict[str, Any]) -> Callable[P, T]:
     """Compile for the shapes of the first call, and do not check again that they are the same.
 
     Those checks are a seventh of a meta-step at width 40. Without them nothing tells two graphs of the same code
     apart, so each graph gets code of its own.
     """
 
-    def call(params: Params, tasks: Task) -> tuple[Params, Tensor]:
-        return meta_gradient(params, tasks)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        return function(*args, **kwargs)
 
     own = FunctionType(call.__code__.replace(), call.__globals__, closure=call.__closure__)
-    compiled: MetaGradient = torch.compile(
+    compiled: Callable[P, T] = torch.compile(
         own, fullgraph=True, dynamic=False, options=options | {"guard_filter_fn": lambda guards: [False] * len(guards)}
     )
     return compiled

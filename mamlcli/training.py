@@ -1,12 +1,13 @@
-"""Meta-training: the state, one meta-step, and the loop as a generator."""
+"""Meta-training: the state, one meta-update, and the loop as a generator."""
 
+import inspect
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
@@ -15,6 +16,9 @@ from mamlcli.tasks import Task
 from mamlcli.types import Params
 
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
+OnDivergence: TypeAlias = Literal["stop", "freeze"]
+Update: TypeAlias = Callable[[Task], tuple[Tensor, Tensor]]
+"""Makes one meta-update on a meta-batch; returns the query loss and the gradient norm of each seed."""
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -26,8 +30,7 @@ _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
-# One kernel an update; the others are a handful.
-_FUSED = ("adam", "adamw", "adagrad", "sgd")
+_CAPTURABLE = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop")
 
 
 @dataclass
@@ -42,6 +45,12 @@ class TrainState:
     params: Params
     """Views into `flat`, name -> (S, ...)."""
     optimizer: torch.optim.Optimizer
+    lr: Float[Tensor, ""]
+    """The optimiser's learning rate; a tensor, since a number would become part of a compiled graph."""
+    alive: Bool[Tensor, " seeds"]
+    """Whether all losses and gradients of a seed were finite so far; one that is not is frozen."""
+    updates: Int[Tensor, " seeds"]
+    """Updates made of each seed: `step`, or for a frozen one the last step before it diverged."""
     step: int = 0
 
 
@@ -68,13 +77,25 @@ def init_state(seeds: Sequence[Params], *, optimizer: str, lr: float, device: to
         device: Where to train.
     """
     flat = torch.stack([torch.cat([theta.flatten() for theta in seed.values()]) for seed in seeds]).to(device)
-    columns = torch.split(flat, [theta.numel() for theta in seeds[0].values()], dim=1)
-    params = {
-        name: column.view(len(seeds), *theta.shape)
-        for (name, theta), column in zip(seeds[0].items(), columns, strict=True)
-    }
-    options: dict[str, Any] = {"fused": True} if optimizer in _FUSED else {}
-    return TrainState(flat, params, _OPTIMIZERS[optimizer]([flat], lr=lr, **options))
+    flat.grad = torch.zeros_like(flat)
+    params = unflatten(flat, {name: theta.shape for name, theta in seeds[0].items()})
+    rate = torch.tensor(lr, dtype=flat.dtype, device=device)
+    # On an accelerator, what the optimiser counts stays there: a graph of kernels cannot ask the CPU.
+    options: dict[str, Any] = {"capturable": True} if device.type == "cuda" and optimizer in _CAPTURABLE else {}
+    return TrainState(
+        flat,
+        params,
+        _OPTIMIZERS[optimizer]([flat], lr=rate, foreach=False, **options),
+        rate,
+        alive=torch.ones(len(seeds), dtype=torch.bool, device=device),
+        updates=torch.zeros(len(seeds), dtype=torch.int64, device=device),
+    )
+
+
+def frozen_seeds(state: TrainState, seeds: Sequence[int]) -> dict[int, int]:
+    """Which seeds have diverged, and at which step each."""
+    at_step = (state.updates + 1).tolist()
+    return {seeds[index]: at_step[index] for index in (~state.alive).nonzero().flatten().tolist()}
 
 
 def scheduled_lr(lr: float, schedule: Schedule, step: int, num_steps: int) -> float:
@@ -93,6 +114,12 @@ def scheduled_lr(lr: float, schedule: Schedule, step: int, num_steps: int) -> fl
 def flat_per_seed(values: Params) -> Float[Tensor, "seeds params"]:
     """Lay the tensors of each seed, name -> (S, ...), out in a row."""
     return torch.cat([value.flatten(1) for value in values.values()], dim=1)
+
+
+def unflatten(flat: Float[Tensor, "seeds params"], shapes: Mapping[str, torch.Size]) -> Params:
+    """The other way: views of the rows, name -> (S, ...), for the shapes of one seed's tensors."""
+    columns = torch.split(flat, [shape.numel() for shape in shapes.values()], dim=1)
+    return {name: column.view(-1, *shape) for (name, shape), column in zip(shapes.items(), columns, strict=True)}
 
 
 def clip_per_seed(
@@ -114,15 +141,45 @@ def clip_per_seed(
     return grads * (max_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1), norms
 
 
+def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: float | None) -> Update:
+    """Build the meta-update of a state as a function of the meta-batch alone, so that it can be one graph.
+
+    It changes the state in place, all but `step`. A seed whose loss or gradient is not finite is not updated, then
+    or later.
+
+    Args:
+        state: Its `lr` is read at each call.
+        meta_gradient: (params, tasks) to (gradients, post_adapt_loss per seed).
+        max_grad_norm: See `clip_per_seed`.
+    """
+    # The optimiser's step without the hooks and profiler records around it, which do not go into a graph.
+    optimizer_step = inspect.unwrap(type(state.optimizer).step)
+    shapes = {name: theta.shape[1:] for name, theta in state.params.items()}
+
+    def update(tasks: Task) -> tuple[Tensor, Tensor]:
+        grads, losses = meta_gradient(unflatten(state.flat, shapes), tasks)
+        flat, norms = clip_per_seed(flat_per_seed(grads), max_grad_norm)
+        state.alive.logical_and_(losses.isfinite() & norms.isfinite())
+        state.updates.add_(state.alive)
+        alive, before = state.alive.unsqueeze(1), state.flat.clone()
+        assert state.flat.grad is not None
+        state.flat.grad.copy_(flat.where(alive, 0))
+        optimizer_step(state.optimizer)
+        state.flat.copy_(state.flat.where(alive, before))
+        return losses, norms
+
+    return update
+
+
 def train_steps(
     state: TrainState,
     batches: Iterable[Task],
-    meta_gradient: MetaGradient,
+    update: Update,
     pre_adapt_loss: Callable[[Params, Task], Tensor],
     *,
     seeds: Sequence[int],
     learning_rate: Callable[[int], float],
-    max_grad_norm: float | None,
+    on_divergence: OnDivergence,
     is_logged: Callable[[int], bool],
 ) -> Iterator[MetaStep]:
     """Train, one meta-step for each meta-batch; the state is advanced in place between yields.
@@ -130,53 +187,40 @@ def train_steps(
     Args:
         state: Where to start from.
         batches: The meta-batches, from that of step `state.step` on.
-        meta_gradient: (params, tasks) to (gradients, post_adapt_loss per seed).
+        update: Of `make_update`, for this state.
         pre_adapt_loss: (params, tasks) to the query loss of each seed before adaptation.
         seeds: The seeds behind the leading axis, for messages.
         learning_rate: Maps the number of updates made to the learning rate of the next.
-        max_grad_norm: See `clip_per_seed`.
+        on_divergence: `stop` raises if any seed diverges; `freeze` goes on as long as one has not.
         is_logged: Whether the step of this number (from 1) is logged; an accelerator is only waited for at
             such steps.
 
     Raises:
-        DivergedError: If a loss or gradient is not finite. On the CPU, before the update of that step; on an
-            accelerator, at the next logged step.
+        DivergedError: If a loss or gradient is not finite. No update was made with it; on an accelerator other
+            seeds may have gone on until the next logged step.
     """
     for tasks in batches:
         lr = learning_rate(state.step)
         logged = is_logged(state.step + 1)
         before = pre_adapt_loss(state.params, tasks) if logged else None
-        grads, losses = meta_gradient(state.params, tasks)
-        flat, norms = clip_per_seed(flat_per_seed(grads), max_grad_norm)
+        state.lr.fill_(lr)
+        losses, norms = update(tasks)
         if logged or losses.device.type == "cpu":
-            check_finite(losses, norms, seeds=seeds, step=state.step + 1)
-        apply_update(state, flat, lr)
+            check_alive(state, losses, seeds=seeds, on_divergence=on_divergence)
+        state.step += 1
         yield MetaStep(state.step, lr, before, losses, norms)
 
 
-def apply_update(state: TrainState, grads: Float[Tensor, "seeds params"], lr: float) -> None:
-    """Make one meta-update, in place."""
-    state.flat.grad = grads
-    for group in state.optimizer.param_groups:
-        group["lr"] = lr
-    state.optimizer.step()
-    state.step += 1
-
-
-def check_finite(
-    losses: Float[Tensor, " seeds"], norms: Float[Tensor, " seeds"], *, seeds: Sequence[int], step: int
+def check_alive(
+    state: TrainState, losses: Float[Tensor, " seeds"], *, seeds: Sequence[int], on_divergence: OnDivergence
 ) -> None:
-    """Raise DivergedError naming seed and step if a loss or a gradient is not finite."""
-    # One number says whether all are finite; which are not is worked out only then.
-    if math.isfinite(float((losses + norms).sum())):
+    """Raise DivergedError naming seeds and step if any (`stop`) or every (`freeze`) seed has diverged."""
+    if bool(state.alive.all() if on_divergence == "stop" else state.alive.any()):
         return
-    finite = (losses.isfinite() & norms.isfinite()).tolist()
-    dead = [seed for seed, is_finite in zip(seeds, finite, strict=True) if not is_finite]
-    if not dead:  # finite numbers whose sum is not
-        return
-    what = "loss" if not losses.isfinite().all() else "meta-gradient"
-    seen = "this update was not made" if losses.device.type == "cpu" else "it may have begun after the last logged step"
+    what = "meta-gradient" if losses[~state.alive].isfinite().all() else "loss"
+    named = ", ".join(f"{seed} at step {step}" for seed, step in frozen_seeds(state, seeds).items())
     raise DivergedError(
-        f"the {what} of seed {', '.join(map(str, dead))} is not finite at step {step}; {seen}. "
-        "Likely remedies: a smaller algorithm.inner_lr or outer.lr, or outer.max_grad_norm: 10"
+        f"the {what} is not finite for seed {named}; no update was made with it. "
+        "Likely remedies: a smaller algorithm.inner_lr or outer.lr, outer.max_grad_norm: 10, or "
+        "outer.on_divergence: freeze, which lets the other seeds go on"
     )

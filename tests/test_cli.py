@@ -88,7 +88,11 @@ def test_resume_auto_starts_and_then_continues(maml: Maml, folder: Path) -> None
         (["train", "-c", "tiny.yaml", "--resume", "auto"], 2, "name that folder"),
         (["train", "-c", "tiny.yaml", "--resume", "none"], 4, "none: no such run folder"),
         (["train", "-c", "tiny.yaml", "--out", "taken"], 3, "taken exists already"),
-        (["train", "-c", "tiny.yaml", "--set", "outer.lr=1e30", "--set", "outer.steps=40"], 5, "is not finite at step"),
+        (
+            ["train", "-c", "tiny.yaml", "--set", "outer.lr=1e30", "--set", "outer.steps=40"],
+            5,
+            "is not finite for seed 0 at step",
+        ),
         (["eval", "taken"], 4, "taken: not a run"),
         (["eval"], 4, "no run found in outputs/"),
         (["eval", "tiny.yaml"], 4, "not a checkpoint"),

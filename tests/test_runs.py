@@ -73,7 +73,8 @@ def test_a_run_folder_explains_itself(tiny: Config, tmp_path: Path) -> None:
     assert [(row["step"], row["seed"]) for row in metrics(result.run)] == [
         (s, n) for s in (1, 4, 8, 12) for n in (0, 1)
     ]
-    assert {"step", "seed", "pre_adapt_loss", "post_adapt_loss", "grad_norm", "lr"} == set(metrics(result.run)[0])
+    columns = {"step", "seed", "pre_adapt_loss", "post_adapt_loss", "grad_norm", "lr", "diverged_at_step"}
+    assert columns == set(metrics(result.run)[0])
     assert all((result.run / f"loss.{suffix}").stat().st_size > 0 for suffix in ("png", "svg", "csv"))
 
 

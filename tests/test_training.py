@@ -1,6 +1,6 @@
 """The meta-update and the loop around it."""
 
-from collections.abc import Callable
+import itertools
 from functools import partial
 
 import pytest
@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from mamlcli import Config
+from mamlcli.algorithms import MetaGradient
 from mamlcli.errors import DivergedError
 from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_state, make_stream, pre_adapt_loss
 from mamlcli.tasks import Task
-from mamlcli.training import TrainState, check_finite, clip_per_seed, scheduled_lr, train_steps
+from mamlcli.training import TrainState, clip_per_seed, frozen_seeds, make_update, scheduled_lr, train_steps
 from mamlcli.types import Params
 
 
@@ -19,17 +20,17 @@ def changed(config: Config, section: str, **values: object) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
-def trained(config: Config, gradient: Callable[[Params, Task], tuple[Params, Tensor]] | None = None) -> TrainState:
-    state, loss_fn = make_state(config, torch.device("cpu")), make_loss_fn(config.model)
+def trained(config: Config, gradient: MetaGradient | None = None, state: TrainState | None = None) -> TrainState:
+    state, loss_fn = state or make_state(config, torch.device("cpu")), make_loss_fn(config.model)
     outer = config.outer
     for _ in train_steps(
         state,
         make_stream(config).batches(0, outer.steps),
-        gradient or make_meta_gradient(loss_fn, config.algorithm),
+        make_update(state, gradient or make_meta_gradient(loss_fn, config.algorithm), outer.max_grad_norm),
         partial(pre_adapt_loss, loss_fn),
         seeds=config.seeds,
         learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
-        max_grad_norm=outer.max_grad_norm,
+        on_divergence=outer.on_divergence,
         is_logged=lambda step: step % 4 == 0,
     ):
         pass
@@ -94,35 +95,42 @@ def test_schedules_are_those_of_torch() -> None:
         cosine.step()
 
 
-@pytest.mark.parametrize("poisoned", ["loss", "meta-gradient"])
-def test_what_is_not_finite_stops_before_the_update(tiny: Config, poisoned: str) -> None:
-    gradient = make_meta_gradient(make_loss_fn(tiny.model), tiny.algorithm)
-    seen: list[Params] = []
+def poisoned(config: Config, what: str, seeds: list[int], at_step: int) -> MetaGradient:
+    """The meta-gradient of a config, with NaN put into some seeds at one step."""
+    gradient = make_meta_gradient(make_loss_fn(config.model), config.algorithm)
+    calls = itertools.count(1)
 
-    def poison_seed_1_at_step_6(params: Params, tasks: Task) -> tuple[Params, Tensor]:
+    def poison(params: Params, tasks: Task) -> tuple[Params, Tensor]:
         grads, losses = gradient(params, tasks)
-        seen.append({name: value.clone() for name, value in params.items()})
-        if len(seen) == 6:
-            (losses if poisoned == "loss" else grads["layer0.bias"])[1] = float("nan")
+        if next(calls) == at_step:
+            (losses if what == "loss" else grads["layer0.bias"])[seeds] = float("nan")
         return grads, losses
 
+    return poison
+
+
+@pytest.mark.parametrize("what", ["loss", "meta-gradient"])
+def test_what_is_not_finite_stops_before_the_update(tiny: Config, what: str) -> None:
     state = make_state(tiny, torch.device("cpu"))
-    with pytest.raises(DivergedError, match=rf"the {poisoned} of seed 1 is not finite at step 6;.*inner_lr"):
-        for _ in train_steps(
-            state,
-            make_stream(tiny).batches(0, 12),
-            poison_seed_1_at_step_6,
-            partial(pre_adapt_loss, make_loss_fn(tiny.model)),
-            seeds=tiny.seeds,
-            learning_rate=lambda _: 0.001,
-            max_grad_norm=None,
-            is_logged=lambda _: False,
-        ):
-            pass
+    with pytest.raises(DivergedError, match=rf"the {what} is not finite for seed 1 at step 6;.*inner_lr"):
+        trained(tiny, poisoned(tiny, what, [1], 6), state)
+    before = trained(changed(tiny, "outer", steps=5))
     assert state.step == 5
-    assert all(torch.equal(state.params[name], seen[-1][name]) for name in state.params)
+    assert torch.equal(state.flat[1], before.flat[1])
 
 
-def test_large_finite_losses_are_not_called_divergence() -> None:
-    huge = torch.tensor([3e38, 3e38])
-    check_finite(huge, huge, seeds=(0, 1), step=1)
+@pytest.mark.parametrize("what", ["loss", "meta-gradient"])
+def test_a_seed_that_diverged_is_frozen_and_the_others_do_not_notice(tiny: Config, what: str) -> None:
+    config = changed(tiny, "outer", on_divergence="freeze")
+    state = trained(config, poisoned(config, what, [1], 6))
+    whole, until = trained(config), trained(changed(config, "outer", steps=5))
+    assert torch.equal(state.flat[0], whole.flat[0])
+    assert torch.equal(state.flat[1], until.flat[1])
+    assert frozen_seeds(state, config.seeds) == {1: 6}
+    assert all(value.isfinite().all() for value in state.optimizer.state[state.flat].values())
+
+
+def test_a_run_ends_when_its_last_seed_has_diverged(tiny: Config) -> None:
+    config = changed(tiny, "outer", on_divergence="freeze")
+    with pytest.raises(DivergedError, match="seed 0 at step 6, 1 at step 6"):
+        trained(config, poisoned(config, "loss", [0, 1], 6))

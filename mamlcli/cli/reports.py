@@ -19,7 +19,7 @@ _SHOWN_STEPS = (0, 1, 2, 5, 10)
 def train_report(result: "TrainResult") -> str:
     """Say how training ended, where everything is and what to run next."""
     names = {"seed": "seed", "pre_adapt_loss": "before adaptation", "post_adapt_loss": "after adaptation"}
-    rows = [{title: row[name] for name, title in names.items()} for row in result.metrics]
+    rows = _marked([{title: row[name] for name, title in names.items()} for row in result.metrics], result.metrics)
     updates = f"{result.outer_steps - result.from_step} meta-updates"
     if result.from_step:
         updates += f" (steps {result.from_step + 1} to {result.outer_steps})"
@@ -59,8 +59,18 @@ def eval_report(result: "EvalResult") -> str:
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
 
 
-def _eval_rows(rows: list[Row]) -> list[Row]:
+def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
+    """Say of each seed that was frozen when it diverged; without any, the table stays as it is."""
+    if all(row["diverged_at_step"] is None for row in rows):
+        return shown
     return [
+        one | {"training": "" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen"}
+        for one, row in zip(shown, rows, strict=True)
+    ]
+
+
+def _eval_rows(rows: list[Row]) -> list[Row]:
+    shown = [
         {
             "K": row["shots"],
             "inner steps": row["inner_steps"],
@@ -71,6 +81,7 @@ def _eval_rows(rows: list[Row]) -> list[Row]:
         }
         for row in rows
     ]
+    return _marked(shown, rows)
 
 
 def comparison_report(result: "Comparison", config: Config) -> str:
@@ -104,7 +115,7 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         {
             "order": order,
             "ms per meta-step": values["ms_per_step"],
-            "peak memory of a meta-gradient": format_bytes(values["peak_memory_bytes"]),
+            "peak memory of a meta-update": format_bytes(values["peak_memory_bytes"]),
         }
         for order, values in result.cost.items()
     ]
@@ -121,6 +132,9 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         format_table(cost),
         "",
     ]
+    for order, evaluation in result.evaluations.items():
+        frozen = {row["seed"]: row["diverged_at_step"] for row in evaluation if row["diverged_at_step"] is not None}
+        parts += [f"{order} order: seed {seed} diverged at step {step}, frozen" for seed, step in frozen.items()]
     if any(diverged.values()):
         parts += [
             f"tasks that diverged, over all K, steps and seeds: first order {diverged['first']}, second order "

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
@@ -12,6 +13,7 @@ from mamlcli.experiments.setup import (
     compile_decision,
     layer_sizes,
     make_engine_gradient,
+    make_engine_update,
     make_loss_fn,
     make_meta_gradient,
     make_state,
@@ -33,6 +35,7 @@ from mamlcli.gradient_checks import (
 )
 from mamlcli.reference import loop_meta_gradient, module_loss, second_order_term
 from mamlcli.tasks import Samples, Task
+from mamlcli.training import init_state, unflatten
 from mamlcli.types import ORDERS, LossFn, Order, Params
 
 # A check that takes seconds looks at a part of a large experiment.
@@ -77,7 +80,8 @@ def check_grads(config: Config) -> GradientReport:
 
 def _part_of(config: Config) -> Config:
     """The experiment with as many seeds and tasks as a check of seconds can take."""
-    outer = config.outer.model_copy(update={"meta_batch_size": min(config.outer.meta_batch_size, _MAX_TASKS)})
+    size = min(config.outer.meta_batch_size, _MAX_TASKS)
+    outer = config.outer.model_copy(update={"meta_batch_size": size, "max_grad_norm": None})
     return config.model_copy(update={"seeds": config.seeds[:_MAX_SEEDS], "outer": outer})
 
 
@@ -160,7 +164,7 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
     if task_chunk(config) < config.outer.meta_batch_size:
         paths[f"chunks of {task_chunk(config)} tasks"] = engine
     if compile_decision(config, torch.device("cpu")).compiled:
-        paths["compiled graph"] = make_engine_gradient(config, torch.device("cpu"))
+        paths["compiled meta-update"] = partial(_compiled_gradient, config)
 
     def error(gradient: MetaGradient) -> float:
         (ours, losses), (expected, expected_losses) = gradient(params, tasks), plain(params, tasks)
@@ -169,6 +173,16 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
     return [
         attempt(name, "the plain meta-gradient", EXACT, partial(error, gradient)) for name, gradient in paths.items()
     ]
+
+
+def _compiled_gradient(config: Config, params: Params, tasks: Task) -> tuple[Params, Tensor]:
+    """The meta-gradient as the compiled meta-update of training hands it to the optimiser."""
+    seeds = [{name: value[index] for name, value in params.items()} for index in range(len(config.seeds))]
+    cpu = torch.device("cpu")
+    state = init_state(seeds, optimizer=config.outer.optimizer, lr=config.outer.lr, device=cpu)
+    losses, _ = make_engine_update(config, state, cpu)(tasks)
+    assert state.flat.grad is not None
+    return unflatten(state.flat.grad, {name: value.shape[1:] for name, value in params.items()}), losses
 
 
 def _info(config: Config, params: Params, tasks: Task) -> dict[str, float | None]:

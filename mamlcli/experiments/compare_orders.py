@@ -32,6 +32,7 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.plots import cosine_figure, order_adaptation_figure, order_learning_figure
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
+from mamlcli.training import frozen_seeds
 from mamlcli.types import ORDERS, Order, Row
 
 
@@ -47,7 +48,7 @@ class Comparison(NamedTuple):
     cosines: list[Row]
     """step, seed and the cosine of both meta-gradients at the second-order run's parameters."""
     cost: dict[Order, Row]
-    """ms_per_step (median over the stretches between logged steps) and peak_memory_bytes of a meta-gradient."""
+    """ms_per_step (median over the stretches between logged steps) and peak_memory_bytes of a meta-update."""
     wall_s: float
     figures: list[Path]
 
@@ -103,7 +104,10 @@ def compare_orders(
                 run=folder.path,
                 runs={order: session.run.path for order, session in sessions.items()},
                 results=_paired(losses["first"], losses["second"]),
-                evaluations={order: summarise_all(config, values) for order, values in losses.items()},
+                evaluations={
+                    order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
+                    for order, values in losses.items()
+                },
                 cosines=cosines,
                 cost={order: _cost(session) for order, session in sessions.items()},
                 wall_s=round(time.perf_counter() - start, 3),
@@ -198,7 +202,8 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
 
 def _cost(session: Session) -> Row:
     tasks = make_stream(session.config).batch(0, session.device)
-    peak = peak_memory_bytes(lambda: session.gradient(session.state.params, tasks), session.device)
+    # One update too many, of parameters that are saved and evaluated already.
+    peak = peak_memory_bytes(lambda: session.update(tasks), session.device)
     return {"ms_per_step": _ms_per_step(session.run.read_metrics()), "peak_memory_bytes": peak}
 
 

@@ -1,5 +1,6 @@
 """`maml eval`: a run or a checkpoint on the fixed meta-test tasks."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ class EvalResult(NamedTuple):
     tasks: int
     query: dict[str, Any]
     results: list[Row]
-    """See `mamlcli.evaluation.summarise`."""
+    """See `summarise_all`."""
     figures: list[Path]
 
     def as_json(self) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def evaluate(
         device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in checkpoint.params.items()}
         losses = meta_test(config, params, device, stop)
-        results = summarise_all(config, losses)
+        results = summarise_all(config, losses, checkpoint.frozen)
         run = make_folder(folder if out is None else Path(out), may_exist=out is None)
         result = EvalResult(
             run.path, checkpoint.path, checkpoint.step, config.evaluation.tasks, query_protocol(config), results, []
@@ -138,10 +139,13 @@ def meta_test_tasks(config: Config, shots: int) -> Task:
     return _meta_test_list(config).tasks(0, settings.tasks, support_shots=shots, query_shots=settings.query_shots)
 
 
-def summarise_all(config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:
-    """Summarise the losses of every K; see `mamlcli.evaluation.summarise`."""
+def summarise_all(config: Config, losses: dict[int, torch.Tensor], frozen: Mapping[int, int]) -> list[Row]:
+    """Summarise the losses of every K; see `mamlcli.evaluation.summarise`.
+
+    A seed that diverged in training is marked with the step in its rows, and counts with the parameters it kept.
+    """
     return [
-        row
+        row | {"diverged_at_step": frozen.get(row["seed"])}
         for shots, values in losses.items()
         for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above)
     ]

@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mamlcli.algorithms import MetaGradient
 from mamlcli.config import Config
-from mamlcli.errors import DivergedError, MamlError, UsageError
+from mamlcli.engine import Decision
+from mamlcli.errors import DeviceError, DivergedError, MamlError, UsageError
+from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.setup import (
     Reporter,
     compile_decision,
-    make_engine_gradient,
+    make_engine_update,
     make_loss_fn,
     make_state,
     make_stream,
@@ -25,7 +26,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, use_newest
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
-from mamlcli.training import MetaStep, scheduled_lr, train_steps
+from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.types import Row
 
 
@@ -46,9 +47,20 @@ class Session:
         self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
         self.state = make_state(config, device)
         self.compiling = compile_decision(config, device)
-        self.gradient: MetaGradient = make_engine_gradient(config, device if self.compiling.compiled else None)
+        self.update: Update = make_engine_update(
+            config, self.state, device if self.compiling.compiled else None, self._compiling_failed
+        )
         self.train_s = 0.0
         self.from_step = 0
+        self.frozen: dict[int, int] = {}
+
+    def _compiling_failed(self, error: Exception) -> None:
+        """Go on without, if the config leaves it open."""
+        reason = f"compiling failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
+        if self.config.engine.compile == "on":
+            raise DeviceError(f"engine.compile is on, but {reason}; use --set engine.compile=off") from error
+        self.compiling = Decision(compiled=False, reason=reason)
+        self.reporter.note(f"warning: {reason}; going on without")
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
@@ -86,11 +98,11 @@ class Session:
         steps = train_steps(
             self.state,
             make_stream(self.config).batches(self.state.step, outer.steps, self.device),
-            self.gradient,
+            self.update,
             partial(pre_adapt_loss, loss_fn),
             seeds=self.config.seeds,
             learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
-            max_grad_norm=outer.max_grad_norm,
+            on_divergence=outer.on_divergence,
             is_logged=self.is_logged,
         )
         compiled = "compiled" if self.compiling.compiled else "not compiled"
@@ -100,6 +112,7 @@ class Session:
             for step in steps:
                 if step.pre_adapt_loss is not None:
                     rows = self._rows(step)
+                    self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
                     self.run.append_metrics([row | {"wall_s": round(self.train_s, 6)} for row in rows])
                     yield LoggedStep(step.step, rows)
@@ -108,15 +121,24 @@ class Session:
 
     def _rows(self, step: MetaStep) -> list[Row]:
         assert step.pre_adapt_loss is not None
-        columns = zip(
-            self.config.seeds,
-            step.pre_adapt_loss.tolist(),
-            step.post_adapt_loss.tolist(),
-            step.grad_norm.tolist(),
-            strict=True,
-        )
-        names = ("step", "seed", "pre_adapt_loss", "post_adapt_loss", "grad_norm", "lr")
-        return [dict(zip(names, (step.step, *values, step.lr), strict=True)) for values in columns]
+        losses = {
+            "pre_adapt_loss": step.pre_adapt_loss.tolist(),
+            "post_adapt_loss": step.post_adapt_loss.tolist(),
+            "grad_norm": step.grad_norm.tolist(),
+        }
+        frozen = frozen_seeds(self.state, self.config.seeds)
+        return [
+            {"step": step.step, "seed": seed}
+            | {name: finite_or_none(values[index]) for name, values in losses.items()}
+            | {"lr": step.lr, "diverged_at_step": frozen.get(seed)}
+            for index, seed in enumerate(self.config.seeds)
+        ]
+
+    def _warn_of_frozen(self) -> None:
+        frozen = frozen_seeds(self.state, self.config.seeds)
+        for seed in frozen.keys() - self.frozen.keys():
+            self.reporter.note(f"warning: seed {seed} diverged at step {frozen[seed]} and is frozen; the others go on")
+        self.frozen = frozen
 
     def _save_if_due(self, step: int) -> None:
         last = self.config.outer.steps
@@ -158,7 +180,12 @@ class Session:
             self.save()
             raise
         finally:
-            session |= {"ended": utc_now(), "to_step": self.state.step, "train_s": round(self.train_s, 3)}
+            session |= {
+                "compiled": self.compiling.compiled,
+                "ended": utc_now(),
+                "to_step": self.state.step,
+                "train_s": round(self.train_s, 3),
+            }
             self._write(info, status)
 
     def _write(self, info: dict[str, Any], status: str) -> None:

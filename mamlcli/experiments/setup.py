@@ -1,5 +1,6 @@
 """From a config's plain values to functions and tensors: the only place where both are known."""
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import Protocol
@@ -12,10 +13,10 @@ from mamlcli.algorithms import MetaGradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
-from mamlcli.engine import Decision, compile_gradient, decide_compile, in_chunks, resolve_chunk, resolve_threads
+from mamlcli.engine import Decision, compile_graph, decide_compile, in_chunks, resolve_chunk, resolve_threads
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
-from mamlcli.training import TrainState, init_state
+from mamlcli.training import TrainState, Update, init_state, make_update
 from mamlcli.types import LossFn, Order, Params
 
 
@@ -60,22 +61,42 @@ def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> 
     )
 
 
-def make_engine_gradient(config: Config, compile_on: torch.device | None = None) -> MetaGradient:
-    """Build the meta-gradient that training uses: dense or low-rank, in chunks of tasks, compiled for a device."""
+def make_task_gradient(config: Config) -> MetaGradient:
+    """Build the meta-gradient of tasks that are differentiated at once: dense or low-rank."""
     algorithm, model = config.algorithm, config.model
-    if uses_low_rank(config):
-        gradient: MetaGradient = partial(
-            low_rank_meta_gradient,
-            ACTIVATIONS[model.activation],
-            inner_lr=algorithm.inner_lr,
-            inner_steps=algorithm.inner_steps,
-            order=algorithm.order,
-        )
-    else:
-        gradient = make_meta_gradient(make_loss_fn(model), algorithm)
-    if compile_on is not None:
-        gradient = compile_gradient(gradient, compile_on)
-    return in_chunks(gradient, task_chunk(config))
+    if not uses_low_rank(config):
+        return make_meta_gradient(make_loss_fn(model), algorithm)
+    return partial(
+        low_rank_meta_gradient,
+        ACTIVATIONS[model.activation],
+        inner_lr=algorithm.inner_lr,
+        inner_steps=algorithm.inner_steps,
+        order=algorithm.order,
+    )
+
+
+def make_engine_gradient(config: Config) -> MetaGradient:
+    """Build the meta-gradient that training uses, before it is compiled."""
+    return in_chunks(make_task_gradient(config), task_chunk(config))
+
+
+def make_engine_update(
+    config: Config,
+    state: TrainState,
+    compile_on: torch.device | None = None,
+    on_failure: Callable[[Exception], None] | None = None,
+) -> Update:
+    """Build the meta-update that training uses, compiled for a device if one is given.
+
+    One graph holds the whole update where the meta-batch is not cut, and the gradient of a chunk where it is:
+    a loop over chunks would be unrolled.
+    """
+    gradient, size, max_norm = make_task_gradient(config), task_chunk(config), config.outer.max_grad_norm
+    if compile_on is None:
+        return make_update(state, in_chunks(gradient, size), max_norm)
+    if size >= config.outer.meta_batch_size:
+        return compile_graph(make_update(state, gradient, max_norm), compile_on, on_failure)
+    return make_update(state, in_chunks(compile_graph(gradient, compile_on, on_failure), size), max_norm)
 
 
 def with_order(config: Config, order: Order) -> Config:

@@ -17,7 +17,7 @@ from mamlcli.runs.files import write_atomic
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 
-SCHEMA = "mamlcli.checkpoint/1"
+SCHEMA = "mamlcli.checkpoint/2"
 
 T = TypeVar("T")
 
@@ -30,6 +30,14 @@ class Checkpoint(NamedTuple):
     step: int
     params: Params
     optimizer: dict[str, Any]
+    updates: list[int]
+    """Updates made of each seed; fewer than `step` for one that diverged and was frozen."""
+
+    @property
+    def frozen(self) -> dict[int, int]:
+        """Which seeds have diverged, and at which step each."""
+        made = zip(self.config.seeds, self.updates, strict=True)
+        return {seed: updates + 1 for seed, updates in made if updates < self.step}
 
 
 def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
@@ -41,6 +49,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
         "step": state.step,
         "params": {name: theta.detach() for name, theta in state.params.items()},
         "optimizer": state.optimizer.state_dict(),
+        "updates": state.updates.tolist(),
     }
     torch.save(content, buffer)
     path = folder / f"step-{state.step}.pt"
@@ -83,7 +92,7 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         raise CheckpointError(f"{path}: not a checkpoint of mamlcli ({SCHEMA})")
     try:
         config = parse_config(content["config"], source=f"{path}(config)")
-        checkpoint = Checkpoint(path, config, content["step"], content["params"], content["optimizer"])
+        checkpoint = Checkpoint(path, config, *(content[name] for name in _PARTS))
     except (ConfigError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     return checkpoint
@@ -97,14 +106,19 @@ def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
     """
     check_fits(checkpoint, state.params)
     check_experiment(checkpoint, config)
+    ours = state.optimizer.state_dict()["param_groups"]
     with torch.no_grad():
         for name, theta in state.params.items():
             theta.copy_(checkpoint.params[name])
     try:
-        state.optimizer.load_state_dict(checkpoint.optimizer)
-    except (ValueError, KeyError, TypeError) as error:
+        state.optimizer.load_state_dict({"state": checkpoint.optimizer["state"], "param_groups": ours})
+        state.updates.copy_(torch.tensor(checkpoint.updates))
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise CheckpointError(f"{checkpoint.path}: the optimiser's state does not fit: {error}") from None
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.lr
     state.step = checkpoint.step
+    state.alive.copy_(state.updates == checkpoint.step)
 
 
 def check_fits(checkpoint: Checkpoint, expected: Params) -> None:
@@ -164,6 +178,7 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
     return None
 
 
+_PARTS = ("step", "params", "optimizer", "updates")
 _NAME = re.compile(r"step-(\d{1,12})\.pt")
 
 
