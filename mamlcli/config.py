@@ -5,7 +5,7 @@ Every field is documented where it is defined; the config reference is made from
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _list_to_tuple(value: Any) -> Any:
@@ -61,6 +61,9 @@ class TasksConfig(_Section):
     """Inputs of support and query samples are uniform in [low, high]."""
     noise_std: NonNegative = 0.0
     """Standard deviation of the Gaussian noise on every y, support and query."""
+    oracle_inputs: bool = False
+    """Whether the model is told the task: amplitude, phase and frequency are inputs beside x. The best that adaptation
+    could reach."""
     support_shots: Count = 10
     """K: support samples of a task in meta-training."""
     query_shots: Count = 10
@@ -82,14 +85,30 @@ class ModelConfig(_Section):
 class AlgorithmConfig(_Section):
     """How the meta-gradient is made."""
 
-    name: Literal["maml"] = "maml"
-    """The algorithm."""
+    name: Literal["maml", "joint"] = "maml"
+    """`maml` learns an initialisation to adapt from; `joint` trains one model on all samples of all tasks, without
+    adaptation, and is the baseline."""
     order: Literal["first", "second"] = "second"
     """`second` differentiates through the inner gradients; `first` takes them as constants."""
     inner_steps: CountOrZero = 1
     """Gradient steps of adaptation in meta-training."""
     inner_lr: NonNegative = 0.01
     """alpha: the step size of adaptation, in meta-training and at test time."""
+    learned_inner_lr: Literal["tensor", "tensor_and_step", "parameter"] | None = None
+    """Learn the step sizes too, one for each tensor, for each tensor and step, or for each parameter (Meta-SGD). A step
+    beyond those of training takes the rates of the last one."""
+    inner_lr_init: Interval | None = None
+    """Learned step sizes start uniform in [low, high]; null: all start at `inner_lr`."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "AlgorithmConfig":
+        if self.learned_inner_lr is None and self.inner_lr_init is not None:
+            raise ValueError("inner_lr_init needs learned_inner_lr: tensor, tensor_and_step or parameter")
+        if self.learned_inner_lr is not None and (self.name != "maml" or self.inner_steps == 0):
+            raise ValueError(
+                "learned_inner_lr needs name: maml and inner_steps of at least 1: nothing else learns them"
+            )
+        return self
 
 
 class OuterConfig(_Section):
@@ -125,6 +144,8 @@ class EvaluationConfig(_Section):
     """Measure after 0 to this many steps of adaptation."""
     query_shots: Count = 100
     """Query samples of a meta-test task, on which every loss is measured."""
+    grid: Annotated[int, Field(ge=2, le=10**6)] | None = None
+    """Measure on this many evenly spaced inputs in place of random ones; published protocols differ."""
     seed: Seed = 0
     """The test seed: it alone chooses the meta-test tasks."""
     diverged_above: Positive = 100.0

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mamlcli.algorithms.maml import adapt
 from mamlcli.tasks import Samples, Task
-from mamlcli.types import LossFn, Params, Row
+from mamlcli.types import AdaptStep, LossFn, Params, Row
 
 # How many weights of a resampling are held at a time.
 _BOOTSTRAP_NUMBERS = 2**22
@@ -22,15 +21,15 @@ _MANY_DEGREES = 1000
 
 
 def adaptation_losses(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int
+    loss_fn: LossFn[Samples], adapt_step: AdaptStep[Samples], params: Params, tasks: Task, *, inner_steps: int
 ) -> Float[Tensor, "seeds tasks steps"]:
     """Measure the query loss of every task after 0 to inner_steps steps of adaptation.
 
     Args:
         loss_fn: Maps (params, samples) to a scalar loss.
+        adapt_step: Makes one inner step.
         params: Meta-parameters of S seeds, name -> (S, ...).
         tasks: T tasks, the same for every seed: support (T, K, 1), query (T, Q, 1).
-        inner_lr: alpha, >= 0.
         inner_steps: N, >= 0.
 
     Returns:
@@ -39,8 +38,8 @@ def adaptation_losses(
 
     def one(params: Params, task: Task) -> Tensor:
         losses = [loss_fn(params, task.query)]
-        for _ in range(inner_steps):
-            params = adapt(loss_fn, params, task.support, inner_lr=inner_lr, inner_steps=1, order="first")
+        for step in range(inner_steps):
+            params = adapt_step(params, task.support, step)
             losses.append(loss_fn(params, task.query))
         return torch.stack(losses)
 

@@ -131,6 +131,7 @@ def _central_difference(
 
 def quadratic_error(
     make_meta_gradient: Callable[[LossFn[Samples]], tuple[MetaGradient, MetaGradient]],
+    rates: Callable[[Params], Params],
     *,
     inner_lr: float,
     inner_steps: int,
@@ -142,6 +143,7 @@ def quadratic_error(
 
     Args:
         make_meta_gradient: Maps a loss function to the meta-gradients of first and of second order.
+        rates: Maps theta to meta-parameters beside it that multiply every step by alpha; may be none.
         inner_lr: alpha.
         inner_steps: Steps of adaptation.
     """
@@ -152,7 +154,9 @@ def quadratic_error(
         return (curvature * params["theta"].square()).sum() / 2 + 0 * samples.x.sum()
 
     nothing = Samples(torch.zeros(1, 2, 1, 1, dtype=torch.float64), torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    first, second = (gradient({"theta": theta}, Task(nothing, nothing))[0] for gradient in make_meta_gradient(loss_fn))
+    params = {"theta": theta} | rates({"theta": theta})
+    both = (gradient(params, Task(nothing, nothing))[0] for gradient in make_meta_gradient(loss_fn))
+    first, second = ({"theta": grads["theta"]} for grads in both)
     power = (1 - inner_lr * curvature) ** inner_steps
     expected = {"theta": curvature * power * theta}
     return max(relative_error(first, expected), relative_error(second, {"theta": expected["theta"] * power}))

@@ -61,8 +61,8 @@ def init_params(sizes: Sequence[int], *, init: Init, seed: int) -> Params:
 def forward(
     params: Params, x: Float[Tensor, "shots features"], *, activation: Activation
 ) -> Float[Tensor, "shots outputs"]:
-    """Apply an MLP; every layer but the last is followed by the activation."""
-    num_layers = len(params) // 2
+    """Apply an MLP; every layer but the last is followed by the activation. Other names in `params` are not read."""
+    num_layers = sum(name.startswith("layer") and name.endswith("weight") for name in params)
     for index in range(num_layers):
         x = F.linear(x, params[f"layer{index}.weight"], params[f"layer{index}.bias"])
         if index < num_layers - 1:

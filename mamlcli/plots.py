@@ -134,6 +134,32 @@ def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> 
     return figure
 
 
+def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Learned inner learning rates: of each tensor (and step), where they began and where they are.
+
+    Args:
+        rows: With tensor, step (null where it has none), begun (the mean at the start), and low, median and high of
+            the rates over parameters and seeds.
+        title: Of the figure.
+    """
+    names = [row["tensor"] if row["step"] is None else f"{row['tensor']}, step {row['step']}" for row in rows]
+    figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel("inner learning rate")
+    lines = np.arange(len(rows))
+    low, median, high = (_column(rows, name) for name in ("low", "median", "high"))
+    axes.hlines(lines, low, high, color=_BLUE, linewidth=5, alpha=0.3, label="5% to 95%")
+    axes.plot(median, lines, "o", color=_BLUE, label="median over parameters and seeds")
+    axes.plot(_column(rows, "begun"), lines, "|", color=_ORANGE, markersize=12, label="mean at the start")
+    axes.axvline(0.0, color=_GREY, linewidth=0.8, linestyle=":")
+    axes.set_yticks(lines, names)
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()

@@ -5,6 +5,7 @@ Nothing here shares a line with the code that it is compared with.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,9 @@ from torch.func import functional_call, grad, jvp
 
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import LossFn, Order, Params
+
+Rates: TypeAlias = Callable[[Params, str, int], float | Tensor]
+"""Maps (parameters, a parameter's name, the number of an inner step) to what multiplies its gradient."""
 
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -46,59 +50,90 @@ def module_loss(sizes: Sequence[int], activation: str) -> LossFn[Samples]:
     return loss_fn
 
 
+def rates_of(kind: str | None, inner_lr: float) -> Rates:
+    """Build the function that says by what a parameter's gradient is multiplied at an inner step.
+
+    Args:
+        kind: The config's learned_inner_lr.
+        inner_lr: alpha, where no rate is learned.
+    """
+
+    def rate(params: Params, name: str, step: int) -> float | Tensor:
+        if kind is None:
+            return inner_lr
+        learned = params[f"inner_lr.{name}"]
+        return learned if kind == "parameter" else learned[0 if kind == "tensor" else step]
+
+    return rate
+
+
 def loop_meta_gradient(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
+    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, rates: Rates, inner_steps: int, order: Order
 ) -> tuple[Params, Tensor]:
     """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps.
 
-    Args and Returns are those of `mamlcli.algorithms.maml.meta_gradient`.
+    Args and Returns are those of `mamlcli.algorithms.maml.meta_gradient`, with `rates` for the inner learning rate.
     """
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     grads, losses = [], []
     for seed in range(num_seeds):
-        theta = [value[seed].detach().clone().requires_grad_() for value in params.values()]
+        leaves = {name: value[seed].detach().clone().requires_grad_() for name, value in params.items()}
         query_losses = []
         for index in range(num_tasks):
             support, query = (Samples(side.x[seed, index], side.y[seed, index]) for side in tasks)
-            adapted = theta
-            for _ in range(inner_steps):
-                loss = loss_fn(dict(zip(params, adapted, strict=True)), support)
-                inner = torch.autograd.grad(loss, adapted, create_graph=True)
+            adapted = {name: leaves[name] for name in _weights(leaves)}
+            for step in range(inner_steps):
+                inner = torch.autograd.grad(loss_fn(adapted, support), list(adapted.values()), create_graph=True)
                 if order == "first":
                     inner = tuple(gradient.detach() for gradient in inner)
-                adapted = [value - inner_lr * gradient for value, gradient in zip(adapted, inner, strict=True)]
-            query_losses.append(loss_fn(dict(zip(params, adapted, strict=True)), query))
+                for name, gradient in zip(_weights(leaves), inner, strict=True):
+                    adapted = adapted | {name: adapted[name] - rates(leaves, name, step) * gradient}
+            query_losses.append(loss_fn(adapted, query))
         meta_loss = torch.stack(query_losses).mean()
-        grads.append(torch.autograd.grad(meta_loss, theta))
+        grads.append(torch.autograd.grad(meta_loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
         losses.append(meta_loss.detach())
     columns = zip(*grads, strict=True)
     return {name: torch.stack(column) for name, column in zip(params, columns, strict=True)}, torch.stack(losses)
 
 
 def second_order_term(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int
+    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, rates: Rates, inner_steps: int
 ) -> Params:
     """What second order adds to first order, by Hessian-vector products in forward-over-reverse mode.
 
-    The second-order meta-gradient of a task is (I - alpha H_0) ... (I - alpha H_{n-1}) v with
+    The second-order meta-gradient of a task is (I - H_0 alpha_0) ... (I - H_{n-1} alpha_{n-1}) v with
     v = grad L_query(theta_n) and H_k the Hessian of L_support at theta_k; first order is v alone. For one
-    step the difference is -alpha H_0 v.
+    step the difference is -H_0 alpha_0 v. A learned rate of step k has the gradient -g_k v_{k+1}, where v_{k+1} is
+    the product from the right as far as step k + 1, and v in first order.
 
     Returns:
         The difference of the meta-gradients, name -> (S, ...).
     """
 
     def of_task(params: Params, task: Task) -> Params:
+        theta = {name: params[name] for name in _weights(params)}
         support_gradient = grad(lambda theta: loss_fn(theta, task.support))
-        path = [params]
-        for _ in range(inner_steps):
-            step = support_gradient(path[-1])
-            path.append({name: value - inner_lr * step[name] for name, value in path[-1].items()})
+        path, steps = [theta], []
+        for step in range(inner_steps):
+            steps.append(support_gradient(path[-1]))
+            path.append({name: value - rates(params, name, step) * steps[-1][name] for name, value in path[-1].items()})
+        difference = {name: torch.zeros_like(value) for name, value in params.items()}
         first = vector = grad(lambda theta: loss_fn(theta, task.query))(path[-1])
-        for theta in reversed(path[:-1]):
-            product = jvp(support_gradient, (theta,), (vector,))[1]
-            vector = {name: value - inner_lr * product[name] for name, value in vector.items()}
-        return {name: value - first[name] for name, value in vector.items()}
+        for step in reversed(range(inner_steps)):
+            for name in theta:
+                if f"inner_lr.{name}" in params:
+                    change = -steps[step][name] * (vector[name] - first[name])
+                    rate_gradient = grad(lambda p, n=name, c=change, k=step: (rates(p, n, k) * c).sum())(params)
+                    rate_name = f"inner_lr.{name}"
+                    difference[rate_name] = difference[rate_name] + rate_gradient[rate_name]
+            scaled = {name: rates(params, name, step) * value for name, value in vector.items()}
+            product = jvp(support_gradient, (path[step],), (scaled,))[1]
+            vector = {name: value - product[name] for name, value in vector.items()}
+        return difference | {name: value - first[name] for name, value in vector.items()}
 
     terms = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(params, tasks)
     return {name: term.mean(dim=1) for name, term in terms.items()}
+
+
+def _weights(params: Params) -> list[str]:
+    return [name for name in params if not name.startswith("inner_lr.")]

@@ -26,9 +26,9 @@ _BLOCK_SAMPLES = 2**18
 
 
 class Samples(NamedTuple):
-    """Inputs and targets, each of shape (..., K, 1)."""
+    """Inputs of shape (..., K, features), where only the oracle has more than one feature; targets (..., K, 1)."""
 
-    x: Float[Tensor, "*batch shots 1"]
+    x: Float[Tensor, "*batch shots features"]
     y: Float[Tensor, "*batch shots 1"]
 
 
@@ -63,6 +63,24 @@ class SinusoidFamily(NamedTuple):
     frequency: Interval = (1.0, 1.0)
     x: Interval = (-5.0, 5.0)
     noise_std: float = 0.0
+    oracle_inputs: bool = False
+    """Whether a model is told the function behind its input: amplitude, phase, and frequency where it varies."""
+
+    @property
+    def num_inputs(self) -> int:
+        """Features of an input."""
+        return 1 + self._num_told
+
+    @property
+    def _num_told(self) -> int:
+        varies = self.frequency[0] < self.frequency[1]
+        return 2 + varies if self.oracle_inputs else 0
+
+    def inputs(self, functions: Sinusoid, x: Float[Tensor, "#n shots 1"]) -> Float[Tensor, "n shots features"]:
+        """What a model sees of points on these functions; shape (n, shots, num_inputs)."""
+        count, shots = len(functions.phase), x.shape[1]
+        told = [value.expand(count, shots, 1) for value in functions[: self._num_told]]
+        return torch.cat([x.expand(count, shots, 1), *told], dim=-1)
 
 
 class _Lane(IntEnum):
@@ -96,7 +114,7 @@ class TaskList(NamedTuple):
             self._between(self.family.frequency, _Lane.FREQUENCY, first, count, 1),
         )
 
-    def tasks(self, first: int, count: int, *, support_shots: int, query_shots: int) -> Task:
+    def tasks(self, first: int, count: int, *, support_shots: int, query_shots: int, query_grid: bool = False) -> Task:
         """Draw tasks first to first + count - 1.
 
         Args:
@@ -104,24 +122,31 @@ class TaskList(NamedTuple):
             count: How many tasks, >= 1.
             support_shots: K, >= 1.
             query_shots: Q, >= 1.
+            query_grid: Whether the query inputs are the same even grid for every task, ends included, and not drawn.
 
         Returns:
-            Float32 tensors of shape (count, K, 1) and (count, Q, 1) on the CPU.
+            Float32 tensors of shape (count, K, features) and (count, Q, features), on the CPU.
         """
         functions = self.sinusoids(first, count)
+        support_x = self._between(self.family.x, _Lane.SUPPORT_X, first, count, support_shots)
+        if query_grid:
+            grid = torch.linspace(*self.family.x, query_shots, dtype=torch.float64).view(1, -1, 1)
+            query_x = grid.expand(count, -1, 1)
+        else:
+            query_x = self._between(self.family.x, _Lane.QUERY_X, first, count, query_shots)
         return Task(
-            self._samples(functions, _Lane.SUPPORT_X, _Lane.SUPPORT_NOISE, first, count, support_shots),
-            self._samples(functions, _Lane.QUERY_X, _Lane.QUERY_NOISE, first, count, query_shots),
+            self._samples(functions, support_x, _Lane.SUPPORT_NOISE, first),
+            self._samples(functions, query_x, _Lane.QUERY_NOISE, first),
         )
 
     def _samples(
-        self, functions: Sinusoid, x_lane: _Lane, noise_lane: _Lane, first: int, count: int, shots: int
+        self, functions: Sinusoid, x: Float[Tensor, "count shots 1"], noise_lane: _Lane, first: int
     ) -> Samples:
-        x = self._between(self.family.x, x_lane, first, count, shots)
+        count, shots, _ = x.shape
         y = functions(x)
         if self.family.noise_std > 0:
             y = y + self.family.noise_std * torch.special.ndtri(self._uniform(noise_lane, first, count, shots))
-        return Samples(x.float().contiguous(), y.float().contiguous())
+        return Samples(self.family.inputs(functions, x).float().contiguous(), y.float().contiguous())
 
     def _between(
         self, interval: Interval, lane: _Lane, first: int, count: int, shots: int

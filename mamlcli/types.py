@@ -14,6 +14,9 @@ Data = TypeVar("Data")
 LossFn: TypeAlias = Callable[[Params, Data], Tensor]
 """Maps parameters and data to a scalar loss."""
 
+AdaptStep: TypeAlias = Callable[[Params, Data, int], Params]
+"""One inner step: maps parameters, support data and the number of the step (from 0) to parameters."""
+
 Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
 

@@ -27,6 +27,16 @@ from tests.conftest import Maml
         ["model.init=truncated_normal", "model.hidden_sizes=[40, 40]"],
         ["model.hidden_sizes=[]"],
         ["algorithm.order=first"],
+        ["algorithm.name=joint"],
+        ["tasks.oracle_inputs=true", "tasks.frequency=[0.5, 2]"],
+        ["algorithm.learned_inner_lr=tensor", "algorithm.inner_steps=2"],
+        [
+            "algorithm.learned_inner_lr=tensor_and_step",
+            "algorithm.inner_steps=3",
+            "algorithm.inner_lr_init=[0.005, 0.1]",
+        ],
+        ["algorithm.learned_inner_lr=parameter", "algorithm.inner_steps=2", "algorithm.inner_lr_init=[0.005, 0.1]"],
+        ["algorithm.learned_inner_lr=parameter", "algorithm.order=first"],
     ],
     ids=lambda overrides: " ".join(overrides) or "as it is",
 )
@@ -40,7 +50,8 @@ def test_the_checks_hold(maml: Maml, overrides: list[str]) -> None:
     assert len(report["checks"]) == 5
     for check in report["checks"]:
         assert check["relative_error"] <= check["tolerance"] <= 1e-6
-    trivial = "algorithm.inner_steps=0" in overrides or "algorithm.inner_lr=0" in overrides
+    without_inner_gradient = {"algorithm.inner_steps=0", "algorithm.inner_lr=0", "algorithm.name=joint"}
+    trivial = not without_inner_gradient.isdisjoint(overrides)
     assert (report["info"]["second_order_share"] == 0) == trivial
 
 

@@ -87,7 +87,7 @@ def _inner_gradient(
 def _forward(
     activation: Callable[[Tensor], Tensor],
     params: Params,
-    x: Float[Tensor, "seeds tasks shots 1"],
+    x: Float[Tensor, "seeds tasks shots features"],
     history: list[list[_Update]],
     inner_lr: float,
     offsets: list[Tensor] | None = None,

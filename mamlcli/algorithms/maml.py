@@ -15,7 +15,7 @@ from mamlcli.types import Data, LossFn, Order, Params
 
 
 def adapt(
-    loss_fn: LossFn[Data], params: Params, support: Data, *, inner_lr: float, inner_steps: int, order: Order
+    loss_fn: LossFn[Data], params: Params, support: Data, *, inner_lr: float | Params, inner_steps: int, order: Order
 ) -> Params:
     """Adapt parameters to one task on its support set.
 
@@ -26,7 +26,7 @@ def adapt(
         loss_fn: Maps (params, support) to a scalar loss.
         params: Meta-parameters theta, name -> tensor; not modified.
         support: One task's data, any pytree of tensors; here samples x and y, each of shape (K, 1).
-        inner_lr: alpha, >= 0.
+        inner_lr: alpha, >= 0; or a tensor for each parameter, which multiplies its gradient.
         inner_steps: Gradient steps, >= 0; 0 returns params unchanged.
         order: "second" differentiates through the inner gradients; "first" treats them as constants.
 
@@ -42,14 +42,15 @@ def adapt(
     >>> adapted["w"].item()  # 1 - 0.5 * (1 - 3)
     2.0
     """
-    if inner_steps < 0 or inner_lr < 0:
+    if inner_steps < 0 or (not isinstance(inner_lr, dict) and inner_lr < 0):
         raise ValueError(f"inner_steps and inner_lr must be >= 0, got {inner_steps} and {inner_lr}")
+    rates = inner_lr if isinstance(inner_lr, dict) else dict.fromkeys(params, inner_lr)
     gradient = torch.func.grad(loss_fn)
     for _ in range(inner_steps):
         # torch.func.grad computes a gradient even under no_grad; what is lost is how it came about.
         with torch.no_grad() if order == "first" else nullcontext():
             grads = gradient(params, support)
-        params = {name: theta - inner_lr * grads[name] for name, theta in params.items()}
+        params = {name: theta - rates[name] * grads[name] for name, theta in params.items()}
     return params
 
 

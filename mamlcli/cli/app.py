@@ -92,6 +92,12 @@ def evaluate(
     ] = None,
     set_: SetOption = None,
     device: DeviceOption = None,
+    grid: Annotated[
+        int | None, typer.Option("--grid", metavar="N", help="Measure on N even inputs, not on random ones.")
+    ] = None,
+    random_init: Annotated[
+        bool, typer.Option("--random-init", help="Evaluate what training began with: the baseline.")
+    ] = False,
     out: OutOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -102,8 +108,8 @@ def evaluate(
     from mamlcli.experiments.evaluate import evaluate as run_evaluate
 
     with Progress(quiet=quiet) as progress:
-        overrides = tuple(_overrides(set_, None, device))
-        result = run_evaluate(run, overrides=overrides, out=out, reporter=progress)
+        overrides = _overrides(set_, None, device) + ([] if grid is None else [f"evaluation.grid={grid}"])
+        result = run_evaluate(run, overrides=tuple(overrides), random_init=random_init, out=out, reporter=progress)
     _print(result.as_json() | {"figures": [str(path) for path in result.figures]}, eval_report(result), as_json=as_json)
 
 

@@ -46,7 +46,8 @@ def eval_report(result: "EvalResult") -> str:
     seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
     parts = [
         f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
-        f"points, {query['sampling']}; checkpoint at step {result.step}",
+        f"points, {query['sampling']}; "
+        + ("the initial parameters" if result.start == "random-init" else f"checkpoint at step {result.step}"),
     ]
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
+from mamlcli.algorithms.joint import all_samples
+from mamlcli.algorithms.learned_rates import init_rates
 from mamlcli.config import Config
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.setup import (
@@ -33,7 +35,7 @@ from mamlcli.gradient_checks import (
     quadratic_error,
     relative_error,
 )
-from mamlcli.reference import loop_meta_gradient, module_loss, second_order_term
+from mamlcli.reference import loop_meta_gradient, module_loss, rates_of, second_order_term
 from mamlcli.tasks import Samples, Task
 from mamlcli.training import init_state, unflatten
 from mamlcli.types import ORDERS, LossFn, Order, Params
@@ -104,20 +106,41 @@ def _plain_gradients(config: Config, loss_fn: LossFn[Samples]) -> tuple[MetaGrad
     return first, second
 
 
+def _constant_rates(config: Config, theta: Params) -> Params:
+    """The learned rates of a config, all at alpha, for parameters with a leading axis of seeds."""
+    alpha, kind = config.algorithm.inner_lr, config.algorithm.learned_inner_lr
+    if kind is None:
+        return {}
+    seeds = next(iter(theta.values())).shape[0]
+    single = {name: value[0] for name, value in theta.items()}
+    drawn = init_rates(single, kind, interval=(alpha, alpha), inner_steps=config.algorithm.inner_steps, seed=0)
+    # alpha as it is, and not as float32 has it
+    return {name: torch.full((seeds, *value.shape), alpha, dtype=torch.float64) for name, value in drawn.items()}
+
+
 def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
     first, second = (_gradient(config, order) for order in ORDERS)
-    textbook_loss = module_loss(layer_sizes(config.model), config.model.activation)
-    inner: dict[str, Any] = {"inner_lr": config.algorithm.inner_lr, "inner_steps": config.algorithm.inner_steps}
+    textbook_loss = module_loss(layer_sizes(config), config.model.activation)
+    algorithm = config.algorithm
+    # Joint training is MAML without a step, measured on all samples.
+    joint = algorithm.name == "joint"
+    inner_steps, textbook_tasks = (
+        (0, Task(tasks.support, all_samples(tasks))) if joint else (algorithm.inner_steps, tasks)
+    )
+    inner: dict[str, Any] = {
+        "rates": rates_of(algorithm.learned_inner_lr, algorithm.inner_lr),
+        "inner_steps": inner_steps,
+    }
 
     def against_loop(order: Order, gradient: MetaGradient) -> float:
         grads, losses = gradient(params, tasks)
-        expected, expected_losses = loop_meta_gradient(textbook_loss, params, tasks, order=order, **inner)
+        expected, expected_losses = loop_meta_gradient(textbook_loss, params, textbook_tasks, order=order, **inner)
         return max(relative_error(grads, expected), relative_error({"": losses}, {"": expected_losses}))
 
     def second_order_alone() -> float:
         (ours, _), (without, _) = second(params, tasks), first(params, tasks)
         difference = {name: ours[name] - without[name] for name in params}
-        return relative_error(difference, second_order_term(textbook_loss, params, tasks, **inner))
+        return relative_error(difference, second_order_term(textbook_loss, params, textbook_tasks, **inner))
 
     return [
         attempt(
@@ -148,7 +171,12 @@ def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
             "both orders on a quadratic",
             "closed form: second = first x (1 - alpha a)^steps",
             EXACT,
-            lambda: quadratic_error(lambda loss_fn: _plain_gradients(config, loss_fn), **inner),
+            lambda: quadratic_error(
+                lambda loss_fn: _plain_gradients(config, loss_fn),
+                partial(_constant_rates, config),
+                inner_lr=algorithm.inner_lr,
+                inner_steps=inner_steps,
+            ),
         ),
         *_accelerated(config, params, tasks),
     ]

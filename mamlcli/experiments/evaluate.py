@@ -2,16 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 
-from mamlcli.algorithms.maml import adapt
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.experiments.setup import Reporter, Silent, make_family, make_loss_fn, make_state
+from mamlcli.experiments.setup import Reporter, Silent, make_adapt_step, make_family, make_loss_fn, make_state
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
 from mamlcli.mlp import ACTIVATIONS, forward
@@ -36,6 +35,8 @@ class EvalResult(NamedTuple):
     """The folder that holds the result."""
     checkpoint: Path
     step: int
+    start: Literal["trained", "random-init"]
+    """Whether the parameters are those of the checkpoint, or those that training began with."""
     tasks: int
     query: dict[str, Any]
     results: list[Row]
@@ -49,6 +50,7 @@ class EvalResult(NamedTuple):
             "run": str(self.run),
             "checkpoint": str(self.checkpoint),
             "outer_steps": self.step,
+            "start": self.start,
             "tasks": self.tasks,
             "query": self.query,
             "results": self.results,
@@ -59,6 +61,7 @@ def evaluate(
     target: str | Path | None = None,
     *,
     overrides: tuple[str, ...] = (),
+    random_init: bool = False,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> EvalResult:
@@ -68,6 +71,7 @@ def evaluate(
         target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run
             that was started last under `outputs/`.
         overrides: `key.path=value` texts that change the run's config, like `evaluation.tasks=100`.
+        random_init: Evaluate the parameters that training began with, a baseline for the trained ones.
         out: Where to write. None is the run folder for a run, and a folder of its own for a checkpoint file.
         reporter: Hears of progress.
 
@@ -82,20 +86,36 @@ def evaluate(
         checkpoint, folder = _locate(target, reporter)
         config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
         _check_overrides(checkpoint.config, config)
-        check_fits(checkpoint, make_state(config, torch.device("cpu")).params)
+        begun = make_state(config, torch.device("cpu")).params
+        check_fits(checkpoint, begun)
         device = announce_device(config, reporter)
-        params = {name: theta.to(device) for name, theta in checkpoint.params.items()}
+        params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
         losses = meta_test(config, params, device, stop)
-        results = summarise_all(config, losses, checkpoint.frozen)
-        run = make_folder(folder if out is None else Path(out), may_exist=out is None)
+        results = summarise_all(config, losses, {} if random_init else checkpoint.frozen)
+        run = make_folder(_result_folder(folder, random_init) if out is None else Path(out), may_exist=out is None)
         result = EvalResult(
-            run.path, checkpoint.path, checkpoint.step, config.evaluation.tasks, query_protocol(config), results, []
+            run=run.path,
+            checkpoint=checkpoint.path,
+            step=0 if random_init else checkpoint.step,
+            start="random-init" if random_init else "trained",
+            tasks=config.evaluation.tasks,
+            query=query_protocol(config),
+            results=results,
+            figures=[],
         )
         run.write_text("evaluation.json", json_text(result.as_json()))
         run.write_text("evaluation.csv", csv_text(results))
         stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
         figures = [_draw_adaptation(run, config, results), _draw_fits(run, config, params, device)]
     return result._replace(figures=figures)
+
+
+def _result_folder(folder: Path, random_init: bool) -> Path:
+    """Where results go that no --out was named for; those of the baseline do not replace those of the run."""
+    if not random_init:
+        return folder
+    inside = (folder / "run.json").exists()
+    return folder / "evaluation-random-init" if inside else folder.with_name(f"{folder.name}-random-init")
 
 
 def _check_overrides(trained: Config, config: Config) -> None:
@@ -111,23 +131,24 @@ def _check_overrides(trained: Config, config: Config) -> None:
 def query_protocol(config: Config) -> dict[str, Any]:
     """Say on what the losses are measured."""
     low, high = config.tasks.x
+    grid = config.evaluation.grid
     return {
-        "points": config.evaluation.query_shots,
-        "sampling": f"uniform in [{low:g}, {high:g}]",
+        "points": grid or config.evaluation.query_shots,
+        "sampling": f"{'an even grid on' if grid else 'uniform in'} [{low:g}, {high:g}]",
         "test_seed": config.evaluation.seed,
     }
 
 
 def meta_test(config: Config, params: Params, device: torch.device, stop: StopRequest) -> dict[int, torch.Tensor]:
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config."""
-    settings, losses = config.evaluation, {}
+    settings, losses, loss_fn = config.evaluation, {}, make_loss_fn(config.model)
     for shots in settings.shots:
         stop.raise_if_asked("interrupted during the evaluation; nothing was written")
         losses[shots] = adaptation_losses(
-            make_loss_fn(config.model),
+            loss_fn,
+            make_adapt_step(loss_fn, config.algorithm),
             params,
             _to(meta_test_tasks(config, shots), device),
-            inner_lr=config.algorithm.inner_lr,
             inner_steps=settings.inner_steps,
         )
     return losses
@@ -136,7 +157,13 @@ def meta_test(config: Config, params: Params, device: torch.device, stop: StopRe
 def meta_test_tasks(config: Config, shots: int) -> Task:
     """Draw the meta-test tasks; those of a smaller K are the same with fewer support samples."""
     settings = config.evaluation
-    return _meta_test_list(config).tasks(0, settings.tasks, support_shots=shots, query_shots=settings.query_shots)
+    return _meta_test_list(config).tasks(
+        0,
+        settings.tasks,
+        support_shots=shots,
+        query_shots=settings.grid or settings.query_shots,
+        query_grid=settings.grid is not None,
+    )
 
 
 def summarise_all(config: Config, losses: dict[int, torch.Tensor], frozen: Mapping[int, int]) -> list[Row]:
@@ -200,26 +227,22 @@ def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.dev
     """Draw the first meta-test tasks as the first seed fits them."""
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
     support = _to(meta_test_tasks(config, shots), device).support
-    x = torch.linspace(*config.tasks.x, _GRID_POINTS, device=device).unsqueeze(-1)
-    truths = _meta_test_list(config).sinusoids(0, _NUM_FITS)(x.cpu().double().unsqueeze(0))
-    first_seed = {name: theta[0] for name, theta in params.items()}
+    x = torch.linspace(*config.tasks.x, _GRID_POINTS, dtype=torch.float64).view(1, -1, 1)
+    functions = _meta_test_list(config).sinusoids(0, _NUM_FITS)
+    truths, inputs = functions(x), make_family(config.tasks).inputs(functions, x).float().to(device)
+    adapt_step = make_adapt_step(make_loss_fn(config.model), config.algorithm)
     curves, points = [], []
     for task in range(min(_NUM_FITS, config.evaluation.tasks)):
         fits = {"truth": truths[task]}
         samples = type(support)(support.x[task], support.y[task])
-        for steps in _FIT_STEPS:
-            adapted = adapt(
-                make_loss_fn(config.model),
-                first_seed,
-                samples,
-                inner_lr=config.algorithm.inner_lr,
-                inner_steps=steps,
-                order="first",
-            )
-            prediction = forward(adapted, x, activation=ACTIVATIONS[config.model.activation])
-            fits["before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"] = prediction
+        adapted = {name: theta[0] for name, theta in params.items()}  # of the first seed
+        for steps in range(max(_FIT_STEPS) + 1):
+            if steps in _FIT_STEPS:
+                prediction = forward(adapted, inputs[task], activation=ACTIVATIONS[config.model.activation])
+                fits["before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"] = prediction
+            adapted = adapt_step(adapted, samples, steps)
         curves += [row for name, y in fits.items() for row in _points(x, y, task=task, curve=name)]
-        points += _points(samples.x, samples.y, task=task, curve="support")
+        points += _points(samples.x[:, :1], samples.y, task=task, curve="support")
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
     return run.save_figure("fits", fits_figure(curves, points, title=title), curves + points)
 

@@ -10,14 +10,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
+from mamlcli.algorithms.joint import joint_gradient
+from mamlcli.algorithms.learned_rates import adapt_with_learned_rates, init_rates, learned_rates_meta_gradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
-from mamlcli.algorithms.maml import meta_gradient
+from mamlcli.algorithms.maml import adapt, meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig
 from mamlcli.engine import Decision, compile_graph, decide_compile, in_chunks, resolve_chunk, resolve_threads
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, Update, init_state, make_update
-from mamlcli.types import LossFn, Order, Params
+from mamlcli.types import AdaptStep, LossFn, Order, Params
 
 
 class Reporter(Protocol):
@@ -52,13 +54,24 @@ def make_loss_fn(model: ModelConfig) -> LossFn[Samples]:
 
 def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> MetaGradient:
     """Build the plain meta-gradient of S seeds, for any loss."""
-    return partial(
-        meta_gradient,
-        loss_fn,
-        inner_lr=algorithm.inner_lr,
-        inner_steps=algorithm.inner_steps,
-        order=algorithm.order,
-    )
+    if algorithm.name == "joint":
+        return partial(joint_gradient, loss_fn)
+    steps, order, kind = algorithm.inner_steps, algorithm.order, algorithm.learned_inner_lr
+    if kind:
+        return partial(learned_rates_meta_gradient, loss_fn, kind=kind, inner_steps=steps, order=order)
+    return partial(meta_gradient, loss_fn, inner_lr=algorithm.inner_lr, inner_steps=steps, order=order)
+
+
+def make_adapt_step(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> AdaptStep[Samples]:
+    """Build one inner step of the meta-test, where nothing is differentiated."""
+
+    def adapt_step(params: Params, support: Samples, step: int) -> Params:
+        if kind := algorithm.learned_inner_lr:
+            steps = range(step, step + 1)
+            return adapt_with_learned_rates(loss_fn, params, support, kind=kind, steps=steps, order="first")
+        return adapt(loss_fn, params, support, inner_lr=algorithm.inner_lr, inner_steps=1, order="first")
+
+    return adapt_step
 
 
 def make_task_gradient(config: Config) -> MetaGradient:
@@ -116,8 +129,15 @@ def compile_decision(config: Config, device: torch.device) -> Decision:
 
 def uses_low_rank(config: Config) -> bool:
     """Whether adapted weights are held as the factors of their change."""
+    if config.algorithm.name != "maml" or config.algorithm.learned_inner_lr:
+        return False  # there are no adapted weights, or each parameter has a rate of its own
     setting = config.engine.inner_update
     return setting == "low_rank" or (setting == "auto" and max(config.model.hidden_sizes, default=0) >= 128)
+
+
+def shares_weights(config: Config) -> bool:
+    """Whether a task holds activations only, and no weights of its own."""
+    return uses_low_rank(config) or config.algorithm.name == "joint"
 
 
 def task_chunk(config: Config) -> int:
@@ -125,7 +145,7 @@ def task_chunk(config: Config) -> int:
     samples = config.tasks.support_shots + config.tasks.query_shots
     return resolve_chunk(
         config.engine.task_chunk,
-        floats_per_task=samples * sum(layer_sizes(config.model)) if uses_low_rank(config) else num_params(config.model),
+        floats_per_task=samples * sum(layer_sizes(config)) if shares_weights(config) else num_params(config),
         seeds=len(config.seeds),
         tasks=config.outer.meta_batch_size,
         inner_steps=config.algorithm.inner_steps,
@@ -135,23 +155,23 @@ def task_chunk(config: Config) -> int:
 def num_threads(config: Config) -> int:
     """How many CPU threads training uses."""
     samples = config.outer.meta_batch_size * (config.tasks.support_shots + config.tasks.query_shots)
-    work = num_params(config.model) * samples * len(config.seeds)
+    work = num_params(config) * samples * len(config.seeds)
     return resolve_threads(config.engine.threads, multiply_adds=work)
 
 
-def num_params(model: ModelConfig) -> int:
-    """Parameters of one seed."""
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes(model)))
+def num_params(config: Config) -> int:
+    """Parameters of the model of one seed."""
+    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes(config)))
 
 
-def layer_sizes(model: ModelConfig) -> tuple[int, ...]:
+def layer_sizes(config: Config) -> tuple[int, ...]:
     """Units of every layer, input and output included."""
-    return (1, *model.hidden_sizes, 1)
+    return (make_family(config.tasks).num_inputs, *config.model.hidden_sizes, 1)
 
 
 def make_family(tasks: TasksConfig) -> SinusoidFamily:
     """Build the distribution of tasks."""
-    return SinusoidFamily(tasks.amplitude, tasks.phase, tasks.frequency, tasks.x, tasks.noise_std)
+    return SinusoidFamily(tasks.amplitude, tasks.phase, tasks.frequency, tasks.x, tasks.noise_std, tasks.oracle_inputs)
 
 
 def make_stream(config: Config) -> TaskStream:
@@ -166,8 +186,16 @@ def make_stream(config: Config) -> TaskStream:
 
 
 def make_params(config: Config) -> list[Params]:
-    """Draw the initial parameters of every seed."""
-    return [init_params(layer_sizes(config.model), init=config.model.init, seed=seed) for seed in config.seeds]
+    """Draw the initial meta-parameters of every seed."""
+    algorithm = config.algorithm
+    all_seeds = []
+    for seed in config.seeds:
+        params = init_params(layer_sizes(config), init=config.model.init, seed=seed)
+        if kind := algorithm.learned_inner_lr:
+            interval = algorithm.inner_lr_init or (algorithm.inner_lr, algorithm.inner_lr)
+            params |= init_rates(params, kind, interval=interval, inner_steps=algorithm.inner_steps, seed=seed)
+        all_seeds.append(params)
+    return all_seeds
 
 
 def make_state(config: Config, device: torch.device) -> TrainState:

@@ -1,11 +1,15 @@
 """`maml train`: one experiment, from its config to checkpoints, metrics and a loss figure."""
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
 
+from mamlcli.algorithms.learned_rates import PREFIX
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config
 from mamlcli.devices import resolve_device
@@ -25,8 +29,16 @@ from mamlcli.experiments.setup import (
     pre_adapt_loss,
 )
 from mamlcli.interrupts import StopRequest
-from mamlcli.plots import loss_figure
+from mamlcli.plots import loss_figure, rates_figure
 from mamlcli.runs.folder import RunFolder, create_run, default_path, open_run
+from mamlcli.types import Row
+
+
+class FigureOfRows(Protocol):
+    """A function of `mamlcli.plots`."""
+
+    def __call__(self, rows: Sequence[Row], *, title: str) -> Figure:
+        """Draw."""
 
 
 class TrainResult(NamedTuple):
@@ -85,7 +97,9 @@ def train(
                 prepare_resume(session)
             for logged in session.train():
                 report_step(reporter, logged.rows, config.outer.steps)
-            figure = _draw(run, config, reporter)
+            figure = _draw_loss(session)
+            if config.algorithm.learned_inner_lr:
+                _draw_rates(session)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
         run=run.path,
@@ -156,15 +170,38 @@ def report_step(reporter: Reporter, rows: list[dict[str, Any]], num_steps: int) 
     reporter.step(rows[0]["step"], num_steps, *means)
 
 
-def _draw(run: RunFolder, config: Config, reporter: Reporter) -> Path | None:
-    """Draw the loss; a figure that cannot be written does not fail a training that could."""
-    rows = run.read_metrics()
+def _save_figure(session: Session, stem: str, draw: FigureOfRows, rows: list[Row], what: str) -> Path | None:
+    """Draw and write a figure of a run; one that cannot be does not fail a training that could."""
+    title = f"{session.config.name}: {what}, {len(session.config.seeds)} seed(s)"
     try:
-        title = f"{config.name}: {config.algorithm.order}-order MAML, {len(config.seeds)} seed(s)"
-        return run.save_figure("loss", loss_figure(rows, title=title), rows) if rows else None
-    except OSError as error:
-        reporter.note(f"warning: the loss figure could not be written: {error}")
+        return session.run.save_figure(stem, draw(rows, title=title), rows)
+    except Exception as error:
+        session.reporter.note(f"warning: the figure {stem} could not be written: {error}")
         return None
+
+
+def _draw_loss(session: Session) -> Path | None:
+    algorithm = session.config.algorithm
+    what = "joint training" if algorithm.name == "joint" else f"{algorithm.order}-order MAML"
+    rows = session.run.read_metrics()
+    return _save_figure(session, "loss", loss_figure, rows, what)
+
+
+def _draw_rates(session: Session) -> None:
+    """Draw the learned inner learning rates as they are at the end."""
+    config, per_step = session.config, session.config.algorithm.learned_inner_lr == "tensor_and_step"
+    begun = make_state(config, torch.device("cpu")).params
+    rows: list[Row] = []
+    for name, value in session.state.params.items():
+        if name not in begun or not name.startswith(PREFIX):
+            continue
+        for step in range(value.shape[1]) if per_step else [None]:
+            now, before = (rates if step is None else rates[:, step] for rates in (value, begun[name]))
+            low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
+            tensor = name.removeprefix(PREFIX)
+            numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
+            rows.append({"tensor": tensor, "step": step} | numbers)
+    _save_figure(session, "inner_lr", rates_figure, rows, "learned inner learning rates")
 
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
@@ -174,7 +211,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
     tasks = make_stream(config).batch(0, device)
     _, losses = make_engine_gradient(config)(state.params, tasks)
     return {
-        "num_params": num_params(config.model),
+        "num_params": num_params(config),
         "pre_adapt_loss": list(map(finite_or_none, pre_adapt_loss(loss_fn, state.params, tasks).tolist())),
         "post_adapt_loss": list(map(finite_or_none, losses.tolist())),
     }

@@ -1,0 +1,174 @@
+"""Joint training, oracle inputs and learned inner learning rates, against PyTorch's own training and closed forms."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from mamlcli import Config, parse_config
+from mamlcli.algorithms.joint import joint_gradient
+from mamlcli.algorithms.learned_rates import adapt_with_learned_rates, init_rates, learned_rates_meta_gradient
+from mamlcli.errors import ConfigError
+from mamlcli.experiments.setup import make_loss_fn, make_state, make_stream
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
+from mamlcli.types import Params
+from tests.conftest import Maml
+from tests.test_runs import assert_same_run
+
+KINDS = ["tensor", "tensor_and_step", "parameter"]
+
+
+def test_joint_training_is_supervised_learning_on_all_samples(tiny: Config) -> None:
+    state, tasks = make_state(tiny, torch.device("cpu")), make_stream(tiny).batch(0)
+    grads, losses = joint_gradient(make_loss_fn(tiny.model), state.params, tasks)
+    for seed in range(2):
+        module = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        for parameter, value in zip(module.parameters(), state.params.values(), strict=True):
+            parameter.data.copy_(value[seed])
+        x, y = (torch.cat([side[part][seed].flatten() for side in tasks]).unsqueeze(-1) for part in (0, 1))
+        loss = torch.nn.functional.mse_loss(module(x), y)
+        torch.autograd.backward(loss)
+        torch.testing.assert_close(losses[seed], loss.detach())
+        for parameter, grad in zip(module.parameters(), grads.values(), strict=True):
+            torch.testing.assert_close(grad[seed], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_an_oracle_is_told_the_function_behind_every_input() -> None:
+    family = SinusoidFamily(frequency=(0.5, 2.0), oracle_inputs=True)
+    task = TaskList(family, 0, "meta-train").tasks(3, 6, support_shots=4, query_shots=5)
+    for samples in task:
+        assert samples.x.shape[-1] == family.num_inputs == 4
+        x, amplitude, phase, frequency = samples.x.unbind(-1)
+        torch.testing.assert_close(
+            amplitude * torch.sin(frequency * x - phase), samples.y[..., 0], rtol=1e-4, atol=1e-5
+        )
+    assert SinusoidFamily(oracle_inputs=True).num_inputs == 3  # a frequency that is always the same tells nothing
+
+
+def test_an_oracle_sees_the_points_of_the_same_tasks() -> None:
+    plain, told = (
+        TaskList(SinusoidFamily(oracle_inputs=oracle), 7, "meta-test").tasks(0, 5, support_shots=4, query_shots=3)
+        for oracle in (False, True)
+    )
+    for one, other in zip(plain, told, strict=True):
+        assert torch.equal(one.x, other.x[..., :1])
+        assert torch.equal(one.y, other.y)
+
+
+def test_a_grid_is_even_with_both_ends_and_measures_the_same_functions() -> None:
+    tasks = TaskList(SinusoidFamily(), 0, "meta-test")
+    drawn = tasks.tasks(0, 5, support_shots=4, query_shots=11)
+    even = tasks.tasks(0, 5, support_shots=4, query_shots=11, query_grid=True)
+    assert torch.equal(drawn.support.x, even.support.x)
+    assert even.query.x[3].flatten().tolist() == [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5]
+    torch.testing.assert_close(
+        even.query.y.double(), tasks.sinusoids(0, 5)(even.query.x[:1].double()), atol=1e-6, rtol=0
+    )
+
+
+def quadratic(params: Params, samples: Samples) -> torch.Tensor:
+    return params["theta"].square().sum() / 2 + 0 * samples.x.sum()
+
+
+def quadratic_inputs(rates: torch.Tensor) -> tuple[Params, Task]:
+    samples = Samples(torch.zeros(1, 1, 1, 1), torch.zeros(1, 1, 1, 1))
+    return {"theta": torch.tensor([[3.0, -1.0]]), "inner_lr.theta": rates[None]}, Task(samples, samples)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_gradient_of_rates_has_its_closed_form_on_a_quadratic(order: str) -> None:
+    # theta_n = theta (1 - a_0) (1 - a_1) and L = theta_n^2 / 2, so dL/da_0 = -theta_n theta (1 - a_1), and with the
+    # inner gradients as constants, dL/da_0 = -theta_n theta and dL/da_1 = -theta_n theta (1 - a_0) in both.
+    params, tasks = quadratic_inputs(torch.tensor([0.1, 0.3]))
+    grads, _ = learned_rates_meta_gradient(
+        quadratic,
+        params,
+        tasks,
+        kind="tensor_and_step",
+        inner_steps=2,
+        order=order,  # type: ignore[arg-type]
+    )
+    adapted = 9.0 * 0.9 * 0.7 + 1.0 * 0.9 * 0.7  # theta_n theta, summed over both entries
+    first = -adapted * (0.7 if order == "second" else 1.0)
+    torch.testing.assert_close(grads["inner_lr.theta"], torch.tensor([[first, -adapted * 0.9]]))
+
+
+def test_a_step_beyond_training_takes_the_rates_of_the_last_one() -> None:
+    theta, samples = {"theta": torch.tensor([1.0])}, Samples(torch.zeros(1, 1), torch.zeros(1, 1))
+    params = theta | {"inner_lr.theta": torch.tensor([0.5, 0.2])}
+    step = partial(adapt_with_learned_rates, quadratic, support=samples, kind="tensor_and_step", order="second")
+    assert step(params, steps=range(4))["theta"].item() == pytest.approx(0.5 * 0.8 * 0.8 * 0.8)
+    assert step(params, steps=range(1, 2))["theta"].item() == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rates_start_where_the_config_says(kind: str) -> None:
+    theta = {"w": torch.zeros(50, 20), "b": torch.zeros(50)}
+    rates = init_rates(theta, kind, interval=(0.005, 0.1), inner_steps=3, seed=0)  # type: ignore[arg-type]
+    shapes = {"tensor": [(1,), (1,)], "tensor_and_step": [(3,), (3,)], "parameter": [(50, 20), (50,)]}
+    assert [tuple(value.shape) for value in rates.values()] == shapes[kind]
+    values = torch.cat([value.flatten() for value in rates.values()])
+    assert values.min() >= 0.005
+    assert values.max() <= 0.1
+    if kind == "parameter":
+        assert values.mean().item() == pytest.approx(0.0525, abs=0.004)  # five standard errors
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_learned_rates_are_trained_saved_restored_and_plotted(maml: Maml, folder: Path, kind: str) -> None:
+    options = ("-c", "tiny.yaml", "--set", f"algorithm.learned_inner_lr={kind}", "--set", "algorithm.inner_steps=2")
+    assert maml("train", *options, "--out", "whole").code == 0
+    assert maml("train", *options, "--out", "parts").code == 0
+    newest = list_checkpoints(folder / "parts" / "checkpoints")[0]
+    rates = {name: value for name, value in load_checkpoint(newest).params.items() if name.startswith("inner_lr.")}
+    assert rates
+    assert all((value != 0.01).any() for value in rates.values())
+    newest.unlink()
+    assert maml("train", *options, "--out", "parts", "--resume", "auto").code == 0
+    assert_same_run(folder / "whole", folder / "parts")
+    assert (folder / "whole" / "inner_lr.png").exists()
+    assert maml("eval", "whole").code == 0
+
+
+@pytest.mark.parametrize("overrides", [["algorithm.name=joint"], ["tasks.oracle_inputs=true"]])
+def test_every_method_trains_resumes_and_is_evaluated(maml: Maml, overrides: list[str]) -> None:
+    options = [part for override in overrides for part in ("--set", override)]
+    assert maml("train", "-c", "tiny.yaml", *options, "--out", "run").code == 0
+    assert maml("train", "--resume", "run", "--set", "outer.steps=15").code == 0
+    outcome = maml("eval", "run", "--grid", 50, "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["query"]["points"] == 50
+    assert "even grid" in json.loads(outcome.out)["query"]["sampling"]
+
+
+def test_the_random_initialisation_is_evaluated_as_a_baseline(maml: Maml, folder: Path, tiny: Config) -> None:
+    maml("train", "-c", "tiny.yaml", "--out", "run")
+    outcome = maml("eval", "run", "--random-init", "--json")
+    assert outcome.code == 0
+    result = json.loads(outcome.out)
+    assert result["start"] == "random-init"
+    assert (folder / "run" / "evaluation-random-init" / "evaluation.csv").exists()
+    state = make_state(tiny, torch.device("cpu"))
+    task = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 7, support_shots=3, query_shots=9)
+    losses = [
+        make_loss_fn(tiny.model)({n: v[0] for n, v in state.params.items()}, Samples(*q))
+        for q in zip(*task.query, strict=True)
+    ]
+    row = next(row for row in result["results"] if (row["seed"], row["shots"], row["inner_steps"]) == (0, 3, 0))
+    assert row["mean"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["algorithm.inner_lr_init=[0, 1]"], "inner_lr_init needs learned_inner_lr"),
+        (["algorithm.name=joint", "algorithm.learned_inner_lr=tensor"], "learned_inner_lr needs name: maml"),
+        (["algorithm.inner_steps=0", "algorithm.learned_inner_lr=tensor"], "inner_steps of at least 1"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config("name: x", overrides=overrides)
