@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import MAIN, SCALING, Case, fixed_batch, fixed_params
@@ -148,6 +149,11 @@ def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
             axes.loglog(x, [y[0] * one / x[0] for one in x], ":", color="#777777", label="linear")
             axes.set_xlabel(label)
             axes.set_ylabel(unit)
+            axes.set_xticks(x, map(str, x))
+            axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+            axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.yaxis.set_minor_formatter(NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
     panels[0][0].legend(frameon=False)
     return figure
