@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mamlcli import Config, parse_config
-from mamlcli.engine import decide_compile, in_chunks, resolve_chunk
+from mamlcli.engine import Decision, decide_compile, in_chunks, resolve_chunk
 from mamlcli.errors import DeviceError
 from mamlcli.experiments.setup import (
     make_engine_gradient,
@@ -23,6 +23,7 @@ from mamlcli.experiments.setup import (
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
+from tests.conftest import Maml
 from tests.test_runs import assert_same_run, metrics
 
 CPU = torch.device("cpu")
@@ -149,3 +150,24 @@ def test_a_compiled_run_equals_an_eager_one_to_rounding_and_resumes_bit_for_bit(
         assert one == pytest.approx(other, rel=1e-4)
     (parts / "checkpoints" / "step-12.pt").unlink()
     assert_same_run(whole, train("parts", "--resume", "auto", *compiled))
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
+    maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    def broken_compiler(*_: object) -> None:
+        raise RuntimeError("fatal error: no such header\nmore of it")
+
+    decided = Decision(compiled=True, reason="planted")
+    monkeypatch.setattr("mamlcli.experiments.session.compile_decision", lambda *_: decided)
+    monkeypatch.setattr("torch.compile", lambda *_, **__: broken_compiler)
+    outcome = maml("train", "-c", "tiny.yaml", "--set", f"engine.compile={setting}", "--out", "run")
+    assert "compiling failed: fatal error: no such header" in outcome.err
+    if setting == "on":
+        assert outcome.code == 6
+        return
+    assert outcome.code == 0
+    assert json.loads((folder / "run" / "run.json").read_text())["sessions"][0]["compiled"] is False
+    assert maml("train", "-c", "tiny.yaml", "--out", "eager").code == 0
+    assert_same_run(folder / "run", folder / "eager")
