@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-def _list_to_tuple(value: Any) -> Any:
+def list_to_tuple(value: Any) -> Any:
     """YAML knows lists only; a frozen config holds tuples, and strict validation tells them apart."""
     return tuple(value) if isinstance(value, list) else value
 
@@ -32,7 +32,7 @@ def _auto_or_count(value: Any) -> Any:
     return value
 
 
-Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(_list_to_tuple), AfterValidator(_ordered)]
+Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(list_to_tuple), AfterValidator(_ordered)]
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
@@ -73,7 +73,7 @@ class TasksConfig(_Section):
 class ModelConfig(_Section):
     """The functional MLP from x to y."""
 
-    hidden_sizes: Annotated[tuple[Count, ...], BeforeValidator(_list_to_tuple)] = (40, 40)
+    hidden_sizes: Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple)] = (40, 40)
     """Units of each hidden layer; an empty list is a linear model."""
     activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus"] = "relu"
     """What follows each hidden layer."""
@@ -137,7 +137,7 @@ class EvaluationConfig(_Section):
     tasks: Annotated[int, Field(ge=2, le=10**7)] = 600
     """Meta-test tasks, the same for every K, seed and run."""
     shots: Annotated[
-        tuple[Count, ...], BeforeValidator(_list_to_tuple), AfterValidator(_distinct), Field(min_length=1)
+        tuple[Count, ...], BeforeValidator(list_to_tuple), AfterValidator(_distinct), Field(min_length=1)
     ] = (5, 10, 20)
     """The K to evaluate; each adapts on the first K support samples of a task."""
     inner_steps: CountOrZero = 10
@@ -185,7 +185,7 @@ class Config(_Section):
     """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         tuple[Seed, ...],
-        BeforeValidator(_list_to_tuple),
+        BeforeValidator(list_to_tuple),
         AfterValidator(_distinct),
         Field(min_length=1, max_length=10_000),
     ] = (0, 1, 2)

@@ -4,15 +4,18 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mamlcli.config import Config, known_keys
 from mamlcli.errors import ConfigError, UsageError
+from mamlcli.published import PublishedRow
 from mamlcli.yaml_text import Document, KeyPath, dotted, dump_yaml, read_yaml
 
 MAX_BYTES = 64 * 1024
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -28,7 +31,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: If the file cannot be read or anything in it is wrong; all problems at once.
     """
-    path = Path(path)
+    return parse_config(_read(Path(path)), source=str(path), overrides=overrides)
+
+
+def load_published(path: str | Path) -> PublishedRow:
+    """Read a published result and its experiment from a YAML file; see `load_config`."""
+    document = _document(_read(Path(path)), str(path), "title: a line")
+    return _validated(PublishedRow, document)
+
+
+def _read(path: Path) -> str:
+    """Read a short text file."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -37,33 +50,43 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     if len(raw) > MAX_BYTES:
         raise ConfigError([f"{path}: larger than {MAX_BYTES // 1024} KiB; a config is a few lines of YAML"])
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise ConfigError([f"{path}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
-    return parse_config(text, source=str(path), overrides=overrides)
 
 
 def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str] = ()) -> Config:
     """Turn YAML text into a checked config; see `load_config`."""
-    document = read_yaml(text, source)
-    if document.data is None:
-        raise ConfigError([f"{source}:1:1: the config is empty; it needs at least 'name: <word>'"])
-    if not isinstance(document.data, dict):
-        raise ConfigError([f"{document.values[()]}: a config is a mapping of keys to values, like 'name: x'"])
+    document = _document(text, source, "name: <word>")
     for override in overrides:
         try:
             _override(document, override)
         except UsageError as error:
             document.problems.append(str(error))
+    return _validated(Config, document)
+
+
+def _document(text: str, source: str, example: str) -> Document:
+    """Read YAML text that must be a mapping."""
+    document = read_yaml(text, source)
+    if document.data is None:
+        raise ConfigError([f"{source}:1:1: the config is empty; it needs at least '{example}'"])
+    if not isinstance(document.data, dict):
+        raise ConfigError([f"{document.values[()]}: a config is a mapping of keys to values, like '{example}'"])
+    return document
+
+
+def _validated(model: type[Model], document: Document) -> Model:
+    """Check data against a model; all problems at once, each with its place."""
     try:
-        config = Config.model_validate(document.data)
+        checked = model.model_validate(document.data)
     except ValidationError as error:
         problems = [_explain(dict(item), document) for item in error.errors(include_url=False)]
         raise ConfigError(document.problems + problems) from None
     if document.problems:
         raise ConfigError(document.problems)
-    return config
+    return checked
 
 
 def dump_config(config: Config) -> str:

@@ -100,6 +100,33 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return figure
 
 
+def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
+
+    Args:
+        rows: With curve, shots, inner_steps, mean and ci95.
+        title: Of the figure.
+    """
+    shots = sorted({row["shots"] for row in rows})
+    names = list(dict.fromkeys(row["curve"] for row in rows))
+    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
+    for axes, count in zip(panels, shots, strict=True):
+        for color, name in zip(_CYCLE * len(names), names, strict=False):
+            chosen = [row for row in rows if row["curve"] == name and row["shots"] == count]
+            _interval_line(axes, chosen, name, color)
+        axes.set_title(f"K = {count}", fontsize=10)
+        axes.set_xlabel("gradient steps of adaptation")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
+    _log_scale(panels[0])  # all panels share it
+    panels[0].set_ylabel("query loss (mean squared error)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
 def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> Figure:
     """What adaptation does to single tasks: truth, support points, and the model before and after.
 

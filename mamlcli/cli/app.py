@@ -157,6 +157,51 @@ def check_grads(
         raise typer.Exit(1)
 
 
+@app.command()
+def reproduce(
+    rows: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ROW]...", help="Which rows, by name or YAML file; all when left out."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the rows and train nothing.")] = False,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", help="Seeds of every row: 0-4 (the default) or 0,3,7.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="1,000 steps, 50 tasks, 2 seeds: that it runs, no more.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", min=1, help="Rows that train side by side; one for each core.")
+    ] = None,
+    out: OutOption = None,
+    resume: ResumeOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Bring back published results: each beside the published number, with intervals and a verdict."""
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import reproduction_report, rows_report
+    from mamlcli.config_file import parse_seeds
+    from mamlcli.experiments.reproduce import load_rows
+    from mamlcli.experiments.reproduce import reproduce as run_reproduce
+
+    if list_:
+        found = load_rows(rows or [])
+        fields = {
+            "schema": "mamlcli.reproduce-list/1",
+            "rows": [{"row": name, **row.model_dump(mode="json")} for name, row in found.items()],
+        }
+        _print(fields, rows_report(found), as_json=as_json)
+        return
+    chosen = None if seeds is None else parse_seeds(seeds)
+    out = _resume_folder(resume, out)
+    with Progress(quiet=quiet) as progress:
+        result = run_reproduce(
+            rows or [], seeds=chosen, fast=fast, jobs=jobs, out=out, resume=resume is not None, reporter=progress
+        )
+    _print(result.as_json(), reproduction_report(result), as_json=as_json)
+
+
 def main() -> None:
     """Run a command; what the user can cause ends in a message and its exit code, never in a traceback."""
     for stream in (sys.stdout, sys.stderr):

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from mamlcli.experiments.check_grads import GradientReport
     from mamlcli.experiments.compare_orders import Comparison
     from mamlcli.experiments.evaluate import EvalResult
+    from mamlcli.experiments.reproduce import Reproduction
     from mamlcli.experiments.train import TrainResult
+    from mamlcli.published import PublishedRow
 
 # Inner steps that a printed table shows; the files have them all.
 _SHOWN_STEPS = (0, 1, 2, 5, 10)
@@ -151,6 +153,30 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         *(f"{order + ' order':<13}{path}" for order, path in result.runs.items()),
     ]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
+
+
+def rows_report(rows: "dict[str, PublishedRow]") -> str:
+    """Say which rows there are."""
+    lines: list[Row] = [{"row": name, "what it is": row.title, "source": row.source} for name, row in rows.items()]
+    return format_table(lines, left=("row", "what it is", "source"))
+
+
+def reproduction_report(result: "Reproduction") -> str:
+    """Say what came back of what was published."""
+    from mamlcli.experiments.reproduction_report import count_reproduced, table_cells, table_columns
+
+    columns = table_columns()
+    lines: list[Row] = [dict(zip(columns, table_cells(row), strict=True)) for row in result.results]
+    held = f"{count_reproduced(result.results)} reproduced; the report states the rule"
+    parts = [
+        f"query loss, means over {len(result.seeds)} seed(s) and all meta-test tasks; ±: half-width of a 95% interval",
+        format_table(lines, left=("row", "verdict")),
+        "",
+        "the trainings were cut short: the numbers mean nothing" if result.fast else held,
+        f"report       {result.run / 'report.html'}",
+        f"             {result.run / 'report.md'}",
+    ]
+    return "\n".join([*parts, *([f"figure       {result.figure}"] if result.figure else [])])
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:

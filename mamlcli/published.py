@@ -1,0 +1,98 @@
+"""What others have published, and the rule by which a result here reproduces it."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from mamlcli.config import Config, list_to_tuple
+
+VERDICT_RULE = (
+    "reproduced: the two means differ by at most sqrt(a^2 + b^2 + c^2), where a and b are the half-widths of our 95% "
+    "intervals over seeds and over tasks, and c that of the published interval; where none was published, b stands "
+    "for it once more, since theirs were other tasks; c is 0 for an analytic number. A bound is reproduced if it is "
+    "met within the same distance."
+)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class PublishedNumber(_Part):
+    """One published number, or a place in the table where none is known."""
+
+    shots: Annotated[int, Field(ge=1)]
+    """K."""
+    inner_steps: Annotated[int, Field(ge=0)]
+    """Steps of adaptation before the query loss is measured."""
+    mean: float | None = None
+    """The published mean query loss."""
+    ci95: Annotated[float, Field(ge=0)] | None = None
+    """Half-width of its 95% interval, where one was published."""
+    relation: Literal["equals", "at_most", "at_least"] = "equals"
+    """Whether the number is a bound."""
+    analytic: bool = False
+    """Whether it was calculated, and not measured."""
+
+
+class PublishedRow(_Part):
+    """A result that others published, and the experiment that should give it."""
+
+    title: str
+    """What it is, in a line."""
+    source: str
+    """Where it was published."""
+    ambiguous: str
+    """What the source leaves open, and what was chosen here."""
+    start: Literal["trained", "random-init", "zero"] = "trained"
+    """What is evaluated: trained parameters, those that training begins with, or a model that always says zero."""
+    curve: str | None = None
+    """Its name in the figure of loss against gradient steps; null leaves it out."""
+    flat: bool = False
+    """Whether its curve is the loss before adaptation, drawn as a level."""
+    published: Annotated[tuple[PublishedNumber, ...], BeforeValidator(list_to_tuple), Field(min_length=1)]
+    """The numbers."""
+    config: Config
+    """The experiment."""
+
+
+def verdict(
+    published: PublishedNumber,
+    mean: float | None,
+    *,
+    ci95_seeds: float | None,
+    ci95_tasks: float | None,
+    num_diverged: int,
+) -> str:
+    """Say whether a mean reproduces a published number; see VERDICT_RULE.
+
+    Args:
+        published: The number.
+        mean: Ours, over seeds and tasks; None if it is not finite.
+        ci95_seeds: Half-width of its interval over seeds; None for a single seed, which counts as 0.
+        ci95_tasks: Half-width of its interval over tasks.
+        num_diverged: Tasks that diverged, over all seeds.
+
+    >>> published = PublishedNumber(shots=5, inner_steps=1, mean=0.7)
+    >>> verdict(published, 0.69, ci95_seeds=0.02, ci95_tasks=0.05, num_diverged=0)
+    'reproduced'
+    """
+    if published.mean is None:
+        return "no number published"
+    if mean is None:
+        return f"not reproduced: {num_diverged} diverged"
+    seeds, tasks = ci95_seeds or 0.0, ci95_tasks or 0.0
+    if published.ci95 is None:
+        theirs = 0.0 if published.analytic or published.relation != "equals" else tasks
+    else:
+        theirs = published.ci95
+    distance = math.sqrt(seeds**2 + tasks**2 + theirs**2)
+    above, below = mean > published.mean + distance, mean < published.mean - distance
+    if above and published.relation != "at_least":
+        return "not reproduced: higher" + (f" ({num_diverged} diverged)" if num_diverged else "")
+    if below and published.relation != "at_most":
+        return "not reproduced: lower"
+    return "reproduced"
