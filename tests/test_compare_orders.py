@@ -95,3 +95,9 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         return (other * 2).sum()  # 8 MB again
 
     assert peak_memory_bytes(computation, torch.device("cpu")) == pytest.approx(8e6, rel=0.01)
+
+
+def test_joint_training_has_no_order_to_compare(maml: Maml) -> None:
+    outcome = maml("compare-orders", "-c", "tiny.yaml", "--set", "algorithm.name=joint")
+    assert outcome.code == 2
+    assert "no order to compare" in outcome.err

@@ -13,7 +13,7 @@ import torch
 
 from mamlcli.config import Config
 from mamlcli.engine import using_threads
-from mamlcli.errors import InterruptedRunError, MamlError
+from mamlcli.errors import InterruptedRunError, MamlError, UsageError
 from mamlcli.evaluation import bootstrap_intervals, finite_or_none
 from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
@@ -90,6 +90,8 @@ def compare_orders(
         MamlError: As `mamlcli.train` and `mamlcli.evaluate` do.
     """
     reporter = reporter or Silent()
+    if config.algorithm.name == "joint":
+        raise UsageError("joint training has no inner gradient, and so no order to compare; algorithm.name: maml has")
     device, start = announce_device(config, reporter), time.perf_counter()
     with StopRequest() as stop:
         folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume, kind="compare-orders")
