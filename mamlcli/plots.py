@@ -103,6 +103,8 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
 def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
 
+    A line leaves at the top where tasks diverge: it is cut at twice the largest loss before adaptation.
+
     Args:
         rows: With curve, shots, inner_steps, mean and ci95.
         title: Of the figure.
@@ -121,6 +123,9 @@ def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     _log_scale(panels[0])  # all panels share it
+    begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
+    if begun:
+        panels[0].set_ylim(top=2 * max(begun))
     panels[0].set_ylabel("query loss (mean squared error)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
