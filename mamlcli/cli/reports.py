@@ -123,8 +123,10 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         for order, values in result.cost.items()
     ]
     cosines = [row["cosine"] for row in result.cosines if row["cosine"] is not None]
+    query = result.query
     parts = [
-        f"query loss on {config.evaluation.tasks} meta-test tasks, mean over {len(config.seeds)} seed(s); "
+        f"query loss on {config.evaluation.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
+        f"mean over {len(config.seeds)} seed(s); "
         f"± is its 95% interval over {'seeds' if many else 'tasks'};",
         "low and high: 95% bootstrap interval of the paired difference, over "
         f"{'seeds and tasks' if many else 'tasks'}. "
@@ -172,11 +174,19 @@ def reproduction_report(result: "Reproduction") -> str:
         f"query loss, means over {len(result.seeds)} seed(s) and all meta-test tasks; ±: half-width of a 95% interval",
         format_table(lines, left=("row", "verdict")),
         "",
+        *_queries(result.results),
         "the trainings were cut short: the numbers mean nothing" if result.fast else held,
         f"report       {result.run / 'report.html'}",
         f"             {result.run / 'report.md'}",
     ]
     return "\n".join([*parts, *([f"figure       {result.figure}"] if result.figure else [])])
+
+
+def _queries(results: list[Row]) -> list[str]:
+    """On what each row was measured."""
+    queries = dict.fromkeys(row["query"] for row in results if row["query"])
+    rows = {query: dict.fromkeys(row["row"] for row in results if row["query"] == query) for query in queries}
+    return [f"measured on {query}: {', '.join(names)}" for query, names in rows.items()]
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:

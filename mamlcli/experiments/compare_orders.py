@@ -45,6 +45,8 @@ class Comparison(NamedTuple):
     """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, and the low and
     high end of its 95% bootstrap interval over seeds and tasks; null for what is not finite."""
     evaluations: dict[Order, list[Row]]
+    query: dict[str, Any]
+    """On what the losses are measured."""
     cosines: list[Row]
     """step, seed and the cosine of both meta-gradients at the second-order run's parameters."""
     cost: dict[Order, Row]
@@ -61,6 +63,7 @@ class Comparison(NamedTuple):
             "interval": "95% bootstrap of the paired difference, over seeds and tasks (over tasks for one seed)",
             "results": self.results,
             "evaluations": self.evaluations,
+            "query": self.query,
             "cosines": self.cosines,
             "cost": self.cost,
             "wall_s": self.wall_s,
@@ -110,12 +113,13 @@ def compare_orders(
                     order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
                     for order, values in losses.items()
                 },
+                query=query_protocol(config),
                 cosines=cosines,
                 cost={order: _cost(session) for order, session in sessions.items()},
                 wall_s=round(time.perf_counter() - start, 3),
                 figures=[],
             )
-            _write(folder, config, result)
+            _write(folder, result)
             return result._replace(figures=_draw(folder, config, result, sessions))
 
 
@@ -216,8 +220,8 @@ def _ms_per_step(rows: list[Row]) -> float | None:
     return round(1e3 * median(seconds / steps for steps, seconds in stretches), 4) if stretches else None
 
 
-def _write(folder: RunFolder, config: Config, result: Comparison) -> None:
-    folder.write_text("comparison.json", json_text(result.as_json() | {"query": query_protocol(config)}))
+def _write(folder: RunFolder, result: Comparison) -> None:
+    folder.write_text("comparison.json", json_text(result.as_json()))
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
