@@ -97,6 +97,13 @@ def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Pat
     again = maml("reproduce", row, "--seeds", "0", "--resume", "back", "--json")
     assert json.loads(again.out)["results"] == json.loads(first.out)["results"]
     sessions = json.loads((folder / "back" / "runs" / "tiny-row" / "run.json").read_text())["sessions"]
+    assert [session["from_step"] for session in sessions] == [0]
+    # Another process takes over where a run is not whole.
+    newest = folder / "back" / "runs" / "tiny-row"
+    info = json.loads((newest / "run.json").read_text()) | {"status": "interrupted"}
+    (newest / "run.json").write_text(json.dumps(info))
+    assert maml("reproduce", row, "--seeds", "0", "--resume", "back").code == 0
+    sessions = json.loads((newest / "run.json").read_text())["sessions"]
     assert [session["from_step"] for session in sessions] == [0, 12]
 
 

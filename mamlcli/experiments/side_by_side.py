@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from mamlcli.config import Config
-from mamlcli.errors import InterruptedRunError
+from mamlcli.errors import CheckpointError, InterruptedRunError
 from mamlcli.experiments.setup import Reporter
 from mamlcli.interrupts import StopRequest
 from mamlcli.runs.folder import RunFolder
@@ -33,7 +34,8 @@ def train_side_by_side(
     Raises:
         InterruptedRunError: If a signal came; each training was asked to save, and has ended.
     """
-    waiting, failed = list(configs), dict[str, str]()
+    waiting = [name for name, config in configs.items() if not _is_trained(folder.path / "runs" / name, config)]
+    failed: dict[str, str] = {}
     running: dict[str, tuple[subprocess.Popen[str], float]] = {}
     try:
         while waiting or running:
@@ -61,6 +63,16 @@ def train_side_by_side(
     finally:
         _end(running)
     return failed
+
+
+def _is_trained(path: Path, config: Config) -> bool:
+    """Whether a folder holds this training, whole; what cannot be read is left to the training to judge."""
+    run = RunFolder(path)
+    try:
+        info = run.read_info() if path.exists() else {}
+        return info.get("status") == "done" and info.get("outer_steps") == config.outer.steps and run.config() == config
+    except CheckpointError:
+        return False
 
 
 def _start(name: str, folder: RunFolder) -> subprocess.Popen[str]:
