@@ -11,10 +11,10 @@ _COLUMNS = ("row", "K", "steps", "published", "ours", "± over seeds", "± over 
 _SIGNS = {"equals": "", "at_most": "at most ", "at_least": "at least "}
 _FAST = "Made with --fast: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
 th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; }
+th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; white-space: normal; }
 tr.yes td:last-child { color: #00684b; } tr.no td:last-child { color: #a63d00; }
 svg { width: 100%; height: auto; } dt { font-weight: 600; margin-top: 0.8rem; } dd { margin: 0; }
 """
