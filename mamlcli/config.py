@@ -68,6 +68,16 @@ class TasksConfig(_Section):
     """K: support samples of a task in meta-training."""
     query_shots: Count = 10
     """Q: query samples of a task in meta-training."""
+    corrupted_slots: CountOrZero = 0
+    """C: the targets of the first C support samples of every task say nothing: they are uniform in [-5, 5]."""
+
+    @model_validator(mode="after")
+    def _leaves_clean_slots(self) -> "TasksConfig":
+        if self.corrupted_slots >= self.support_shots:
+            raise ValueError(
+                f"corrupted_slots must be less than support_shots ({self.support_shots}), got {self.corrupted_slots}"
+            )
+        return self
 
 
 class ModelConfig(_Section):
@@ -85,9 +95,10 @@ class ModelConfig(_Section):
 class AlgorithmConfig(_Section):
     """How the meta-gradient is made."""
 
-    name: Literal["maml", "joint"] = "maml"
+    name: Literal["maml", "joint", "chain"] = "maml"
     """`maml` learns an initialisation to adapt from; `joint` trains one model on all samples of all tasks, without
-    adaptation, and is the baseline."""
+    adaptation, and is the baseline; `chain` adapts a teacher on weighted support samples and a student on what the
+    teacher says, and learns both initialisations and the weights from the student's loss."""
     order: Literal["first", "second"] = "second"
     """`second` differentiates through the inner gradients; `first` takes them as constants."""
     inner_steps: CountOrZero = 1
@@ -99,6 +110,10 @@ class AlgorithmConfig(_Section):
     beyond those of training takes the rates of the last one."""
     inner_lr_init: Interval | None = None
     """Learned step sizes start uniform in [low, high]; null: all start at `inner_lr`."""
+    unlabelled_inputs: Count = 20
+    """U: inputs of a task that a chain's teacher labels for its student. Only `chain` draws them."""
+    learn_slot_weights: bool = True
+    """Whether a chain learns A, the weights of its support slots; they start at 1, and stay there if not."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "AlgorithmConfig":
@@ -108,6 +123,8 @@ class AlgorithmConfig(_Section):
             raise ValueError(
                 "learned_inner_lr needs name: maml and inner_steps of at least 1: nothing else learns them"
             )
+        if self.name == "chain" and (self.inner_steps == 0 or self.inner_lr == 0):
+            raise ValueError("chain needs inner_steps of at least 1 and an inner_lr above 0: else nothing is taught")
         return self
 
 
@@ -199,6 +216,16 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
     engine: EngineConfig = EngineConfig()
+
+    @model_validator(mode="after")
+    def _chain_is_tested_as_trained(self) -> "Config":
+        shots = self.tasks.support_shots
+        if self.algorithm.name == "chain" and self.evaluation.shots != (shots,):
+            raise ValueError(
+                f"a chain has one weight for each of its support slots, so it is tested with as many: set "
+                f"evaluation.shots: [{shots}], got {list(self.evaluation.shots)}"
+            )
+        return self
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

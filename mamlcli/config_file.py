@@ -189,11 +189,14 @@ def _explain(error: dict[str, Any], document: Document) -> str:
             message = re.sub(r"^(Value error, |Input |Value |Tuple )", "", error["msg"])
             message = message.replace("should", "must").replace(" after validation", "")
             message = message.replace("a valid tuple", "a list, like [1, 2]")
-    got = "" if ", got" in message else f", got {_describe(value)}"
+    # What a rule between several keys says names their values itself.
+    named = ", got" in message or (error["type"] == "value_error" and isinstance(value, dict))
+    got = "" if named else f", got {_describe(value)}"
     expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    return f"{_nearest(document.values, path)}: {dotted(path)}: {message}{got}{hint}"
+    key = f"{dotted(path)}: " if path else ""
+    return f"{_nearest(document.values, path)}: {key}{message}{got}{hint}"
 
 
 def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:

@@ -61,18 +61,20 @@ def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
 
 
 def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Query loss against gradient steps, one line for each K, with the 95% interval of the mean.
+    """Query loss against gradient steps, one line for each K (and model), with the 95% interval of the mean.
 
     Args:
-        rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median.
+        rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median; of a chain, model.
         title: Of the figure.
     """
     figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)")
-    for color, shots in zip(_CYCLE * len(rows), sorted({row["shots"] for row in rows}), strict=False):
-        chosen = [row for row in rows if row["shots"] == shots]
-        _interval_line(axes, chosen, f"K = {shots}: mean", color)
+    lines = sorted({(row.get("model", ""), row["shots"]) for row in rows})
+    for color, (model, shots) in zip(_CYCLE * len(rows), lines, strict=False):
+        chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
+        name = f"{model}, K = {shots}".removeprefix(", ")
+        _interval_line(axes, chosen, f"{name}: mean", color)
         medians = _column(chosen, "median")
-        axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"K = {shots}: median")
+        axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"{name}: median")
     _log_scale(axes)
     return _finished(figure, axes)
 

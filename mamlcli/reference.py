@@ -17,6 +17,9 @@ from mamlcli.types import LossFn, Order, Params
 Rates: TypeAlias = Callable[[Params, str, int], float | Tensor]
 """Maps (parameters, a parameter's name, the number of an inner step) to what multiplies its gradient."""
 
+Outputs: TypeAlias = Callable[[Params, Tensor], Tensor]
+"""Maps one model's parameters and inputs to outputs."""
+
 _MODULES: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "tanh": nn.Tanh,
@@ -35,19 +38,29 @@ def module_loss(sizes: Sequence[int], activation: str) -> LossFn[Samples]:
         sizes: Units of every layer, input and output included.
         activation: As in the config, like "relu".
     """
+    predict = module_outputs(sizes, activation)
+
+    def loss_fn(params: Params, samples: Samples) -> Tensor:
+        # Not mse_loss, whose double backward has no forward-mode derivative in torch 2.13.
+        return torch.mean((predict(params, samples.x) - samples.y) ** 2)
+
+    return loss_fn
+
+
+def module_outputs(sizes: Sequence[int], activation: str) -> Outputs:
+    """Build the outputs of that stack as a function of its parameters and of inputs."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
         layers += [nn.Linear(inputs, outputs), _MODULES[activation]()]
     network = nn.Sequential(*layers[:-1])
     names = [name for name, _ in network.named_parameters()]
 
-    def loss_fn(params: Params, samples: Samples) -> Tensor:
+    def predict(params: Params, x: Tensor) -> Tensor:
         renamed = dict(zip(names, params.values(), strict=True))
-        predictions: Tensor = functional_call(network, renamed, (samples.x,))
-        # Not mse_loss, whose double backward has no forward-mode derivative in torch 2.13.
-        return torch.mean((predictions - samples.y) ** 2)
+        outputs: Tensor = functional_call(network, renamed, (x,))
+        return outputs
 
-    return loss_fn
+    return predict
 
 
 def rates_of(kind: str | None, inner_lr: float) -> Rates:

@@ -21,6 +21,9 @@ Interval: TypeAlias = tuple[float, float]
 # Part of the definition of the data: another key is another stream.
 _SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
 
+# What a corrupted target is, whatever the function.
+_CORRUPTED: Interval = (-5.0, 5.0)
+
 # Samples drawn ahead at a time: enough to make drawing cheap, few enough to stay in the cache.
 _BLOCK_SAMPLES = 2**18
 
@@ -65,6 +68,8 @@ class SinusoidFamily(NamedTuple):
     noise_std: float = 0.0
     oracle_inputs: bool = False
     """Whether a model is told the function behind its input: amplitude, phase, and frequency where it varies."""
+    corrupted_slots: int = 0
+    """C: the targets of the first C support samples are uniform in [-5, 5], whatever the function."""
 
     @property
     def num_inputs(self) -> int:
@@ -93,6 +98,8 @@ class _Lane(IntEnum):
     QUERY_X = 4
     SUPPORT_NOISE = 5
     QUERY_NOISE = 6
+    CORRUPTED_Y = 7
+    UNLABELLED_X = 8
 
 
 class TaskList(NamedTuple):
@@ -114,7 +121,16 @@ class TaskList(NamedTuple):
             self._between(self.family.frequency, _Lane.FREQUENCY, first, count, 1),
         )
 
-    def tasks(self, first: int, count: int, *, support_shots: int, query_shots: int, query_grid: bool = False) -> Task:
+    def tasks(
+        self,
+        first: int,
+        count: int,
+        *,
+        support_shots: int,
+        query_shots: int,
+        query_grid: bool = False,
+        unlabelled_inputs: int = 0,
+    ) -> Task:
         """Draw tasks first to first + count - 1.
 
         Args:
@@ -123,9 +139,11 @@ class TaskList(NamedTuple):
             support_shots: K, >= 1.
             query_shots: Q, >= 1.
             query_grid: Whether the query inputs are the same even grid for every task, ends included, and not drawn.
+            unlabelled_inputs: U, >= 0: inputs after the K support samples whose targets are not a number, so that
+                whoever reads one cannot miss it.
 
         Returns:
-            Float32 tensors of shape (count, K, features) and (count, Q, features), on the CPU.
+            Float32 tensors of shape (count, K + U, features) and (count, Q, features), on the CPU.
         """
         functions = self.sinusoids(first, count)
         support_x = self._between(self.family.x, _Lane.SUPPORT_X, first, count, support_shots)
@@ -134,10 +152,24 @@ class TaskList(NamedTuple):
             query_x = grid.expand(count, -1, 1)
         else:
             query_x = self._between(self.family.x, _Lane.QUERY_X, first, count, query_shots)
-        return Task(
-            self._samples(functions, support_x, _Lane.SUPPORT_NOISE, first),
-            self._samples(functions, query_x, _Lane.QUERY_NOISE, first),
-        )
+        support = self._corrupted(self._samples(functions, support_x, _Lane.SUPPORT_NOISE, first), first)
+        if unlabelled_inputs:
+            x = self._between(self.family.x, _Lane.UNLABELLED_X, first, count, unlabelled_inputs)
+            inputs = self.family.inputs(functions, x).float()
+            support = Samples(
+                torch.cat([support.x, inputs], dim=1),
+                torch.cat([support.y, torch.full((count, unlabelled_inputs, 1), torch.nan)], dim=1),
+            )
+        return Task(support, self._samples(functions, query_x, _Lane.QUERY_NOISE, first))
+
+    def _corrupted(self, support: Samples, first: int) -> Samples:
+        """Replace the targets of the corrupted slots, as many of them as there are."""
+        count, shots, _ = support.y.shape
+        slots = min(self.family.corrupted_slots, shots)
+        if slots == 0:
+            return support
+        targets = self._between(_CORRUPTED, _Lane.CORRUPTED_Y, first, count, slots).float()
+        return Samples(support.x, torch.cat([targets, support.y[:, slots:]], dim=1))
 
     def _samples(
         self, functions: Sinusoid, x: Float[Tensor, "count shots 1"], noise_lane: _Lane, first: int
@@ -175,9 +207,11 @@ class TaskStream(NamedTuple):
     support_shots: int
     query_shots: int
     split: Split = "meta-train"
+    unlabelled_inputs: int = 0
+    """U, as for `TaskList.tasks`."""
 
     def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
-        """Return the meta-batch of one step: support of shape (S, B, K, 1), query of shape (S, B, Q, 1)."""
+        """Return the meta-batch of one step: support of shape (S, B, K + U, 1), query of shape (S, B, Q, 1)."""
         return next(self.batches(step, step + 1, device))
 
     def batches(self, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
@@ -185,7 +219,8 @@ class TaskStream(NamedTuple):
 
         Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
         """
-        per_step = len(self.seeds) * self.meta_batch_size * (self.support_shots + self.query_shots)
+        samples = self.support_shots + self.query_shots + self.unlabelled_inputs
+        per_step = len(self.seeds) * self.meta_batch_size * samples
         block = max(1, _BLOCK_SAMPLES // per_step)
         for start in range(first, last, block):
             steps = min(block, last - start)
@@ -201,6 +236,7 @@ class TaskStream(NamedTuple):
                 steps * self.meta_batch_size,
                 support_shots=self.support_shots,
                 query_shots=self.query_shots,
+                unlabelled_inputs=self.unlabelled_inputs,
             )
             for seed in self.seeds
         ]

@@ -27,9 +27,11 @@ ROOMS = [
     "training",
     "evaluation",
     "reference",
+    "chain_reference",
     "gradient_checks",
     "runs",
     "plots",
+    "chain_plots",
     "experiments",
     "cli",
 ]

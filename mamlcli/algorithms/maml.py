@@ -104,7 +104,7 @@ def gradient_per_seed(
     """Differentiate the losses of S seeds, each in its own parameters.
 
     No seed's loss depends on another seed's parameters, so the gradient of their sum is the stack of their
-    gradients.
+    gradients. What a loss does not depend on has a gradient of zero.
 
     Args:
         losses_of: Maps stacked parameters and tasks to S losses.
@@ -125,5 +125,5 @@ def gradient_per_seed(
     # Run eagerly, plain autograd does the same with a quarter less overhead.
     leaves = {name: theta.detach().requires_grad_() for name, theta in params.items()}
     loss, losses = total(leaves)
-    gradients = torch.autograd.grad(loss, list(leaves.values()))
+    gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
     return dict(zip(leaves, gradients, strict=True)), losses.detach()

@@ -15,10 +15,11 @@ from mamlcli.config import Config
 from mamlcli.engine import using_threads
 from mamlcli.errors import InterruptedRunError, MamlError, UsageError
 from mamlcli.evaluation import bootstrap_intervals, finite_or_none
+from mamlcli.experiments.chain_notes import chain_note
 from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
 from mamlcli.experiments.session import LoggedStep, Session
-from mamlcli.experiments.setup import Reporter, Silent, make_stream, num_threads, with_order
+from mamlcli.experiments.setup import Reporter, Silent, make_state, make_stream, num_threads, with_order
 from mamlcli.experiments.train import (
     announce_device,
     check_same_experiment,
@@ -53,6 +54,8 @@ class Comparison(NamedTuple):
     """ms_per_step (median over the stretches between logged steps) and peak_memory_bytes of a meta-update."""
     wall_s: float
     figures: list[Path]
+    notes: list[str]
+    """What else is to be said of the two runs, in words."""
 
     def as_json(self) -> dict[str, Any]:
         """The object of `maml compare-orders --json` and of comparison.json."""
@@ -67,6 +70,7 @@ class Comparison(NamedTuple):
             "cosines": self.cosines,
             "cost": self.cost,
             "wall_s": self.wall_s,
+            "notes": self.notes,
         }
 
 
@@ -118,6 +122,7 @@ def compare_orders(
                 cost={order: _cost(session) for order, session in sessions.items()},
                 wall_s=round(time.perf_counter() - start, 3),
                 figures=[],
+                notes=_notes(config, sessions),
             )
             _write(folder, result)
             return result._replace(figures=_draw(folder, config, result, sessions))
@@ -218,6 +223,14 @@ def _ms_per_step(rows: list[Row]) -> float | None:
     clock = {row["step"]: row["wall_s"] for row in rows}
     stretches = [(end - start, clock[end] - clock[start]) for start, end in pairwise(sorted(clock))]
     return round(1e3 * median(seconds / steps for steps, seconds in stretches), 4) if stretches else None
+
+
+def _notes(config: Config, sessions: dict[Order, Session]) -> list[str]:
+    """What each order has done to a chain, whose teacher and slot weights learn through inner gradients alone."""
+    if config.algorithm.name != "chain":
+        return []
+    begun = make_state(config, torch.device("cpu")).params
+    return [chain_note(order, begun, session.state.params, session.state.step) for order, session in sessions.items()]
 
 
 def _write(folder: RunFolder, result: Comparison) -> None:

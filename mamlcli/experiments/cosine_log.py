@@ -4,7 +4,7 @@ import torch
 
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.session import Session
-from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_stream, with_order
+from mamlcli.experiments.setup import make_plain_gradient, make_stream, with_order
 from mamlcli.runs.folder import RunFolder
 from mamlcli.training import flat_per_seed
 from mamlcli.types import ORDERS, Row
@@ -18,10 +18,7 @@ class CosineLog:
         self.session = session
         self.log.trim_metrics(lambda row: row["step"] <= session.state.step)
         self.rows = self.log.read_metrics()
-        loss_fn = make_loss_fn(session.config.model)
-        self.gradients = {
-            order: make_meta_gradient(loss_fn, with_order(session.config, order).algorithm) for order in ORDERS
-        }
+        self.gradients = {order: make_plain_gradient(with_order(session.config, order)) for order in ORDERS}
         self.stream = make_stream(session.config)
 
     def measure(self, step: int) -> None:

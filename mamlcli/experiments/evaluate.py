@@ -6,24 +6,30 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
+from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.experiments.setup import Reporter, Silent, make_adapt_step, make_family, make_loss_fn, make_state
+from mamlcli.experiments.evaluate_chain import chain_test_losses
+from mamlcli.experiments.evaluate_figures import NUM_FITS, draw_adaptation, draw_fits
+from mamlcli.experiments.setup import (
+    Reporter,
+    Silent,
+    make_adapt_step,
+    make_family,
+    make_loss_fn,
+    make_state,
+    unlabelled_inputs,
+)
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
-from mamlcli.mlp import ACTIVATIONS, forward
-from mamlcli.plots import adaptation_figure, fits_figure
 from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
 from mamlcli.tasks import Task, TaskList
 from mamlcli.types import Params, Row
 
-_NUM_FITS = 3
-_FIT_STEPS = (0, 1, 10)
-_GRID_POINTS = 200
 # What an override may change: how a run is tested.
 _TEST_KEYS = ("evaluation.", "tasks.", "algorithm.inner_lr", "device")
 
@@ -42,6 +48,8 @@ class EvalResult(NamedTuple):
     results: list[Row]
     """See `summarise_all`."""
     figures: list[Path]
+    slot_weights: Row | None = None
+    """Of a chain: the number of corrupted slots, which come first, and the weights of each seed."""
 
     def as_json(self) -> dict[str, Any]:
         """The object of `maml eval --json` and of evaluation.json."""
@@ -54,7 +62,7 @@ class EvalResult(NamedTuple):
             "tasks": self.tasks,
             "query": self.query,
             "results": self.results,
-        }
+        } | ({} if self.slot_weights is None else {"slot_weights": self.slot_weights})
 
 
 def evaluate(
@@ -90,8 +98,7 @@ def evaluate(
         check_fits(checkpoint, begun)
         device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
-        losses = meta_test(config, params, device, stop)
-        results = summarise_all(config, losses, {} if random_init else checkpoint.frozen)
+        results = _measure(config, params, device, stop, {} if random_init else checkpoint.frozen)
         run = make_folder(_result_folder(folder, random_init) if out is None else Path(out), may_exist=out is None)
         result = EvalResult(
             run=run.path,
@@ -102,11 +109,12 @@ def evaluate(
             query=query_protocol(config),
             results=results,
             figures=[],
+            slot_weights=_slot_weights(config, params),
         )
         run.write_text("evaluation.json", json_text(result.as_json()))
         run.write_text("evaluation.csv", csv_text(results))
         stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
-        figures = [_draw_adaptation(run, config, results), _draw_fits(run, config, params, device)]
+        figures = [draw_adaptation(run, config, over_seeds(config, results)), _draw_fits(run, config, params, device)]
     return result._replace(figures=figures)
 
 
@@ -139,19 +147,44 @@ def query_protocol(config: Config) -> dict[str, Any]:
     }
 
 
-def meta_test(config: Config, params: Params, device: torch.device, stop: StopRequest) -> dict[int, torch.Tensor]:
-    """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config."""
+def _measure(
+    config: Config, params: Params, device: torch.device, stop: StopRequest, frozen: Mapping[int, int]
+) -> list[Row]:
+    """Make the rows of a meta-test: of a chain, those of its student and then those of its teacher."""
+    if config.algorithm.name != "chain":
+        return summarise_all(config, meta_test(config, params, device, stop), frozen)
+    return [
+        {"model": model} | row
+        for model in ("student", "teacher")
+        for row in summarise_all(config, meta_test(config, params, device, stop, model), frozen)
+    ]
+
+
+def meta_test(
+    config: Config,
+    params: Params,
+    device: torch.device,
+    stop: StopRequest,
+    model: Literal["student", "teacher"] = "student",
+) -> dict[int, torch.Tensor]:
+    """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config; of a chain, those of a model."""
     settings, losses, loss_fn = config.evaluation, {}, make_loss_fn(config.model)
     for shots in settings.shots:
         stop.raise_if_asked("interrupted during the evaluation; nothing was written")
-        losses[shots] = adaptation_losses(
-            loss_fn,
-            make_adapt_step(loss_fn, config.algorithm),
-            params,
-            _to(meta_test_tasks(config, shots), device),
-            inner_steps=settings.inner_steps,
-        )
+        tasks = _to(meta_test_tasks(config, shots), device)
+        if config.algorithm.name == "chain":
+            losses[shots] = chain_test_losses(config, params, tasks, model)
+            continue
+        adapt_step = make_adapt_step(loss_fn, config.algorithm)
+        losses[shots] = adaptation_losses(loss_fn, adapt_step, params, tasks, inner_steps=settings.inner_steps)
     return losses
+
+
+def _slot_weights(config: Config, params: Params) -> Row | None:
+    if SLOT_WEIGHTS not in params:
+        return None
+    by_seed = zip(config.seeds, params[SLOT_WEIGHTS].tolist(), strict=True)
+    return {"corrupted_slots": config.tasks.corrupted_slots, "weights": [{"seed": s, "slots": w} for s, w in by_seed]}
 
 
 def meta_test_tasks(config: Config, shots: int) -> Task:
@@ -163,6 +196,7 @@ def meta_test_tasks(config: Config, shots: int) -> Task:
         support_shots=shots,
         query_shots=settings.grid or settings.query_shots,
         query_grid=settings.grid is not None,
+        unlabelled_inputs=unlabelled_inputs(config),
     )
 
 
@@ -215,38 +249,9 @@ def _to(task: Task, device: torch.device) -> Task:
     return Task(*(type(side)(*(part.to(device) for part in side)) for side in task))
 
 
-def _draw_adaptation(run: RunFolder, config: Config, results: list[Row]) -> Path:
-    rows = over_seeds(config, results)
-    title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks (95% interval {rows[0]['interval']})"
-    )
-    return run.save_figure("adaptation", adaptation_figure(rows, title=title), rows)
-
-
 def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device) -> Path:
-    """Draw the first meta-test tasks as the first seed fits them."""
+    """Draw the first meta-test tasks as the first seed fits them, with the K in the middle."""
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    support = _to(meta_test_tasks(config, shots), device).support
-    x = torch.linspace(*config.tasks.x, _GRID_POINTS, dtype=torch.float64).view(1, -1, 1)
-    functions = _meta_test_list(config).sinusoids(0, _NUM_FITS)
-    truths, inputs = functions(x), make_family(config.tasks).inputs(functions, x).float().to(device)
-    adapt_step = make_adapt_step(make_loss_fn(config.model), config.algorithm)
-    curves, points = [], []
-    for task in range(min(_NUM_FITS, config.evaluation.tasks)):
-        fits = {"truth": truths[task]}
-        samples = type(support)(support.x[task], support.y[task])
-        adapted = {name: theta[0] for name, theta in params.items()}  # of the first seed
-        for steps in range(max(_FIT_STEPS) + 1):
-            if steps in _FIT_STEPS:
-                prediction = forward(adapted, inputs[task], activation=ACTIVATIONS[config.model.activation])
-                fits["before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"] = prediction
-            adapted = adapt_step(adapted, samples, steps)
-        curves += [row for name, y in fits.items() for row in _points(x, y, task=task, curve=name)]
-        points += _points(samples.x[:, :1], samples.y, task=task, curve="support")
-    title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
-    return run.save_figure("fits", fits_figure(curves, points, title=title), curves + points)
-
-
-def _points(x: torch.Tensor, y: torch.Tensor, *, task: int, curve: str) -> list[Row]:
-    pairs = zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)
-    return [{"task": task, "curve": curve, "x": one, "y": other} for one, other in pairs]
+    functions = _meta_test_list(config).sinusoids(0, min(NUM_FITS, config.evaluation.tasks))
+    first = {name: theta[0] for name, theta in params.items()}
+    return draw_fits(run, config, first, _to(meta_test_tasks(config, shots), device), functions)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
 from mamlcli.engine import Decision
 from mamlcli.errors import DeviceError, DivergedError, MamlError, UsageError
@@ -17,7 +18,7 @@ from mamlcli.experiments.setup import (
     Reporter,
     compile_decision,
     make_engine_update,
-    make_loss_fn,
+    make_query_loss,
     make_state,
     make_stream,
     pre_adapt_loss,
@@ -94,7 +95,7 @@ class Session:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        loss_fn, outer = make_loss_fn(self.config.model), self.config.outer
+        loss_fn, outer = make_query_loss(self.config), self.config.outer
         steps = train_steps(
             self.state,
             make_stream(self.config).batches(self.state.step, outer.steps, self.device),
@@ -131,8 +132,14 @@ class Session:
             {"step": step.step, "seed": seed}
             | {name: finite_or_none(values[index]) for name, values in losses.items()}
             | {"lr": step.lr, "diverged_at_step": frozen.get(seed)}
+            | self._slot_weights(index)
             for index, seed in enumerate(self.config.seeds)
         ]
+
+    def _slot_weights(self, index: int) -> Row:
+        """The weights of a chain's support slots as they are after the update."""
+        weights = self.state.params.get(SLOT_WEIGHTS)
+        return {} if weights is None else {SLOT_WEIGHTS: weights[index].tolist()}
 
     def _warn_of_frozen(self) -> None:
         frozen = frozen_seeds(self.state, self.config.seeds)

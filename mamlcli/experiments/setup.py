@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
+from mamlcli.algorithms.chain import Model, chain_meta_gradient, chain_params, student_loss
 from mamlcli.algorithms.joint import joint_gradient
 from mamlcli.algorithms.learned_rates import adapt_with_learned_rates, init_rates, learned_rates_meta_gradient
 from mamlcli.algorithms.low_rank import low_rank_meta_gradient
@@ -20,6 +21,10 @@ from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, Update, init_state, make_update
 from mamlcli.types import AdaptStep, LossFn, Order, Params
+
+# Teacher and student of a seed are drawn from generators of their own. A CPU generator of torch reads the low 32 bits
+# of its seed alone.
+_STUDENT_SEEDS = 0x5EED_C41D
 
 
 class Reporter(Protocol):
@@ -52,8 +57,35 @@ def make_loss_fn(model: ModelConfig) -> LossFn[Samples]:
     return loss_fn
 
 
+def make_query_loss(config: Config) -> LossFn[Samples]:
+    """Build the loss of what a run is measured by: of a chain, its student's."""
+    loss_fn = make_loss_fn(config.model)
+    return student_loss(loss_fn) if config.algorithm.name == "chain" else loss_fn
+
+
+def make_chain_model(model: ModelConfig) -> Model:
+    """Build what teacher and student of a chain have in common."""
+    predict = partial(forward, activation=ACTIVATIONS[model.activation])
+    return Model(predict, lambda params, samples: (predict(params, samples.x) - samples.y).square().mean(dim=-1))
+
+
+def make_plain_gradient(config: Config) -> MetaGradient:
+    """Build the meta-gradient of a config without acceleration."""
+    algorithm = config.algorithm
+    if algorithm.name != "chain":
+        return make_meta_gradient(make_loss_fn(config.model), algorithm)
+    return partial(
+        chain_meta_gradient,
+        make_chain_model(config.model),
+        shots=config.tasks.support_shots,
+        inner_lr=algorithm.inner_lr,
+        inner_steps=algorithm.inner_steps,
+        order=algorithm.order,
+    )
+
+
 def make_meta_gradient(loss_fn: LossFn[Samples], algorithm: AlgorithmConfig) -> MetaGradient:
-    """Build the plain meta-gradient of S seeds, for any loss."""
+    """Build the plain meta-gradient of S seeds with one model, for any loss."""
     if algorithm.name == "joint":
         return partial(joint_gradient, loss_fn)
     steps, order, kind = algorithm.inner_steps, algorithm.order, algorithm.learned_inner_lr
@@ -78,7 +110,7 @@ def make_task_gradient(config: Config) -> MetaGradient:
     """Build the meta-gradient of tasks that are differentiated at once: dense or low-rank."""
     algorithm, model = config.algorithm, config.model
     if not uses_low_rank(config):
-        return make_meta_gradient(make_loss_fn(model), algorithm)
+        return make_plain_gradient(config)
     return partial(
         low_rank_meta_gradient,
         ACTIVATIONS[model.activation],
@@ -122,7 +154,7 @@ def compile_decision(config: Config, device: torch.device) -> Decision:
     return decide_compile(
         config.engine.compile,
         num_steps=config.outer.steps,
-        inner_steps=config.algorithm.inner_steps,
+        inner_steps=num_unrolled(config),
         device=device,
     )
 
@@ -138,6 +170,16 @@ def uses_low_rank(config: Config) -> bool:
 def shares_weights(config: Config) -> bool:
     """Whether a task holds activations only, and no weights of its own."""
     return uses_low_rank(config) or config.algorithm.name == "joint"
+
+
+def num_unrolled(config: Config) -> int:
+    """Inner steps of one task, one after the other: those of a chain's teacher come before its student's."""
+    return config.algorithm.inner_steps * (2 if config.algorithm.name == "chain" else 1)
+
+
+def unlabelled_inputs(config: Config) -> int:
+    """Inputs without a target that a task has after its support samples."""
+    return config.algorithm.unlabelled_inputs if config.algorithm.name == "chain" else 0
 
 
 def task_chunk(config: Config) -> int:
@@ -160,8 +202,9 @@ def num_threads(config: Config) -> int:
 
 
 def num_params(config: Config) -> int:
-    """Parameters of the model of one seed."""
-    return sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes(config)))
+    """Parameters of the model of one seed; of a chain, of both."""
+    one = sum((inputs + 1) * outputs for inputs, outputs in pairwise(layer_sizes(config)))
+    return one * (2 if config.algorithm.name == "chain" else 1)
 
 
 def layer_sizes(config: Config) -> tuple[int, ...]:
@@ -171,7 +214,15 @@ def layer_sizes(config: Config) -> tuple[int, ...]:
 
 def make_family(tasks: TasksConfig) -> SinusoidFamily:
     """Build the distribution of tasks."""
-    return SinusoidFamily(tasks.amplitude, tasks.phase, tasks.frequency, tasks.x, tasks.noise_std, tasks.oracle_inputs)
+    return SinusoidFamily(
+        tasks.amplitude,
+        tasks.phase,
+        tasks.frequency,
+        tasks.x,
+        tasks.noise_std,
+        tasks.oracle_inputs,
+        tasks.corrupted_slots,
+    )
 
 
 def make_stream(config: Config) -> TaskStream:
@@ -182,6 +233,7 @@ def make_stream(config: Config) -> TaskStream:
         meta_batch_size=config.outer.meta_batch_size,
         support_shots=config.tasks.support_shots,
         query_shots=config.tasks.query_shots,
+        unlabelled_inputs=unlabelled_inputs(config),
     )
 
 
@@ -191,6 +243,10 @@ def make_params(config: Config) -> list[Params]:
     all_seeds = []
     for seed in config.seeds:
         params = init_params(layer_sizes(config), init=config.model.init, seed=seed)
+        if algorithm.name == "chain":
+            student = init_params(layer_sizes(config), init=config.model.init, seed=_STUDENT_SEEDS ^ seed)
+            learned = config.tasks.support_shots if algorithm.learn_slot_weights else 0
+            params = chain_params(params, student, learned_slots=learned)
         if kind := algorithm.learned_inner_lr:
             interval = algorithm.inner_lr_init or (algorithm.inner_lr, algorithm.inner_lr)
             params |= init_rates(params, kind, interval=interval, inner_steps=algorithm.inner_steps, seed=seed)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.algorithms.learned_rates import PREFIX
+from mamlcli.chain_plots import slot_weights_figure
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config
 from mamlcli.devices import resolve_device
@@ -21,7 +23,7 @@ from mamlcli.experiments.setup import (
     Reporter,
     Silent,
     make_engine_gradient,
-    make_loss_fn,
+    make_query_loss,
     make_state,
     make_stream,
     num_params,
@@ -100,6 +102,8 @@ def train(
             figure = _draw_loss(session)
             if config.algorithm.learned_inner_lr:
                 _draw_rates(session)
+            if SLOT_WEIGHTS in session.state.params:
+                _draw_slot_weights(session)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
         run=run.path,
@@ -182,8 +186,9 @@ def _save_figure(session: Session, stem: str, draw: FigureOfRows, rows: list[Row
 
 def _draw_loss(session: Session) -> Path | None:
     algorithm = session.config.algorithm
-    what = "joint training" if algorithm.name == "joint" else f"{algorithm.order}-order MAML"
-    rows = session.run.read_metrics()
+    names = {"joint": "joint training", "chain": f"{algorithm.order}-order chain"}
+    what = names.get(algorithm.name, f"{algorithm.order}-order MAML")
+    rows = [{name: row[name] for name in row if name != SLOT_WEIGHTS} for row in session.run.read_metrics()]
     return _save_figure(session, "loss", loss_figure, rows, what)
 
 
@@ -204,10 +209,31 @@ def _draw_rates(session: Session) -> None:
     _save_figure(session, "inner_lr", rates_figure, rows, "learned inner learning rates")
 
 
+def slot_rows(config: Config, metrics: Sequence[Row]) -> list[Row]:
+    """The weights of a chain's support slots over training, from rows of the metrics: one row for each slot."""
+    return [
+        {
+            "step": row["step"],
+            "seed": row["seed"],
+            "slot": slot,
+            "corrupted": slot < config.tasks.corrupted_slots,
+            "weight": weight,
+        }
+        for row in metrics
+        for slot, weight in enumerate(row[SLOT_WEIGHTS])
+    ]
+
+
+def _draw_slot_weights(session: Session) -> None:
+    rows = slot_rows(session.config, session.run.read_metrics())
+    order = session.config.algorithm.order
+    _save_figure(session, SLOT_WEIGHTS, slot_weights_figure, rows, f"what {order} order learns of each support slot")
+
+
 def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
     """Make one meta-step in memory, and write nothing; returns what was found."""
     device = announce_device(config, reporter or Silent())
-    loss_fn, state = make_loss_fn(config.model), make_state(config, device)
+    loss_fn, state = make_query_loss(config), make_state(config, device)
     tasks = make_stream(config).batch(0, device)
     _, losses = make_engine_gradient(config)(state.params, tasks)
     return {

@@ -1,0 +1,382 @@
+"""A vector learned through the training of two models: closed forms, data, planted mistakes, and the commands."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from mamlcli import Config, parse_config
+from mamlcli.algorithms.chain import Model, adapt_chain, chain_losses, chain_meta_gradient, chain_params
+from mamlcli.algorithms.maml import adapt
+from mamlcli.engine import in_chunks
+from mamlcli.errors import ConfigError
+from mamlcli.experiments.setup import make_plain_gradient, make_state, make_stream
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
+from mamlcli.types import Order, Params
+from tests.conftest import ROOT, Maml
+from tests.test_runs import assert_same_run, metrics
+
+CHAIN = """
+name: tiny
+seeds: [0, 1]
+device: cpu
+model: {hidden_sizes: [8]}
+tasks: {support_shots: 4, corrupted_slots: 1}
+algorithm: {name: chain, unlabelled_inputs: 6}
+outer: {steps: 12, meta_batch_size: 3}
+evaluation: {tasks: 7, query_shots: 9, shots: [4], inner_steps: 3}
+run: {log_every_steps: 4, checkpoint_every_steps: 5}
+"""
+
+
+@pytest.fixture
+def chain() -> Config:
+    return parse_config(CHAIN)
+
+
+@pytest.fixture
+def options(folder: Path) -> tuple[str, ...]:
+    (folder / "chain.yaml").write_text(CHAIN)
+    return ("-c", "chain.yaml")
+
+
+def inputs(config: Config) -> tuple[Params, Task]:
+    params = {name: value.double() for name, value in make_state(config, torch.device("cpu")).params.items()}
+    return params, Task(*(Samples(side.x.double(), side.y.double()) for side in make_stream(config).batch(0)))
+
+
+# Models of one number, the same for every input: their errors are (theta - y_k)^2.
+CONSTANT = Model(
+    predict=lambda params, x: params["c"] + 0 * x,
+    errors=lambda params, samples: (params["c"] - samples.y[:, 0]).square(),
+)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_gradient_to_a_has_its_closed_form_on_constants(order: Order) -> None:
+    # theta' = theta - (2 alpha / K) sum_k A_k (theta - y_k), phi' = phi - 2 alpha (phi - theta'), M = (phi' - q)^2,
+    # so dM/dA_k = 2 (phi' - q) 2 alpha (-2 alpha / K) (theta - y_k).
+    theta, phi, alpha, q, y = 1.5, -0.5, 0.1, 2.0, [3.0, -1.0, 0.5]
+    weights = [1.0, 0.25, 2.0]
+    adapted = theta - 2 * alpha / 3 * sum(a * (theta - target) for a, target in zip(weights, y, strict=True))
+    student = phi - 2 * alpha * (phi - adapted)
+    params = {
+        "teacher.c": torch.tensor([theta]),
+        "student.c": torch.tensor([phi]),
+        "slot_weights": torch.tensor([weights]),
+    }
+    support = Samples(torch.zeros(1, 1, 5, 1), torch.tensor([*y, torch.nan, torch.nan]).view(1, 1, 5, 1))
+    tasks = Task(support, Samples(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), q)))
+    grads, losses = chain_meta_gradient(CONSTANT, params, tasks, shots=3, inner_lr=alpha, inner_steps=1, order=order)
+    outer = 2 * (student - q)
+    mixed = [outer * 2 * alpha * (-2 * alpha / 3) * (theta - target) for target in y]
+    upstream = outer * 2 * alpha * (1 - 2 * alpha / 3 * sum(weights))
+    second = order == "second"
+    assert losses.item() == pytest.approx((student - q) ** 2)
+    assert grads["slot_weights"].flatten().tolist() == pytest.approx(mixed if second else [0.0] * 3)
+    assert grads["teacher.c"].item() == pytest.approx(upstream if second else 0.0)
+    assert grads["student.c"].item() == pytest.approx(outer * (1 - 2 * alpha if second else 1))
+
+
+def test_slots_that_all_count_one_train_the_teacher_as_maml_does(chain: Config) -> None:
+    params, tasks = inputs(chain)
+    model = Model(
+        predict=lambda p, x: x @ p["layer0.weight"].mT[:, :1] + p["layer0.bias"][:1],
+        errors=lambda p, s: (s.x @ p["layer0.weight"].mT[:, :1] + p["layer0.bias"][:1] - s.y).square()[:, 0],
+    )
+    first = {name: value[0] for name, value in params.items()}
+    task = Samples(tasks.support.x[0, 0], tasks.support.y[0, 0])
+    adapted = adapt_chain(model, first, task, shots=4, inner_lr=0.1, inner_steps=2, order="second")
+    theta = {name.removeprefix("teacher."): value for name, value in first.items() if name.startswith("teacher.")}
+    slots = Samples(task.x[:4], task.y[:4])
+    expected = adapt(model.loss, theta, slots, inner_lr=0.1, inner_steps=2, order="second")
+    torch.testing.assert_close(adapted.teacher, expected)
+
+
+def test_a_that_is_held_counts_one_and_is_no_parameter(chain: Config) -> None:
+    held = parse_config(CHAIN, overrides=["algorithm.learn_slot_weights=false"])
+    params, tasks = inputs(chain)
+    fixed, _ = inputs(held)
+    assert set(params) - set(fixed) == {"slot_weights"}
+    (ours, losses), (without, same) = (make_plain_gradient(c)(p, tasks) for c, p in ((chain, params), (held, fixed)))
+    assert torch.equal(losses, same)
+    torch.testing.assert_close({name: ours[name] for name in without}, without)
+
+
+def test_teacher_and_student_begin_with_parameters_of_their_own(chain: Config) -> None:
+    params = make_state(chain, torch.device("cpu")).params
+    assert not torch.equal(params["teacher.layer0.weight"], params["student.layer0.weight"])
+    assert params["slot_weights"].tolist() == [[1.0] * 4] * 2
+    assert chain_params({}, {}, learned_slots=0) == {}
+
+
+def test_chunks_of_tasks_give_the_meta_gradient_of_the_whole(chain: Config) -> None:
+    params, tasks = inputs(chain)
+    gradient = make_plain_gradient(chain)
+    torch.testing.assert_close(in_chunks(gradient, 2)(params, tasks), gradient(params, tasks))
+
+
+def test_the_meta_loss_is_that_of_its_gradient(chain: Config) -> None:
+    params, tasks = inputs(chain)
+    settings: dict[str, Any] = {"shots": 4, "inner_lr": 0.1, "inner_steps": 1, "order": "second"}
+    constants = {"teacher.c": params["slot_weights"][:, 0], "student.c": params["slot_weights"][:, 1]}
+    _, losses = chain_meta_gradient(CONSTANT, constants, tasks, **settings)
+    torch.testing.assert_close(losses, chain_losses(CONSTANT, constants, tasks, **settings))
+
+
+# The data.
+
+
+def drawn(family: SinusoidFamily, unlabelled: int = 0, shots: int = 6) -> Task:
+    tasks = TaskList(family, 3, "meta-train")
+    return tasks.tasks(5, 400, support_shots=shots, query_shots=3, unlabelled_inputs=unlabelled)
+
+
+def test_only_the_targets_of_the_first_slots_are_corrupted() -> None:
+    clean, corrupted = drawn(SinusoidFamily()), drawn(SinusoidFamily(corrupted_slots=2))
+    assert torch.equal(clean.support.x, corrupted.support.x)
+    assert torch.equal(clean.support.y[:, 2:], corrupted.support.y[:, 2:])
+    assert torch.equal(clean.query.y, corrupted.query.y)
+    targets = corrupted.support.y[:, :2].flatten().numpy()
+    assert stats.kstest(targets, "uniform", (-5, 10)).pvalue > 1e-3
+    assert abs(stats.pearsonr(targets, clean.support.y[:, :2].flatten().numpy()).statistic) < 4 / 800**0.5
+
+
+def test_unlabelled_inputs_come_after_the_support_and_have_no_target() -> None:
+    plain, more = drawn(SinusoidFamily()), drawn(SinusoidFamily(), unlabelled=9)
+    assert torch.equal(plain.support.x, more.support.x[:, :6])
+    assert torch.equal(plain.support.y, more.support.y[:, :6])
+    assert more.support.y[:, 6:].isnan().all()
+    assert all(torch.equal(one, other) for one, other in zip(plain.query, more.query, strict=True))
+    added = more.support.x[:, 6:].flatten()
+    assert stats.kstest(added.numpy(), "uniform", (-5, 10)).pvalue > 1e-3
+    assert not set(added.tolist()) & set(plain.support.x.flatten().tolist())
+    fewer_slots = drawn(SinusoidFamily(), unlabelled=2, shots=4)
+    assert torch.equal(fewer_slots.support.x[:, 4:], more.support.x[:, 6:8])
+
+
+def test_an_oracle_is_told_the_function_behind_unlabelled_inputs() -> None:
+    support = drawn(SinusoidFamily(oracle_inputs=True), unlabelled=4).support
+    assert torch.equal(support.x[:, :1, 1:].expand(-1, 10, -1), support.x[..., 1:])
+
+
+# The commands.
+
+
+def test_a_chain_is_trained_saved_restored_evaluated_and_plotted(
+    maml: Maml, folder: Path, options: tuple[str, ...]
+) -> None:
+    assert maml("train", *options, "--out", "whole").code == 0
+    assert maml("train", *options, "--out", "parts").code == 0
+    newest = list_checkpoints(folder / "parts" / "checkpoints")[0]
+    slots = load_checkpoint(newest).params["slot_weights"]
+    assert slots.shape == (2, 4)
+    assert (slots != 1).any()
+    newest.unlink()
+    assert maml("train", *options, "--out", "parts", "--resume", "auto").code == 0
+    assert_same_run(folder / "whole", folder / "parts")
+    last = [row["slot_weights"] for row in metrics(folder / "whole") if row["step"] == 12]
+    assert last == slots.tolist()
+    assert (folder / "whole" / "slot_weights.png").exists()
+    table = (folder / "whole" / "slot_weights.csv").read_text().splitlines()
+    assert table[0] == "step,seed,slot,corrupted,weight"
+    assert len(table) == 1 + 4 * 2 * 4  # steps 1, 4, 8 and 12, two seeds, four slots
+    assert maml("train", *options, "--dry-run").code == 0
+
+
+def test_a_meta_test_measures_student_and_teacher_before_and_after(
+    maml: Maml, folder: Path, options: tuple[str, ...]
+) -> None:
+    maml("train", *options, "--out", "run")
+    outcome = maml("eval", "run")
+    assert outcome.code == 0
+    assert "weights of the support slots" in outcome.out
+    result = json.loads((folder / "run" / "evaluation.json").read_text())
+    rows = {(row["model"], row["seed"], row["inner_steps"]): row["mean"] for row in result["results"]}
+    assert len(rows) == len(result["results"]) == 2 * 3 * 4
+    assert (folder / "run" / "fits.png").exists()
+    # The textbook: one task at a time, torch.nn, plain autograd.
+    params = load_checkpoint(folder / "run" / "checkpoints" / "step-12.pt").params
+    assert [seed["slots"] for seed in result["slot_weights"]["weights"]] == params["slot_weights"].tolist()
+    family = SinusoidFamily(corrupted_slots=1)
+    tasks = TaskList(family, 0, "meta-test").tasks(0, 7, support_shots=4, query_shots=9, unlabelled_inputs=6)
+    losses = []
+    for task in range(7):
+        x, y = (part[task] for part in tasks.support)
+        teacher, student = (module(params, name, seed=1) for name in ("teacher.", "student."))
+        weights = params["slot_weights"][1]
+        for _ in range(2):
+            sgd_step(teacher, (weights * (teacher(x[:4]) - y[:4]).square()[:, 0]).sum() / 4)
+        taught = teacher(x[4:]).detach()
+        for _ in range(2):
+            sgd_step(student, (student(x[4:]) - taught).square().mean())
+        query = tuple(part[task] for part in tasks.query)
+        losses.append([(model(query[0]) - query[1]).square().mean().item() for model in (student, teacher)])
+    student_mean, teacher_mean = torch.tensor(losses).mean(dim=0).tolist()
+    assert rows["student", 1, 2] == pytest.approx(student_mean, rel=1e-4)
+    assert rows["teacher", 1, 2] == pytest.approx(teacher_mean, rel=1e-4)
+
+
+def module(params: Params, name: str, seed: int) -> torch.nn.Sequential:
+    network = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+    values = [value[seed] for key, value in params.items() if key.startswith(name)]
+    for parameter, value in zip(network.parameters(), values, strict=True):
+        parameter.data.copy_(value)
+    return network
+
+
+def sgd_step(network: torch.nn.Sequential, loss: Tensor) -> None:
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer.zero_grad()
+    torch.autograd.backward(loss)
+    optimizer.step()
+
+
+def test_in_first_order_neither_a_nor_the_teacher_moves_and_compare_orders_says_so(
+    maml: Maml, folder: Path, options: tuple[str, ...], chain: Config
+) -> None:
+    outcome = maml("compare-orders", *options, "--out", "both")
+    assert outcome.code == 0
+    assert "first order: the weights A of the support slots and the teacher did not move at all" in outcome.out
+    assert "second order: the weights A of the support slots, the teacher and the student moved" in outcome.out
+    begun = make_state(chain, torch.device("cpu")).params
+    now = load_checkpoint(folder / "both" / "first" / "checkpoints" / "step-12.pt").params
+    moved = {name.split(".")[0] for name in begun if not torch.equal(begun[name], now[name])}
+    assert moved == {"student"}
+    assert len(json.loads((folder / "both" / "comparison.json").read_text())["notes"]) == 2
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["algorithm.inner_steps=3", "algorithm.inner_lr=0.05", "model.activation=tanh"],
+        ["algorithm.learn_slot_weights=false"],
+        ["algorithm.order=first", "tasks.oracle_inputs=true"],
+        ["engine.task_chunk=2"],
+    ],
+    ids=lambda overrides: " ".join(overrides) or "as it is",
+)
+def test_the_checks_hold(maml: Maml, options: tuple[str, ...], overrides: list[str]) -> None:
+    outcome = maml("check-grads", *options, *(part for override in overrides for part in ("--set", override)), "--json")
+    report = json.loads(outcome.out)
+    assert outcome.code == 0
+    learned = "algorithm.learn_slot_weights=false" not in overrides
+    assert len(report["checks"]) == (6 if learned else 4) + ("engine.task_chunk=2" in overrides)
+    assert (report["approximation"] is not None) == learned
+
+
+def test_what_a_finite_difference_loses_is_reported_and_is_no_check(maml: Maml, options: tuple[str, ...]) -> None:
+    outcome = maml("check-grads", *options, "--set", "algorithm.inner_steps=3", "--set", "algorithm.inner_lr=0.1")
+    assert outcome.code == 0
+    assert "one central difference along v in place of the mixed derivative" in outcome.out
+    report = json.loads(maml("check-grads", *options, "--json").out)["approximation"]
+    # On one step and a smooth stretch of the loss it is close, and not exact.
+    assert 0 < report["relative_error"] < 0.1
+    assert report["ms"] > 0
+    assert report["exact_ms"] > 0
+
+
+def detached_teacher(params: Params, x: Tensor, **settings: Any) -> Tensor:
+    from mamlcli.mlp import forward
+
+    return forward(params, x, **settings).detach()
+
+
+def graph_cut(loss_fn: Any, params: Params, support: Any, **settings: Any) -> Params:
+    return adapt(loss_fn, params, support, **settings | {"order": "first"})
+
+
+def weights_forgotten(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
+    return adapt_chain(model, {k: v for k, v in params.items() if k != "slot_weights"}, support, **settings)
+
+
+def weights_squared(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
+    return adapt_chain(model, params | {"slot_weights": params["slot_weights"] ** 2}, support, **settings)
+
+
+def student_cut_from_the_teacher(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
+    shut = Model(lambda theta, x: model.predict(theta, x).detach(), model.errors)
+    return adapt_chain(shut, params, support, **settings)
+
+
+def roles_swapped(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
+    names = {"teacher": "student", "student": "teacher"}
+    swapped = {re.sub("^(teacher|student)", lambda match: names[match[0]], name): v for name, v in params.items()}
+    return adapt_chain(model, swapped, support, **settings)
+
+
+CHAIN_STEP, ADAPT = "algorithms.chain.adapt_chain", "algorithms.chain.adapt"
+
+
+@pytest.mark.parametrize(
+    ("place", "mistake"),
+    [
+        (ADAPT, graph_cut),
+        (CHAIN_STEP, weights_forgotten),
+        (CHAIN_STEP, weights_squared),
+        (CHAIN_STEP, student_cut_from_the_teacher),
+        (CHAIN_STEP, roles_swapped),
+        ("experiments.setup.forward", detached_teacher),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_planted_mistake_is_caught(
+    maml: Maml, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], place: str, mistake: Callable[..., Any]
+) -> None:
+    monkeypatch.setattr(f"mamlcli.{place}", mistake)
+    outcome = maml("check-grads", *options)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[3].startswith("FAILS")
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithm.learned_inner_lr=tensor", "learned_inner_lr needs name: maml"),
+        ("algorithm.inner_steps=0", "chain needs inner_steps of at least 1"),
+        ("algorithm.inner_lr=0", "an inner_lr above 0"),
+        ("tasks.corrupted_slots=4", r"corrupted_slots must be less than support_shots \(4\), got 4"),
+        (
+            "evaluation.shots=[4, 5]",
+            r"^<text>:2:1: a chain has one weight .* set evaluation.shots: \[4\], got \[4, 5\]",
+        ),
+        ("algorithm.unlabelled_inputs=0", "algorithm.unlabelled_inputs: must be greater than or equal to 1, got 0"),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_config(CHAIN, overrides=[override])
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_chain_equals_an_eager_one_to_rounding(folder: Path, options: tuple[str, ...]) -> None:
+    # In a process of its own: torch.compile does not trace the shape checks that are on in this one.
+    runs = []
+    for compiled in ("on", "off"):
+        program = [sys.executable, "-c", "from mamlcli.cli import main; main()"]
+        command = [*program, "train", *options, "--out", compiled, "--set", f"engine.compile={compiled}"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        runs.append(metrics(folder / compiled))
+    for one, other in zip(*runs, strict=True):
+        assert one.pop("slot_weights") == pytest.approx(other.pop("slot_weights"), rel=1e-4)
+        assert one.pop("diverged_at_step") is other.pop("diverged_at_step") is None
+        assert one == pytest.approx(other, rel=1e-4)
+
+
+def test_the_recipe_is_short() -> None:
+    recipe = (ROOT / "docs" / "chain.md").read_text().split("## 2.")[0].split("That is all.")[0]
+    lines = [line for line in recipe.splitlines() if line.startswith((">>>", "..."))]
+    assert 10 < len(lines) <= 30
