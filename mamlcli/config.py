@@ -33,7 +33,8 @@ def _auto_or_count(value: Any) -> Any:
 
 
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(list_to_tuple), AfterValidator(_ordered)]
-Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+# torch's generator on the CPU reads 32 bits of a seed: larger ones would begin alike.
+Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0)]

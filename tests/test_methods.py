@@ -104,6 +104,14 @@ def test_a_step_beyond_training_takes_the_rates_of_the_last_one() -> None:
     assert step(params, steps=range(1, 2))["theta"].item() == pytest.approx(0.8)
 
 
+def test_rates_are_drawn_apart_from_the_weights_and_from_other_seeds() -> None:
+    theta = {"w": torch.zeros(300)}
+    drawn = [init_rates(theta, "parameter", interval=(0.0, 1.0), inner_steps=1, seed=seed) for seed in (0, 1)]
+    weights = torch.empty(300).uniform_(0.0, 1.0, generator=torch.Generator().manual_seed(0))
+    together = torch.stack([drawn[0]["inner_lr.w"], drawn[1]["inner_lr.w"], weights])
+    assert (torch.corrcoef(together) - torch.eye(3)).abs().max() < 0.25  # four standard errors
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rates_start_where_the_config_says(kind: str) -> None:
     theta = {"w": torch.zeros(50, 20), "b": torch.zeros(50)}

@@ -7,6 +7,7 @@ each parameter (Meta-SGD, Li et al. 2017, arXiv:1707.09835). They stand in the s
 
 from typing import Literal, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,8 +19,8 @@ from mamlcli.types import Data, LossFn, Order, Params
 RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
 
 PREFIX = "inner_lr."
-# Rates and weights of one seed are drawn from generators of their own.
-_RATE_SEEDS = 2**62
+# Keeps the rates of a seed apart from whatever else is drawn with it.
+_STREAM = 1
 
 
 def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], inner_steps: int, seed: int) -> Params:
@@ -36,10 +37,10 @@ def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], 
         `inner_lr.<name>`, of shape (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and that of theta for
         `parameter`.
     """
-    generator = torch.Generator().manual_seed(_RATE_SEEDS ^ seed)
+    rng = np.random.default_rng((seed, _STREAM))
     shapes = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
     return {
-        PREFIX + name: torch.empty(shapes.get(kind, value.shape)).uniform_(*interval, generator=generator)
+        PREFIX + name: torch.from_numpy(rng.uniform(*interval, shapes.get(kind, tuple(value.shape)))).float()
         for name, value in theta.items()
     }
 
