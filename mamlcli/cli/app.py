@@ -1,5 +1,6 @@
 """The commands. Torch and the experiments are imported inside their bodies, so that `maml --help` stays fast."""
 
+import errno
 import json
 import os
 import sys
@@ -14,6 +15,8 @@ from mamlcli.errors import CheckpointError, MamlError, UsageError
 
 if TYPE_CHECKING:
     from mamlcli.config import Config
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +49,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 def maml() -> None:
     """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
-    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists or is in use, 4 a
-    run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
+    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists, is in use or cannot
+    be written, 4 a run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143
+    interrupted after saving.
     """
 
 
@@ -169,7 +173,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted before anything was begun", 130)
     except OSError as error:
-        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}", 3)
+        kept = "; what was saved before is intact" if error.errno in _NO_ROOM else ""
+        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}{kept}", 3)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

@@ -1,8 +1,8 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from mamlcli.config import Config
 from mamlcli.engine import using_threads
@@ -17,6 +18,7 @@ from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.evaluation import bootstrap_intervals, finite_or_none
 from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
+from mamlcli.experiments.figures import save_or_warn
 from mamlcli.experiments.session import LoggedStep, Session
 from mamlcli.experiments.setup import Reporter, Silent, make_stream, num_threads, with_order
 from mamlcli.experiments.train import (
@@ -91,9 +93,11 @@ def compare_orders(
     """
     reporter = reporter or Silent()
     device, start = announce_device(config, reporter), time.perf_counter()
-    with StopRequest() as stop:
-        folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume, kind="compare-orders")
-        with folder.locked(), using_threads(num_threads(config)), ExitStack() as held, _recorded(folder):
+    with StopRequest() as stop, ExitStack() as held:
+        folder, resumed = start_or_open(
+            config, held, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
+        )
+        with using_threads(num_threads(config)), _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
             sessions = {order: _session(folder, config, order, device, stop, reporter, held) for order in ORDERS}
@@ -114,7 +118,9 @@ def compare_orders(
                 figures=[],
             )
             _write(folder, config, result)
-            return result._replace(figures=_draw(folder, config, result, sessions))
+            result = result._replace(figures=_draw(folder, config, result, sessions, reporter))
+        stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
+    return result
 
 
 def _session(
@@ -128,8 +134,7 @@ def _session(
 ) -> Session:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     config = with_order(config, order)
-    run, resumed = start_or_open(config, out=folder.path / order, overwrite=False, resume=True)
-    held.enter_context(run.locked())
+    run, resumed = start_or_open(config, held, out=folder.path / order, overwrite=False, resume=True)
     session = Session(run, config, device, stop, reporter)
     if resumed:
         prepare_resume(session)
@@ -148,7 +153,9 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
         status = error.status
         raise
     finally:
-        folder.write_info(folder.read_info() | {"status": status})
+        # What ended a comparison is said, not that its end could not be written.
+        with nullcontext() if status == "done" else suppress(OSError):
+            folder.write_info(folder.read_info() | {"status": status})
 
 
 def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter) -> list[Row]:
@@ -219,21 +226,18 @@ def _write(folder: RunFolder, config: Config, result: Comparison) -> None:
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
-def _draw(folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session]) -> list[Path]:
+def _draw(
+    folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session], reporter: Reporter
+) -> list[Path]:
     metrics = [{"order": order} | row for order in ORDERS for row in sessions[order].run.read_metrics()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    interval = curves[0]["interval"]
-    return [
-        folder.save_figure("learning", order_learning_figure(metrics, title=f"{config.name}: {seeds}"), metrics),
-        folder.save_figure(
-            "adaptation",
-            order_adaptation_figure(curves, title=f"{config.name}: {seeds}, 95% interval {interval}"),
-            curves,
-        ),
-        folder.save_figure(
-            "cosine",
-            cosine_figure(result.cosines, title=f"{config.name}: agreement of both meta-gradients"),
-            result.cosines,
-        ),
+    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
+    adaptation = f"{learning}, 95% interval {curves[0]['interval']}"
+    figures: list[tuple[str, Callable[[], Figure], list[Row]]] = [
+        ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
+        ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),
+        ("cosine", lambda: cosine_figure(result.cosines, title=cosine), result.cosines),
     ]
+    saved = (save_or_warn(folder, stem, draw, rows, reporter) for stem, draw, rows in figures)
+    return [path for path in saved if path]

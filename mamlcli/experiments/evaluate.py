@@ -10,12 +10,28 @@ from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.experiments.setup import Reporter, Silent, make_adapt_step, make_family, make_loss_fn, make_state
+from mamlcli.experiments.figures import save_or_warn
+from mamlcli.experiments.setup import (
+    Reporter,
+    Silent,
+    make_adapt_step,
+    make_family,
+    make_loss_fn,
+    make_state,
+    num_params,
+)
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
 from mamlcli.mlp import ACTIVATIONS, forward
 from mamlcli.plots import adaptation_figure, fits_figure
-from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, load_checkpoint, use_newest
+from mamlcli.runs.checkpoints import (
+    Checkpoint,
+    check_experiment,
+    check_fits,
+    check_size,
+    load_checkpoint,
+    use_newest,
+)
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
 from mamlcli.tasks import Task, TaskList
@@ -24,6 +40,8 @@ from mamlcli.types import Params, Row
 _NUM_FITS = 3
 _FIT_STEPS = (0, 1, 10)
 _GRID_POINTS = 200
+# Between them a signal is heard, and the memory of one part is free for the next.
+_TASKS_AT_A_TIME = 2000
 # What an override may change: how a run is tested.
 _TEST_KEYS = ("evaluation.", "tasks.", "algorithm.inner_lr", "device")
 
@@ -86,6 +104,7 @@ def evaluate(
         checkpoint, folder = _locate(target, reporter)
         config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
         _check_overrides(checkpoint.config, config)
+        check_size(checkpoint, num_params(checkpoint.config) * len(checkpoint.config.seeds))
         begun = make_state(config, torch.device("cpu")).params
         check_fits(checkpoint, begun)
         device = announce_device(config, reporter)
@@ -106,8 +125,12 @@ def evaluate(
         run.write_text("evaluation.json", json_text(result.as_json()))
         run.write_text("evaluation.csv", csv_text(results))
         stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
-        figures = [_draw_adaptation(run, config, results), _draw_fits(run, config, params, device)]
-    return result._replace(figures=figures)
+        figures = [
+            _draw_adaptation(run, config, results, reporter),
+            _draw_fits(run, config, params, device, reporter),
+        ]
+        stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
+    return result._replace(figures=[figure for figure in figures if figure])
 
 
 def _result_folder(folder: Path, random_init: bool) -> Path:
@@ -143,23 +166,22 @@ def meta_test(config: Config, params: Params, device: torch.device, stop: StopRe
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config."""
     settings, losses, loss_fn = config.evaluation, {}, make_loss_fn(config.model)
     for shots in settings.shots:
-        stop.raise_if_asked("interrupted during the evaluation; nothing was written")
-        losses[shots] = adaptation_losses(
-            loss_fn,
-            make_adapt_step(loss_fn, config.algorithm),
-            params,
-            _to(meta_test_tasks(config, shots), device),
-            inner_steps=settings.inner_steps,
-        )
+        parts = []
+        for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
+            stop.raise_if_asked("interrupted during the evaluation; nothing was written")
+            tasks = meta_test_tasks(config, shots, first, min(_TASKS_AT_A_TIME, settings.tasks - first))
+            adapt_step, num_steps = make_adapt_step(loss_fn, config.algorithm), settings.inner_steps
+            parts.append(adaptation_losses(loss_fn, adapt_step, params, _to(tasks, device), inner_steps=num_steps))
+        losses[shots] = torch.cat(parts, dim=1)
     return losses
 
 
-def meta_test_tasks(config: Config, shots: int) -> Task:
-    """Draw the meta-test tasks; those of a smaller K are the same with fewer support samples."""
+def meta_test_tasks(config: Config, shots: int, first: int = 0, count: int | None = None) -> Task:
+    """Draw meta-test tasks; those of a smaller K are the same with fewer support samples."""
     settings = config.evaluation
     return _meta_test_list(config).tasks(
-        0,
-        settings.tasks,
+        first,
+        count or settings.tasks,
         support_shots=shots,
         query_shots=settings.grid or settings.query_shots,
         query_grid=settings.grid is not None,
@@ -205,34 +227,35 @@ def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, 
         check_experiment(checkpoint, run.config())
         return checkpoint
 
-    checkpoint = use_newest(run.checkpoints, load, reporter.note)
-    if checkpoint is None:
+    found = use_newest(run.checkpoints, load, reporter.note)
+    if found is None:
         raise CheckpointError(f"{run.path}: it has no checkpoint yet")
-    return checkpoint, run.path
+    return found[0], run.path
 
 
 def _to(task: Task, device: torch.device) -> Task:
     return Task(*(type(side)(*(part.to(device) for part in side)) for side in task))
 
 
-def _draw_adaptation(run: RunFolder, config: Config, results: list[Row]) -> Path:
+def _draw_adaptation(run: RunFolder, config: Config, results: list[Row], reporter: Reporter) -> Path | None:
     rows = over_seeds(config, results)
     title = (
         f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks (95% interval {rows[0]['interval']})"
     )
-    return run.save_figure("adaptation", adaptation_figure(rows, title=title), rows)
+    return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title), rows, reporter)
 
 
-def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device) -> Path:
+def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device, reporter: Reporter) -> Path | None:
     """Draw the first meta-test tasks as the first seed fits them."""
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    support = _to(meta_test_tasks(config, shots), device).support
+    num_fits = min(_NUM_FITS, config.evaluation.tasks)
+    support = _to(meta_test_tasks(config, shots, 0, num_fits), device).support
     x = torch.linspace(*config.tasks.x, _GRID_POINTS, dtype=torch.float64).view(1, -1, 1)
     functions = _meta_test_list(config).sinusoids(0, _NUM_FITS)
     truths, inputs = functions(x), make_family(config.tasks).inputs(functions, x).float().to(device)
     adapt_step = make_adapt_step(make_loss_fn(config.model), config.algorithm)
     curves, points = [], []
-    for task in range(min(_NUM_FITS, config.evaluation.tasks)):
+    for task in range(num_fits):
         fits = {"truth": truths[task]}
         samples = type(support)(support.x[task], support.y[task])
         adapted = {name: theta[0] for name, theta in params.items()}  # of the first seed
@@ -244,7 +267,7 @@ def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.dev
         curves += [row for name, y in fits.items() for row in _points(x, y, task=task, curve=name)]
         points += _points(samples.x[:, :1], samples.y, task=task, curve="support")
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
-    return run.save_figure("fits", fits_figure(curves, points, title=title), curves + points)
+    return save_or_warn(run, "fits", lambda: fits_figure(curves, points, title=title), curves + points, reporter)
 
 
 def _points(x: torch.Tensor, y: torch.Tensor, *, task: int, curve: str) -> list[Row]:
