@@ -60,7 +60,8 @@ def kill_while_saving(step: int, point: int) -> None:
 
     fdopen = os.fdopen
     _before(mamlcli.experiments.session, "save_checkpoint", begun)
-    os.fdopen = write_half
+    module: Any = os
+    module.fdopen = write_half
     for owner, name in ((os, "fsync"), (Path, "chmod"), (Path, "replace"), (Path, "unlink")):
         _before(owner, name, count)
 
@@ -82,13 +83,14 @@ class _Unflushed:
         _kill()
 
 
-def signal_at(where: str, number: int) -> None:
-    """Send the process a signal when it first evaluates ("evaluation") or draws ("plotting")."""
+def signal_at(where: str, number: int, marker: str) -> None:
+    """Send the process a signal when it first evaluates ("evaluation") or draws ("plotting"); a file says so."""
     seen = [False]
 
     def once(*_: object, **__: object) -> None:
         if not seen[0]:
             seen[0] = True
+            Path(marker).touch()
             os.kill(os.getpid(), number)
 
     if where == "evaluation":
@@ -121,7 +123,8 @@ def limit_files(num_bytes: int) -> None:
 
 def out_of_memory(step: int) -> None:
     """Ask for more memory than any machine has when the batch of a step is made."""
-    stream = mamlcli.experiments.session.make_stream
+    session: Any = mamlcli.experiments.session
+    stream = session.make_stream
 
     def make(config: Config) -> Any:
         class Greedy:
@@ -133,7 +136,7 @@ def out_of_memory(step: int) -> None:
 
         return Greedy()
 
-    mamlcli.experiments.session.make_stream = make
+    session.make_stream = make
 
 
 def wait_for(path: str) -> None:

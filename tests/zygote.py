@@ -5,6 +5,7 @@ A fault is a function of `tests.injections` that runs in the child before the co
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent
+# A command that a failed test has forgotten ends by itself.
+_LONGEST_S = 120
 
 
 class Zygote:
@@ -70,11 +73,15 @@ class Command:
 
     @property
     def out(self) -> str:
-        return self.log.with_suffix(".out").read_text()
+        return self._read(".out")
 
     @property
     def err(self) -> str:
-        return self.log.with_suffix(".err").read_text()
+        return self._read(".err")
+
+    def _read(self, suffix: str) -> str:
+        path = self.log.with_suffix(suffix)
+        return path.read_text() if path.exists() else ""  # it opens them itself, once it runs
 
 
 def _wait(pid: int, within_s: float) -> int | None:
@@ -89,6 +96,7 @@ def _wait(pid: int, within_s: float) -> int | None:
 
 def _run(request: Mapping[str, Any]) -> None:
     """Become the command; in the child."""
+    signal.alarm(_LONGEST_S)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     for number, suffix in ((1, ".out"), (2, ".err")):
@@ -120,9 +128,28 @@ def _child(request: Mapping[str, Any]) -> None:
         os._exit(code)
 
 
+def _warm_up() -> None:
+    """Load what torch and matplotlib load at first use; no thread is left that a fork would lose."""
+    import io
+
+    import torch
+    from matplotlib.figure import Figure
+
+    import mamlcli
+    from mamlcli.experiments.train import dry_run
+
+    torch.set_num_threads(1)
+    dry_run(mamlcli.parse_config("{name: warm, device: cpu, model: {hidden_sizes: [2]}}"))
+    for suffix in ("png", "svg"):
+        figure = Figure()
+        figure.subplots().set_title("warm")
+        figure.savefig(io.BytesIO(), format=suffix)
+
+
 def serve() -> None:
     """Answer requests, a line of JSON each, until there are no more."""
 
+    _warm_up()
     replies = os.fdopen(os.dup(1), "w")
     for line in sys.stdin:
         request = json.loads(line)

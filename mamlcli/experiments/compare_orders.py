@@ -118,8 +118,8 @@ def compare_orders(
                 figures=[],
             )
             _write(folder, config, result)
-            result = result._replace(figures=_draw(folder, config, result, sessions, reporter))
-        stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
+            result = result._replace(figures=_draw(folder, config, result, sessions, stop, reporter))
+            stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
 
 
@@ -227,7 +227,12 @@ def _write(folder: RunFolder, config: Config, result: Comparison) -> None:
 
 
 def _draw(
-    folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session], reporter: Reporter
+    folder: RunFolder,
+    config: Config,
+    result: Comparison,
+    sessions: dict[Order, Session],
+    stop: StopRequest,
+    reporter: Reporter,
 ) -> list[Path]:
     metrics = [{"order": order} | row for order in ORDERS for row in sessions[order].run.read_metrics()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
@@ -239,5 +244,8 @@ def _draw(
         ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),
         ("cosine", lambda: cosine_figure(result.cosines, title=cosine), result.cosines),
     ]
-    saved = (save_or_warn(folder, stem, draw, rows, reporter) for stem, draw, rows in figures)
+    saved = []
+    for stem, draw, rows in figures:
+        stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
+        saved.append(save_or_warn(folder, stem, draw, rows, reporter))
     return [path for path in saved if path]

@@ -1,6 +1,7 @@
 """`maml eval`: a run or a checkpoint on the fixed meta-test tasks."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -124,13 +125,12 @@ def evaluate(
         )
         run.write_text("evaluation.json", json_text(result.as_json()))
         run.write_text("evaluation.csv", csv_text(results))
-        stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
-        figures = [
-            _draw_adaptation(run, config, results, reporter),
-            _draw_fits(run, config, params, device, reporter),
-        ]
+        drawn = []
+        for draw in (_draw_adaptation, partial(_draw_fits, params=params, device=device)):
+            stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
+            drawn.append(draw(run, config, results, reporter))
         stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
-    return result._replace(figures=[figure for figure in figures if figure])
+    return result._replace(figures=[figure for figure in drawn if figure])
 
 
 def _result_folder(folder: Path, random_init: bool) -> Path:
@@ -245,7 +245,9 @@ def _draw_adaptation(run: RunFolder, config: Config, results: list[Row], reporte
     return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title), rows, reporter)
 
 
-def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device, reporter: Reporter) -> Path | None:
+def _draw_fits(
+    run: RunFolder, config: Config, _: list[Row], reporter: Reporter, *, params: Params, device: torch.device
+) -> Path | None:
     """Draw the first meta-test tasks as the first seed fits them."""
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
     num_fits = min(_NUM_FITS, config.evaluation.tasks)

@@ -123,12 +123,13 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes
 def _read(path: Path, max_bytes: int) -> bytes:
     """Read a file and compare it with its hash."""
     try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise CheckpointError(f"{path}: not a checkpoint of this experiment: it is longer than {max_bytes} bytes")
         with path.open("rb") as file:
-            raw = file.read(max_bytes + 1) if (size := path.stat().st_size) <= max_bytes else b""
+            raw = file.read(size)  # no more is allocated than the file was long
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
-    if size > max_bytes or len(raw) > max_bytes:
-        raise CheckpointError(f"{path}: not a checkpoint of this experiment: it is longer than {max_bytes} bytes")
     hash_path = _hash_path(path)
     if not hash_path.exists():
         if (path.parent.parent / "run.json").exists():
