@@ -2,6 +2,7 @@
 
 import errno
 import json
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -166,6 +167,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows something else
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home without its cache is no news
     try:
         app(standalone_mode=True)
     except MamlError as error:
@@ -252,6 +254,8 @@ def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
 def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
     try:
         print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)
-    except BrokenPipeError:
-        # Whoever read our output has left; point stdout elsewhere so that the interpreter can flush it.
+    except OSError as error:
+        # Whoever read our output has left, or it does not fit; the interpreter flushes what is left of it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise

@@ -44,8 +44,8 @@ class Comparison(NamedTuple):
     run: Path
     runs: dict[Order, Path]
     results: list[Row]
-    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, and the low and
-    high end of its 95% bootstrap interval over seeds and tasks; null for what is not finite."""
+    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, the low and high
+    end of its 95% bootstrap interval over seeds and tasks, null for what is not finite, and num_diverged_seeds."""
     evaluations: dict[Order, list[Row]]
     cosines: list[Row]
     """step, seed and the cosine of both meta-gradients at the second-order run's parameters."""
@@ -107,7 +107,10 @@ def compare_orders(
             result = Comparison(
                 run=folder.path,
                 runs={order: session.run.path for order, session in sessions.items()},
-                results=_paired(losses["first"], losses["second"]),
+                results=[
+                    row | {"num_diverged_seeds": _num_frozen(sessions)}
+                    for row in _paired(losses["first"], losses["second"])
+                ],
                 evaluations={
                     order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
                     for order, values in losses.items()
@@ -205,6 +208,11 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
             finite = {name: finite_or_none(number) for name, number in numbers.items()}
             rows.append({"shots": shots, "inner_steps": step} | finite)
     return rows
+
+
+def _num_frozen(sessions: dict[Order, Session]) -> int:
+    """How many seeds have diverged in one order or both; they count with the parameters they kept."""
+    return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in sessions.values())))
 
 
 def _cost(session: Session) -> Row:

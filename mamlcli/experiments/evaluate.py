@@ -194,7 +194,11 @@ def summarise_all(config: Config, losses: dict[int, torch.Tensor], frozen: Mappi
     A seed that diverged in training is marked with the step in its rows, and counts with the parameters it kept.
     """
     return [
-        row | {"diverged_at_step": frozen.get(row["seed"])}
+        row
+        | {
+            "diverged_at_step": frozen.get(row["seed"]),
+            "num_diverged_seeds": len(frozen) if row["seed"] == "all" else int(row["seed"] in frozen),
+        }
         for shots, values in losses.items()
         for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above)
     ]
