@@ -177,6 +177,8 @@ class RunConfig(_Section):
     """Write metrics every so many meta-updates, and at the first and the last."""
     checkpoint_every_steps: Count = 5000
     """Save a checkpoint every so many meta-updates, and at the end."""
+    keep_checkpoints: Count = 3
+    """Keep this many checkpoints, the newest; an older one is deleted once a new one is whole."""
 
 
 class EngineConfig(_Section):

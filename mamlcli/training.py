@@ -144,8 +144,8 @@ def clip_per_seed(
 def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: float | None) -> Update:
     """Build the meta-update of a state as a function of the meta-batch alone, so that it can be one graph.
 
-    It changes the state in place, all but `step`. A seed whose loss or gradient is not finite is not updated, then
-    or later.
+    It changes the state in place, all but `step`. A seed whose loss, gradient or updated parameters are not finite
+    keeps its parameters, then and later.
 
     Args:
         state: Its `lr` is read at each call.
@@ -160,12 +160,13 @@ def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: f
         grads, losses = meta_gradient(unflatten(state.flat, shapes), tasks)
         flat, norms = clip_per_seed(flat_per_seed(grads), max_grad_norm)
         state.alive.logical_and_(losses.isfinite() & norms.isfinite())
-        state.updates.add_(state.alive)
-        alive, before = state.alive.unsqueeze(1), state.flat.clone()
+        before = state.flat.clone()
         assert state.flat.grad is not None
-        state.flat.grad.copy_(flat.where(alive, 0))
+        state.flat.grad.copy_(flat.where(state.alive.unsqueeze(1), 0))
         optimizer_step(state.optimizer)
-        state.flat.copy_(state.flat.where(alive, before))
+        state.alive.logical_and_(state.flat.isfinite().all(dim=1))  # a finite step can lead out of the numbers
+        state.updates.add_(state.alive)
+        state.flat.copy_(state.flat.where(state.alive.unsqueeze(1), before))
         return losses, norms
 
     return update
@@ -206,18 +207,24 @@ def train_steps(
         state.lr.fill_(lr)
         losses, norms = update(tasks)
         if logged or losses.device.type == "cpu":
-            check_alive(state, losses, seeds=seeds, on_divergence=on_divergence)
+            check_alive(state, losses, norms, seeds=seeds, on_divergence=on_divergence)
         state.step += 1
         yield MetaStep(state.step, lr, before, losses, norms)
 
 
 def check_alive(
-    state: TrainState, losses: Float[Tensor, " seeds"], *, seeds: Sequence[int], on_divergence: OnDivergence
+    state: TrainState,
+    losses: Float[Tensor, " seeds"],
+    norms: Float[Tensor, " seeds"],
+    *,
+    seeds: Sequence[int],
+    on_divergence: OnDivergence,
 ) -> None:
     """Raise DivergedError naming seeds and step if any (`stop`) or every (`freeze`) seed has diverged."""
     if bool(state.alive.all() if on_divergence == "stop" else state.alive.any()):
         return
-    what = "meta-gradient" if losses[~state.alive].isfinite().all() else "loss"
+    what = "meta-update" if norms[~state.alive].isfinite().all() else "meta-gradient"
+    what = what if losses[~state.alive].isfinite().all() else "loss"
     named = ", ".join(f"{seed} at step {step}" for seed, step in frozen_seeds(state, seeds).items())
     raise DivergedError(
         f"the {what} is not finite for seed {named}; no update was made with it. "

@@ -7,7 +7,7 @@ _ROOMS = ("algorithms", "evaluation", "mlp", "tasks", "training")
 _HOOK = install_import_hook([f"mamlcli.{room}" for room in _ROOMS], "beartype.beartype")
 
 import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import NamedTuple  # noqa: E402
 
@@ -16,6 +16,7 @@ import pytest  # noqa: E402
 
 from mamlcli import Config, parse_config  # noqa: E402
 from mamlcli.cli import main  # noqa: E402
+from tests.zygote import Zygote  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 
@@ -53,6 +54,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """A process that starts others, which can be killed, limited and signalled."""
+    with Zygote() as started:
+        yield started
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Order, Params
 from tests.conftest import ROOT, Maml
-from tests.test_runs import assert_same_run, metrics
+from tests.same_run import assert_same_run, metrics
 
 CHAIN = """
 name: tiny

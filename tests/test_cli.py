@@ -36,7 +36,8 @@ def test_json_is_one_object_and_quiet_is_quiet(maml: Maml) -> None:
     assert set(fields["results"][0]) >= {"seed", "shots", "inner_steps", "mean", "ci95", "median", "num_diverged"}
     fields = json.loads(maml("compare-orders", "-c", "tiny.yaml", "--json", "-q").out)
     assert fields["schema"] == "mamlcli.compare-orders/1"
-    assert set(fields["results"][0]) == {"shots", "inner_steps", "first", "second", "difference", "low", "high"}
+    columns = {"shots", "inner_steps", "first", "second", "difference", "low", "high", "num_diverged_seeds"}
+    assert set(fields["results"][0]) == columns
     assert set(fields["cost"]["first"]) == {"ms_per_step", "peak_memory_bytes"}
 
 

@@ -14,7 +14,8 @@ from mamlcli.experiments.compare_orders import Comparison
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from tests.conftest import Maml
-from tests.test_runs import InterruptAt, assert_same_run, metrics
+from tests.same_run import assert_same_run, metrics
+from tests.test_runs import InterruptAt
 
 
 @pytest.fixture

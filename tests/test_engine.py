@@ -24,7 +24,7 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
 from tests.conftest import Maml
-from tests.test_runs import assert_same_run, metrics
+from tests.same_run import assert_same_run, metrics
 
 CPU = torch.device("cpu")
 needs_compiler = pytest.mark.skipif(

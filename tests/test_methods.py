@@ -16,7 +16,7 @@ from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Params
 from tests.conftest import Maml
-from tests.test_runs import assert_same_run
+from tests.same_run import assert_same_run
 
 KINDS = ["tensor", "tensor_and_step", "parameter"]
 

@@ -14,26 +14,11 @@ from mamlcli.errors import CheckpointError, InterruptedRunError, RunFolderError,
 from mamlcli.experiments.setup import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.runs.folder import open_run
+from tests.same_run import assert_same_run, metrics
 
 
 def with_steps(config: Config, steps: int) -> Config:
     return config.model_copy(update={"outer": config.outer.model_copy(update={"steps": steps})})
-
-
-def metrics(run: Path) -> list[dict[str, object]]:
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "wall_s"} for row in rows]
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Weights, optimiser state and metrics are equal bit for bit."""
-    assert metrics(one) == metrics(other)
-    newest = [load_checkpoint(list_checkpoints(run / "checkpoints")[0]) for run in (one, other)]
-    assert newest[0].step == newest[1].step
-    for name, theta in newest[0].params.items():
-        assert torch.equal(theta, newest[1].params[name])
-    for index, state in newest[0].optimizer["state"].items():
-        assert all(torch.equal(value, newest[1].optimizer["state"][index][key]) for key, value in state.items())
 
 
 class Listener(Silent):

@@ -1,6 +1,8 @@
 """The commands. Torch and the experiments are imported inside their bodies, so that `maml --help` stays fast."""
 
+import errno
 import json
+import logging
 import os
 import sys
 from contextlib import suppress
@@ -14,6 +16,8 @@ from mamlcli.errors import CheckpointError, MamlError, UsageError
 
 if TYPE_CHECKING:
     from mamlcli.config import Config
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,8 +50,9 @@ QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, o
 def maml() -> None:
     """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
-    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists or is in use, 4 a
-    run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted after saving.
+    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists, is in use or cannot
+    be written, 4 a run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143
+    interrupted after saving.
     """
 
 
@@ -207,6 +212,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows something else
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home without its cache is no news
     try:
         app(standalone_mode=True)
     except MamlError as error:
@@ -214,7 +220,8 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted before anything was begun", 130)
     except OSError as error:
-        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}", 3)
+        kept = "; what was saved before is intact" if error.errno in _NO_ROOM else ""
+        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}{kept}", 3)
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise
@@ -292,6 +299,8 @@ def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
 def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
     try:
         print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)
-    except BrokenPipeError:
-        # Whoever read our output has left; point stdout elsewhere so that the interpreter can flush it.
+    except OSError as error:
+        # Whoever read our output has left, or it does not fit; the interpreter flushes what is left of it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            raise

@@ -80,12 +80,12 @@ def _slot_lines(result: "EvalResult") -> list[str]:
 
 def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
     """Say of each seed that was frozen when it diverged; without any, the table stays as it is."""
-    if all(row["diverged_at_step"] is None for row in rows):
-        return shown
-    return [
-        one | {"training": "" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen"}
-        for one, row in zip(shown, rows, strict=True)
+    marks = ["" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen" for row in rows]
+    marks = [
+        f"{row['num_diverged_seeds']} seed(s) frozen" if row["seed"] == "all" and row["num_diverged_seeds"] else mark
+        for row, mark in zip(rows, marks, strict=True)
     ]
+    return [one | {"training": mark} for one, mark in zip(shown, marks, strict=True)] if any(marks) else shown
 
 
 def _eval_rows(rows: list[Row]) -> list[Row]:

@@ -1,8 +1,8 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from mamlcli.config import Config
 from mamlcli.engine import using_threads
@@ -18,6 +19,7 @@ from mamlcli.evaluation import bootstrap_intervals, finite_or_none
 from mamlcli.experiments.chain_notes import chain_note
 from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
+from mamlcli.experiments.figures import save_or_warn
 from mamlcli.experiments.session import LoggedStep, Session
 from mamlcli.experiments.setup import Reporter, Silent, make_state, make_stream, num_threads, with_order
 from mamlcli.experiments.train import (
@@ -43,8 +45,8 @@ class Comparison(NamedTuple):
     run: Path
     runs: dict[Order, Path]
     results: list[Row]
-    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, and the low and
-    high end of its 95% bootstrap interval over seeds and tasks; null for what is not finite."""
+    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, the low and high
+    end of its 95% bootstrap interval over seeds and tasks, null for what is not finite, and num_diverged_seeds."""
     evaluations: dict[Order, list[Row]]
     query: dict[str, Any]
     """On what the losses are measured."""
@@ -100,9 +102,11 @@ def compare_orders(
     if config.algorithm.name == "joint":
         raise UsageError("joint training has no inner gradient, and so no order to compare; algorithm.name: maml has")
     device, start = announce_device(config, reporter), time.perf_counter()
-    with StopRequest() as stop:
-        folder, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume, kind="compare-orders")
-        with folder.locked(), using_threads(num_threads(config)), ExitStack() as held, _recorded(folder):
+    with StopRequest() as stop, ExitStack() as held:
+        folder, resumed = start_or_open(
+            config, held, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
+        )
+        with using_threads(num_threads(config)), _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
             sessions = {order: _session(folder, config, order, device, stop, reporter, held) for order in ORDERS}
@@ -112,7 +116,10 @@ def compare_orders(
             result = Comparison(
                 run=folder.path,
                 runs={order: session.run.path for order, session in sessions.items()},
-                results=_paired(losses["first"], losses["second"]),
+                results=[
+                    row | {"num_diverged_seeds": _num_frozen(sessions)}
+                    for row in _paired(losses["first"], losses["second"])
+                ],
                 evaluations={
                     order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
                     for order, values in losses.items()
@@ -125,7 +132,9 @@ def compare_orders(
                 notes=_notes(config, sessions),
             )
             _write(folder, result)
-            return result._replace(figures=_draw(folder, config, result, sessions))
+            result = result._replace(figures=_draw(folder, config, result, sessions, stop, reporter))
+            stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
+    return result
 
 
 def _session(
@@ -139,8 +148,7 @@ def _session(
 ) -> Session:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     config = with_order(config, order)
-    run, resumed = start_or_open(config, out=folder.path / order, overwrite=False, resume=True)
-    held.enter_context(run.locked())
+    run, resumed = start_or_open(config, held, out=folder.path / order, overwrite=False, resume=True)
     session = Session(run, config, device, stop, reporter)
     if resumed:
         prepare_resume(session)
@@ -159,7 +167,9 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
         status = error.status
         raise
     finally:
-        folder.write_info(folder.read_info() | {"status": status})
+        # What ended a comparison is said, not that its end could not be written.
+        with nullcontext() if status == "done" else suppress(OSError):
+            folder.write_info(folder.read_info() | {"status": status})
 
 
 def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter) -> list[Row]:
@@ -211,6 +221,11 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
     return rows
 
 
+def _num_frozen(sessions: dict[Order, Session]) -> int:
+    """How many seeds have diverged in one order or both; they count with the parameters they kept."""
+    return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in sessions.values())))
+
+
 def _cost(session: Session) -> Row:
     tasks = make_stream(session.config).batch(0, session.device)
     # One update too many, of parameters that are saved and evaluated already.
@@ -238,21 +253,26 @@ def _write(folder: RunFolder, result: Comparison) -> None:
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
-def _draw(folder: RunFolder, config: Config, result: Comparison, sessions: dict[Order, Session]) -> list[Path]:
+def _draw(
+    folder: RunFolder,
+    config: Config,
+    result: Comparison,
+    sessions: dict[Order, Session],
+    stop: StopRequest,
+    reporter: Reporter,
+) -> list[Path]:
     metrics = [{"order": order} | row for order in ORDERS for row in sessions[order].run.read_metrics()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    interval = curves[0]["interval"]
-    return [
-        folder.save_figure("learning", order_learning_figure(metrics, title=f"{config.name}: {seeds}"), metrics),
-        folder.save_figure(
-            "adaptation",
-            order_adaptation_figure(curves, title=f"{config.name}: {seeds}, 95% interval {interval}"),
-            curves,
-        ),
-        folder.save_figure(
-            "cosine",
-            cosine_figure(result.cosines, title=f"{config.name}: agreement of both meta-gradients"),
-            result.cosines,
-        ),
+    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
+    adaptation = f"{learning}, 95% interval {curves[0]['interval']}"
+    figures: list[tuple[str, Callable[[], Figure], list[Row]]] = [
+        ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
+        ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),
+        ("cosine", lambda: cosine_figure(result.cosines, title=cosine), result.cosines),
     ]
+    saved = []
+    for stem, draw, rows in figures:
+        stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
+        saved.append(save_or_warn(folder, stem, draw, rows, reporter))
+    return [path for path in saved if path]

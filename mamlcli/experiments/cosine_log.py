@@ -6,7 +6,7 @@ from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.session import Session
 from mamlcli.experiments.setup import make_plain_gradient, make_stream, with_order
 from mamlcli.runs.folder import RunFolder
-from mamlcli.training import flat_per_seed
+from mamlcli.training import flat_per_seed, frozen_seeds
 from mamlcli.types import ORDERS, Row
 
 
@@ -27,8 +27,14 @@ class CosineLog:
         params = self.session.state.params
         first, second = (flat_per_seed(self.gradients[order](params, tasks)[0]).double() for order in ORDERS)
         cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
+        frozen = frozen_seeds(self.session.state, self.session.config.seeds)
         rows: list[Row] = [
-            {"step": step, "seed": seed, "cosine": finite_or_none(cosine)}
+            {
+                "step": step,
+                "seed": seed,
+                "cosine": finite_or_none(cosine),
+                "diverged_at_step": frozen.get(seed),
+            }
             for seed, cosine in zip(self.session.config.seeds, cosines, strict=True)
         ]
         self.log.append_metrics(rows)

@@ -20,16 +20,26 @@ from mamlcli.experiments.setup import (
     make_family,
     make_loss_fn,
     make_state,
+    num_params,
     unlabelled_inputs,
 )
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
-from mamlcli.runs.checkpoints import Checkpoint, check_experiment, check_fits, load_checkpoint, use_newest
+from mamlcli.runs.checkpoints import (
+    Checkpoint,
+    check_experiment,
+    check_fits,
+    check_size,
+    load_checkpoint,
+    use_newest,
+)
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
 from mamlcli.tasks import Task, TaskList
 from mamlcli.types import Params, Row
 
+# Between them a signal is heard, and the memory of one part is free for the next.
+_TASKS_AT_A_TIME = 2000
 # What an override may change: how a run is tested.
 _TEST_KEYS = ("evaluation.", "tasks.", "algorithm.inner_lr", "device")
 
@@ -94,6 +104,7 @@ def evaluate(
         checkpoint, folder = _locate(target, reporter)
         config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
         _check_overrides(checkpoint.config, config)
+        check_size(checkpoint, num_params(checkpoint.config) * len(checkpoint.config.seeds))
         begun = make_state(config, torch.device("cpu")).params
         check_fits(checkpoint, begun)
         device = announce_device(config, reporter)
@@ -113,9 +124,12 @@ def evaluate(
         )
         run.write_text("evaluation.json", json_text(result.as_json()))
         run.write_text("evaluation.csv", csv_text(results))
-        stop.raise_if_asked(f"interrupted before the figures were drawn; the tables are in {run.path}")
-        figures = [draw_adaptation(run, config, over_seeds(config, results)), _draw_fits(run, config, params, device)]
-    return result._replace(figures=figures)
+        stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
+        figures = [draw_adaptation(run, config, over_seeds(config, results), reporter)]
+        stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
+        figures.append(_draw_fits(run, config, params, device, reporter))
+        stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
+    return result._replace(figures=[figure for figure in figures if figure])
 
 
 def _result_folder(folder: Path, random_init: bool) -> Path:
@@ -170,13 +184,17 @@ def meta_test(
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config; of a chain, those of a model."""
     settings, losses, loss_fn = config.evaluation, {}, make_loss_fn(config.model)
     for shots in settings.shots:
-        stop.raise_if_asked("interrupted during the evaluation; nothing was written")
-        tasks = _to(meta_test_tasks(config, shots), device)
-        if config.algorithm.name == "chain":
-            losses[shots] = chain_test_losses(config, params, tasks, model)
-            continue
-        adapt_step = make_adapt_step(loss_fn, config.algorithm)
-        losses[shots] = adaptation_losses(loss_fn, adapt_step, params, tasks, inner_steps=settings.inner_steps)
+        parts = []
+        for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
+            stop.raise_if_asked("interrupted during the evaluation; nothing was written")
+            count = min(_TASKS_AT_A_TIME, settings.tasks - first)
+            tasks = _to(meta_test_tasks(config, shots, first, count), device)
+            if config.algorithm.name == "chain":
+                parts.append(chain_test_losses(config, params, tasks, model))
+                continue
+            adapt_step = make_adapt_step(loss_fn, config.algorithm)
+            parts.append(adaptation_losses(loss_fn, adapt_step, params, tasks, inner_steps=settings.inner_steps))
+        losses[shots] = torch.cat(parts, dim=1)
     return losses
 
 
@@ -187,12 +205,12 @@ def _slot_weights(config: Config, params: Params) -> Row | None:
     return {"corrupted_slots": config.tasks.corrupted_slots, "weights": [{"seed": s, "slots": w} for s, w in by_seed]}
 
 
-def meta_test_tasks(config: Config, shots: int) -> Task:
-    """Draw the meta-test tasks; those of a smaller K are the same with fewer support samples."""
+def meta_test_tasks(config: Config, shots: int, first: int = 0, count: int | None = None) -> Task:
+    """Draw meta-test tasks; those of a smaller K are the same with fewer support samples."""
     settings = config.evaluation
     return _meta_test_list(config).tasks(
-        0,
-        settings.tasks,
+        first,
+        count or settings.tasks,
         support_shots=shots,
         query_shots=settings.grid or settings.query_shots,
         query_grid=settings.grid is not None,
@@ -206,7 +224,11 @@ def summarise_all(config: Config, losses: dict[int, torch.Tensor], frozen: Mappi
     A seed that diverged in training is marked with the step in its rows, and counts with the parameters it kept.
     """
     return [
-        row | {"diverged_at_step": frozen.get(row["seed"])}
+        row
+        | {
+            "diverged_at_step": frozen.get(row["seed"]),
+            "num_diverged_seeds": len(frozen) if row["seed"] == "all" else int(row["seed"] in frozen),
+        }
         for shots, values in losses.items()
         for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above)
     ]
@@ -239,19 +261,20 @@ def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, 
         check_experiment(checkpoint, run.config())
         return checkpoint
 
-    checkpoint = use_newest(run.checkpoints, load, reporter.note)
-    if checkpoint is None:
+    found = use_newest(run.checkpoints, load, reporter.note)
+    if found is None:
         raise CheckpointError(f"{run.path}: it has no checkpoint yet")
-    return checkpoint, run.path
+    return found[0], run.path
 
 
 def _to(task: Task, device: torch.device) -> Task:
     return Task(*(type(side)(*(part.to(device) for part in side)) for side in task))
 
 
-def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device) -> Path:
+def _draw_fits(run: RunFolder, config: Config, params: Params, device: torch.device, reporter: Reporter) -> Path | None:
     """Draw the first meta-test tasks as the first seed fits them, with the K in the middle."""
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    functions = _meta_test_list(config).sinusoids(0, min(NUM_FITS, config.evaluation.tasks))
+    count = min(NUM_FITS, config.evaluation.tasks)
+    functions, tasks = _meta_test_list(config).sinusoids(0, count), meta_test_tasks(config, shots, 0, count)
     first = {name: theta[0] for name, theta in params.items()}
-    return draw_fits(run, config, first, _to(meta_test_tasks(config, shots), device), functions)
+    return draw_fits(run, config, first, _to(tasks, device), functions, reporter)

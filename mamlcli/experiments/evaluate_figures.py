@@ -7,7 +7,8 @@ import torch
 from mamlcli.chain_plots import chain_fits_figure
 from mamlcli.config import Config
 from mamlcli.experiments.evaluate_chain import chain_fit_rows
-from mamlcli.experiments.setup import make_adapt_step, make_family, make_loss_fn
+from mamlcli.experiments.figures import save_or_warn
+from mamlcli.experiments.setup import Reporter, make_adapt_step, make_family, make_loss_fn
 from mamlcli.mlp import ACTIVATIONS, forward
 from mamlcli.plots import adaptation_figure, fits_figure
 from mamlcli.runs.folder import RunFolder
@@ -20,15 +21,17 @@ _FIT_STEPS = (0, 1, 10)
 _GRID_POINTS = 200
 
 
-def draw_adaptation(run: RunFolder, config: Config, rows: list[Row]) -> Path:
+def draw_adaptation(run: RunFolder, config: Config, rows: list[Row], reporter: Reporter) -> Path | None:
     """Draw the rows that speak for the whole run, or of its only seed."""
     title = (
         f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks (95% interval {rows[0]['interval']})"
     )
-    return run.save_figure("adaptation", adaptation_figure(rows, title=title), rows)
+    return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title), rows, reporter)
 
 
-def draw_fits(run: RunFolder, config: Config, params: Params, tasks: Task, functions: Sinusoid) -> Path:
+def draw_fits(
+    run: RunFolder, config: Config, params: Params, tasks: Task, functions: Sinusoid, reporter: Reporter
+) -> Path | None:
     """Draw the first tasks as one seed fits them.
 
     Args:
@@ -37,6 +40,7 @@ def draw_fits(run: RunFolder, config: Config, params: Params, tasks: Task, funct
         params: Meta-parameters of the first seed.
         tasks: The meta-test tasks, on the device of the parameters.
         functions: Those behind the tasks to draw, which are the first.
+        reporter: Hears if the figure cannot be written.
     """
     x = torch.linspace(*config.tasks.x, _GRID_POINTS, dtype=torch.float64).view(1, -1, 1)
     inputs = make_family(config.tasks).inputs(functions, x).float().to(tasks.query.x.device)
@@ -44,7 +48,8 @@ def draw_fits(run: RunFolder, config: Config, params: Params, tasks: Task, funct
         lines, points = chain_fit_rows(config, params, tasks, x.flatten(), inputs, functions(x))
         steps = config.algorithm.inner_steps
         title = f"{config.name}: seed {config.seeds[0]}, {steps} step{'s' * (steps > 1)} of each model"
-        return run.save_figure("fits", chain_fits_figure(lines, points, title=title), lines + points)
+        rows = lines + points
+        return save_or_warn(run, "fits", lambda: chain_fits_figure(lines, points, title=title), rows, reporter)
     adapt_step = make_adapt_step(make_loss_fn(config.model), config.algorithm)
     curves, points = [], []
     for task, truth in enumerate(functions(x)):
@@ -60,7 +65,7 @@ def draw_fits(run: RunFolder, config: Config, params: Params, tasks: Task, funct
         points += _points(samples.x[:, :1], samples.y, task=task, curve="support")
     shots = tasks.support.x.shape[1]
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
-    return run.save_figure("fits", fits_figure(curves, points, title=title), curves + points)
+    return save_or_warn(run, "fits", lambda: fits_figure(curves, points, title=title), curves + points, reporter)
 
 
 def _points(x: torch.Tensor, y: torch.Tensor, *, task: int, curve: str) -> list[Row]:

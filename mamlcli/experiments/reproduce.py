@@ -175,9 +175,10 @@ def _losses(
         def load(path: Path) -> Checkpoint:
             return load_checkpoint(path, device)
 
-        checkpoint = use_newest(folder.path / "runs" / name / "checkpoints", load, reporter.note)
-        if checkpoint is None:
+        found = use_newest(folder.path / "runs" / name / "checkpoints", load, reporter.note)
+        if found is None:
             raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
+        checkpoint, _ = found
         params = checkpoint.params
     return meta_test(config, params, device, stop)
 

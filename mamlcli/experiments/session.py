@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from mamlcli.config import Config
 from mamlcli.engine import Decision
 from mamlcli.errors import DeviceError, DivergedError, MamlError, UsageError
 from mamlcli.evaluation import finite_or_none
+from mamlcli.experiments.divergence import name_tasks
 from mamlcli.experiments.setup import (
     Reporter,
     compile_decision,
@@ -24,7 +25,7 @@ from mamlcli.experiments.setup import (
     pre_adapt_loss,
 )
 from mamlcli.interrupts import StopRequest
-from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, use_newest
+from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
@@ -74,19 +75,24 @@ class Session:
             CheckpointError: If there are checkpoints and none can be used.
             UsageError: If the run is past its last step already; it is left as it is.
         """
+        # Parameters and what any optimiser holds of each, several times over.
+        max_bytes = 64 * self.state.flat.numel() + 2**22
 
         def load(path: Path) -> None:
-            restore(self.state, load_checkpoint(path, self.device), self.config)
+            restore(self.state, load_checkpoint(path, self.device, max_bytes=max_bytes), self.config)
 
-        use_newest(self.run.checkpoints, load, self.reporter.note)
+        found = use_newest(self.run.checkpoints, load, self.reporter.note)
         if self.state.step > self.config.outer.steps:
             raise UsageError(
                 f"{self.run.path} is at step {self.state.step} already; outer.steps: {self.config.outer.steps} is less"
             )
+        for path in found[1] if found else []:
+            self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
         self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
         self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
-        self.train_s = max((row["wall_s"] for row in self.run.read_metrics()), default=0.0)
+        clock = [row.get("wall_s") for row in self.run.read_metrics()]
+        self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
 
     def train(self) -> Iterator[LoggedStep]:
         """Train to the last step, yielding at logged steps.
@@ -108,7 +114,7 @@ class Session:
         )
         compiled = "compiled" if self.compiling.compiled else "not compiled"
         self.reporter.note(f"{self.config.algorithm.order}-order meta-gradient {compiled}: {self.compiling.reason}")
-        with self._recorded():
+        with self._recorded(), self._tasks_named():
             since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
@@ -144,8 +150,19 @@ class Session:
     def _warn_of_frozen(self) -> None:
         frozen = frozen_seeds(self.state, self.config.seeds)
         for seed in frozen.keys() - self.frozen.keys():
-            self.reporter.note(f"warning: seed {seed} diverged at step {frozen[seed]} and is frozen; the others go on")
+            where = f"step {frozen[seed]} ({name_tasks(self.config, self.state, seed)})"
+            self.reporter.note(f"warning: seed {seed} diverged at {where} and is frozen; the others go on")
         self.frozen = frozen
+
+    @contextmanager
+    def _tasks_named(self) -> Iterator[None]:
+        """Add to what is said of a divergence which tasks it came from."""
+        try:
+            yield
+        except DivergedError as error:
+            frozen = frozen_seeds(self.state, self.config.seeds)
+            lines = [f"seed {seed}: {name_tasks(self.config, self.state, seed)}" for seed in frozen]
+            raise DivergedError("\n".join([str(error), *lines])) from None
 
     def _save_if_due(self, step: int) -> None:
         last = self.config.outer.steps
@@ -161,9 +178,11 @@ class Session:
         Raises:
             DivergedError: If a parameter is not; nothing is written.
         """
-        if not all(theta.isfinite().all() for theta in self.state.params.values()):
+        held = [value for values in self.state.optimizer.state.values() for value in values.values()]
+        if not all(value.isfinite().all() for value in [self.state.flat, *held] if isinstance(value, torch.Tensor)):
             raise DivergedError(
-                f"parameters are not finite at step {self.state.step}; no checkpoint was written of them"
+                f"parameters or the optimiser's state are not finite at step {self.state.step}; no checkpoint was "
+                "written of them"
             )
         self.run.flush_metrics()
         save_checkpoint(self.run.checkpoints, self.state, self.config)
@@ -193,7 +212,9 @@ class Session:
                 "to_step": self.state.step,
                 "train_s": round(self.train_s, 3),
             }
-            self._write(info, status)
+            # What ended a run is said, not that its end could not be written.
+            with nullcontext() if status == "done" else suppress(OSError):
+                self._write(info, status)
 
     def _write(self, info: dict[str, Any], status: str) -> None:
         info |= {"status": status, "outer_steps": self.state.step}

@@ -89,10 +89,10 @@ def _start(name: str, folder: RunFolder) -> subprocess.Popen[str]:
 
 
 def _reason(said: str) -> str:
-    """What a command said when it failed: the message with which it ended, or the last line of a traceback."""
+    """What a command said when it failed: the first line of its message, or the last one of a traceback."""
     lines = said.strip().splitlines()
     messages = [line.removeprefix("maml: ") for line in lines if line.startswith("maml: ")]
-    return (messages or lines or [""])[-1]
+    return messages[0] if messages else (lines or [""])[-1]
 
 
 def _end(running: dict[str, tuple[subprocess.Popen[str], float]]) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from mamlcli.devices import resolve_device
 from mamlcli.engine import using_threads
 from mamlcli.errors import UsageError
 from mamlcli.evaluation import finite_or_none
+from mamlcli.experiments.figures import save_or_warn
 from mamlcli.experiments.session import Session, new_info, warn_if_not_bit_exact
 from mamlcli.experiments.setup import (
     Reporter,
@@ -92,8 +94,8 @@ def train(
     device = announce_device(config, reporter)
     start = time.perf_counter()
     with StopRequest() as stop:
-        run, resumed = start_or_open(config, out=out, overwrite=overwrite, resume=resume)
-        with run.locked(), using_threads(num_threads(config)):
+        with ExitStack() as held, using_threads(num_threads(config)):
+            run, resumed = start_or_open(config, held, out=out, overwrite=overwrite, resume=resume)
             session = Session(run, config, device, stop, reporter)
             if resumed:
                 prepare_resume(session)
@@ -127,17 +129,22 @@ def announce_device(config: Config, reporter: Reporter) -> torch.device:
 
 
 def start_or_open(
-    config: Config, *, out: str | Path | None, overwrite: bool, resume: bool, kind: str = "train"
+    config: Config, held: ExitStack, *, out: str | Path | None, overwrite: bool, resume: bool, kind: str = "train"
 ) -> tuple[RunFolder, bool]:
-    """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed."""
+    """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed.
+
+    The folder is held by this process until `held` ends.
+    """
     if resume and out is None:
         raise UsageError("to resume, say which run: give its folder with --out")
     if resume and overwrite:
         raise UsageError("--resume continues a folder and --overwrite replaces it: choose one")
     path = default_path(config.name) if out is None else Path(out)
     if resume and path.exists():
-        return open_run(path, kind), True
-    return create_run(path, config, new_info(config, kind), overwrite=overwrite), False
+        run = open_run(path, kind)
+        held.enter_context(run.locked())
+        return run, True
+    return create_run(path, config, new_info(config, kind), held, overwrite=overwrite), False
 
 
 def prepare_resume(session: Session) -> None:
@@ -177,11 +184,7 @@ def report_step(reporter: Reporter, rows: list[dict[str, Any]], num_steps: int) 
 def _save_figure(session: Session, stem: str, draw: FigureOfRows, rows: list[Row], what: str) -> Path | None:
     """Draw and write a figure of a run; one that cannot be does not fail a training that could."""
     title = f"{session.config.name}: {what}, {len(session.config.seeds)} seed(s)"
-    try:
-        return session.run.save_figure(stem, draw(rows, title=title), rows)
-    except Exception as error:
-        session.reporter.note(f"warning: the figure {stem} could not be written: {error}")
-        return None
+    return save_or_warn(session.run, stem, lambda: draw(rows, title=title), rows, session.reporter)
 
 
 def _draw_loss(session: Session) -> Path | None:

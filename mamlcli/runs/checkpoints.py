@@ -13,11 +13,14 @@ import torch
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
-from mamlcli.runs.files import write_atomic
+from mamlcli.runs.archive import check_archive
+from mamlcli.runs.files import flush_folder, write_atomic
+from mamlcli.runs.fits import optimizer_problem, params_problem
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 
 SCHEMA = "mamlcli.checkpoint/2"
+MAX_BYTES = 2**34
 
 T = TypeVar("T")
 
@@ -41,7 +44,10 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
-    """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands."""
+    """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands.
+
+    Once both are whole, all but the newest `run.keep_checkpoints` are deleted.
+    """
     buffer = io.BytesIO()
     content = {
         "schema": SCHEMA,
@@ -53,30 +59,57 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
     }
     torch.save(content, buffer)
     path = folder / f"step-{state.step}.pt"
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    write_atomic(_hash_path(path), f"{digest}  {path.name}\n".encode())
+    line = f"{hashlib.sha256(buffer.getvalue()).hexdigest()}  {path.name}\n"
+    # Until the new content is there, the hash of what it replaces stays valid beside its own.
+    before = _hash_path(path).read_text("utf-8", "replace") if path.exists() and _hash_path(path).exists() else ""
+    write_atomic(_hash_path(path), (line + before).encode())
     write_atomic(path, buffer.getvalue())
+    if before:
+        write_atomic(_hash_path(path), line.encode())
+    prune_checkpoints(folder, state.step, config.run.keep_checkpoints)
     return path
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+def prune_checkpoints(folder: Path, step: int, keep: int) -> None:
+    """Delete all but the newest checkpoints up to a step, the file before its hash, and hashes without a file."""
+    up_to = [path for path in list_checkpoints(folder) if _step_of(path) <= step]
+    for path in up_to[keep:]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob("step-*.pt.sha256"):
+        if _NAME.fullmatch(path.stem) and not path.with_name(path.stem).exists():
+            path.unlink(missing_ok=True)
+    flush_folder(folder)
+
+
+def set_aside(path: Path) -> Path:
+    """Give a checkpoint that cannot be used a name under which it is neither loaded, replaced nor deleted."""
+    aside = path.with_name(f"{path.name}.unusable")
+    count = 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.unusable-{count}")
+    path.rename(aside)
+    if _hash_path(path).exists():
+        _hash_path(path).rename(_hash_path(aside))
+    return aside
+
+
+def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes: int = MAX_BYTES) -> Checkpoint:
     """Read a checkpoint file that may come from anywhere; no code in it is run.
 
     A file in a folder `checkpoints` of a run must have its hash beside it; any other is checked if it has one.
 
+    Args:
+        path: The file.
+        device: Where its tensors go.
+        max_bytes: A longer file is refused unread.
+
     Raises:
         CheckpointError: If the file is damaged, or is no checkpoint of this program.
     """
+    raw = _read(path, max_bytes)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
-    hash_path = _hash_path(path)
-    if not hash_path.exists() and (path.parent.parent / "run.json").exists():
-        raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
-    if hash_path.exists() and hash_path.read_text("utf-8", "replace")[:64] != hashlib.sha256(raw).hexdigest():
-        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
-    try:
+        check_archive(raw)
         content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
     except pickle.UnpicklingError:
         reason = "it is damaged, or holds more than tensors and plain values"
@@ -87,6 +120,28 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     return _checked(path, content)
 
 
+def _read(path: Path, max_bytes: int) -> bytes:
+    """Read a file and compare it with its hash."""
+    try:
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise CheckpointError(f"{path}: not a checkpoint of this experiment: it is longer than {max_bytes} bytes")
+        with path.open("rb") as file:
+            raw = file.read(size)  # no more is allocated than the file was long
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
+    hash_path = _hash_path(path)
+    if not hash_path.exists():
+        if (path.parent.parent / "run.json").exists():
+            raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
+        return raw
+    with hash_path.open("rb") as file:
+        lines = file.read(2**16).decode("utf-8", "replace").splitlines()
+    if hashlib.sha256(raw).hexdigest() not in [line[:64] for line in lines]:
+        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
+    return raw
+
+
 def _checked(path: Path, content: Any) -> Checkpoint:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: not a checkpoint of mamlcli ({SCHEMA})")
@@ -95,26 +150,32 @@ def _checked(path: Path, content: Any) -> Checkpoint:
         checkpoint = Checkpoint(path, config, *(content[name] for name in _PARTS))
     except (ConfigError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
+    step, updates = checkpoint.step, checkpoint.updates
+    if type(step) is not int or not 0 <= step <= config.outer.steps:
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: its step is {str(step)[:20]}")
+    counts = isinstance(updates, list) and all(type(count) is int and 0 <= count <= step for count in updates)
+    if not counts or len(updates) != len(config.seeds):
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: its updates are no counts per seed")
     return checkpoint
 
 
 def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
-    """Put a checkpoint's parameters, optimiser state and step into a state of the same shape, in place.
+    """Put a checkpoint's parameters, optimiser state and step into a new state of the same shape, in place.
 
     Raises:
-        CheckpointError: If it is of another experiment, or names, shapes or dtypes differ.
+        CheckpointError: If it is of another experiment, names, shapes or dtypes differ, or a number is not finite;
+            the state is as it was.
     """
-    check_fits(checkpoint, state.params)
     check_experiment(checkpoint, config)
+    check_fits(checkpoint, state.params)
+    if problem := optimizer_problem(state, checkpoint.optimizer, checkpoint.step):
+        raise CheckpointError(f"{checkpoint.path}: the optimiser's state does not fit: {problem}")
     ours = state.optimizer.state_dict()["param_groups"]
     with torch.no_grad():
         for name, theta in state.params.items():
             theta.copy_(checkpoint.params[name])
-    try:
-        state.optimizer.load_state_dict({"state": checkpoint.optimizer["state"], "param_groups": ours})
-        state.updates.copy_(torch.tensor(checkpoint.updates))
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise CheckpointError(f"{checkpoint.path}: the optimiser's state does not fit: {error}") from None
+    state.optimizer.load_state_dict({"state": checkpoint.optimizer["state"], "param_groups": ours})
+    state.updates.copy_(torch.tensor(checkpoint.updates))
     for group in state.optimizer.param_groups:
         group["lr"] = state.lr
     state.step = checkpoint.step
@@ -122,22 +183,20 @@ def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
 
 
 def check_fits(checkpoint: Checkpoint, expected: Params) -> None:
-    """Raise CheckpointError unless the parameters have the expected names, shapes and dtypes."""
+    """Raise CheckpointError unless the parameters have the expected names, shapes and dtypes, and are finite."""
+    if problem := params_problem(expected, checkpoint.params):
+        raise CheckpointError(f"{checkpoint.path}: {problem}")
 
-    def describe(params: Any) -> dict[str, str]:
-        try:
-            return {name: f"{tuple(theta.shape)} {theta.dtype}" for name, theta in params.items()}
-        except AttributeError:
-            return {"params": "no tensors"}
 
-    ours, theirs = describe(expected), describe(checkpoint.params)
-    differences = [
-        f"{name}: {theirs.get(name, 'missing')} in the file, {ours.get(name, 'not there')} in the config"
-        for name in sorted(ours.keys() | theirs.keys())
-        if ours.get(name) != theirs.get(name)
-    ]
-    if differences:
-        raise CheckpointError(f"{checkpoint.path}: of another model: " + "; ".join(differences))
+def check_size(checkpoint: Checkpoint, num_params: int) -> None:
+    """Raise CheckpointError if a checkpoint holds fewer numbers than its own config makes parameters.
+
+    Before the parameters of that config are made: a few bytes could ask for any number of them.
+    """
+    params = checkpoint.params if isinstance(checkpoint.params, dict) else {}
+    held = sum(theta.numel() for theta in params.values() if isinstance(theta, torch.Tensor))
+    if held < num_params:
+        raise CheckpointError(f"{checkpoint.path}: of another model: {held} parameters, {num_params} in its config")
 
 
 def check_experiment(checkpoint: Checkpoint, config: Config) -> None:
@@ -149,11 +208,10 @@ def check_experiment(checkpoint: Checkpoint, config: Config) -> None:
 
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoint files of a folder, the newest step first."""
-    found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _NAME.fullmatch(path.name))]
-    return [path for _, path in sorted(found, reverse=True)]
+    return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), key=_step_of, reverse=True)
 
 
-def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], None]) -> T | None:
+def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], None]) -> tuple[T, list[Path]] | None:
     """Use the newest checkpoint of a run that can be used, naming each that cannot.
 
     Args:
@@ -162,15 +220,15 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
         note: Hears of each file that is passed over.
 
     Returns:
-        What `use` returned, or None if there is no file at all.
+        What `use` returned, and the files that were passed over; None if there is no file at all.
 
     Raises:
         CheckpointError: If there are files and none can be used.
     """
     paths = list_checkpoints(folder)
-    for path in paths:
+    for index, path in enumerate(paths):
         try:
-            return use(path)
+            return use(path), paths[:index]
         except CheckpointError as error:
             note(f"warning: checkpoint not used: {error}")
     if paths:
@@ -180,6 +238,11 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
 
 _PARTS = ("step", "params", "optimizer", "updates")
 _NAME = re.compile(r"step-(\d{1,12})\.pt")
+
+
+def _step_of(path: Path) -> int:
+    match = _NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
 
 
 def _hash_path(path: Path) -> Path:

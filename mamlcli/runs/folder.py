@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, RunFolderError
-from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, write_atomic
+from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, write_atomic
 from mamlcli.types import Row
 
 OUTPUTS = Path("outputs")
@@ -75,12 +75,12 @@ class RunFolder(NamedTuple):
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Add rows at the end of the metrics, at once visible to readers."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json_lines(rows))
 
     def flush_metrics(self) -> None:
         """Make the metrics last, so that a checkpoint never knows of a row that a crash can take."""
-        with self.metrics.open("a", encoding="utf-8") as file:
+        with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[Row]:
@@ -104,13 +104,16 @@ class RunFolder(NamedTuple):
         """Hold the folder for this process; the lock ends with the process, however it ends.
 
         Raises:
-            RunFolderError: If another process holds it.
+            RunFolderError: If another process holds it, or has just put another folder in its place.
         """
+        busy = f"{self.path}: another process is working in this folder"
         with (self.path / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunFolderError(f"{self.path}: another process is working in this folder") from None
+                if not os.path.samestat(os.fstat(file.fileno()), (self.path / ".lock").stat()):
+                    raise RunFolderError(busy)
+            except (BlockingIOError, FileNotFoundError):
+                raise RunFolderError(busy) from None
             yield
 
 
@@ -123,13 +126,17 @@ def default_path(name: str) -> Path:
     return OUTPUTS / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def create_run(path: Path, config: Config, info: dict[str, Any], *, overwrite: bool = False) -> RunFolder:
-    """Make a run folder with its config and run.json, whole or not at all.
+def create_run(
+    path: Path, config: Config, info: dict[str, Any], held: ExitStack, *, overwrite: bool = False
+) -> RunFolder:
+    """Make a run folder with its config and run.json, whole or not at all, and hold it for this process.
 
     Args:
         path: The folder to make; parents are made too.
         config: The resolved config.
         info: What run.json says.
+        held: The folder is held until this ends. The lock is there before the folder appears, so that no other
+            process can move it aside or continue it in between.
         overwrite: Move an existing folder aside (to `<name>.old-<time>`); nothing is ever deleted.
 
     Raises:
@@ -146,6 +153,7 @@ def create_run(path: Path, config: Config, info: dict[str, Any], *, overwrite: b
         run = RunFolder(temporary)
         run.write_text("config.yaml", dump_config(config))
         run.write_info(info)
+        held.enter_context(run.locked())
         temporary.rename(path)  # fails if another process made it meanwhile: a run folder is never empty
         flush_folder(path.parent)
     except OSError as error:

@@ -1,0 +1,21 @@
+"""Figures of a run: one that cannot be drawn or written is said, and fails nothing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from mamlcli.experiments.setup import Reporter
+from mamlcli.runs.folder import RunFolder
+from mamlcli.types import Row
+
+
+def save_or_warn(
+    run: RunFolder, stem: str, draw: Callable[[], Figure], rows: Sequence[Row], reporter: Reporter
+) -> Path | None:
+    """Draw and write a figure with its data; returns the PNG, or None after a warning."""
+    try:
+        return run.save_figure(stem, draw(), rows)
+    except Exception as error:
+        reporter.note(f"warning: the figure {stem} could not be written: {error}")
+        return None

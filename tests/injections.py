@@ -1,0 +1,145 @@
+"""Faults, each put into a process of `tests.zygote` before its command runs."""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+import torch
+
+import mamlcli.experiments.evaluate
+import mamlcli.experiments.session
+import mamlcli.runs.checkpoints
+import mamlcli.runs.files
+from mamlcli.config import Config
+from mamlcli.training import TrainState
+
+
+def _before(owner: Any, name: str, act: Callable[..., None]) -> None:
+    """Call something before a function, with its arguments."""
+    function = getattr(owner, name)
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        act(*arguments, **options)
+        return function(*arguments, **options)
+
+    setattr(owner, name, wrapped)
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_while_saving(step: int, point: int) -> None:
+    """Kill the process at a point of saving the checkpoint of a step: the n-th call that touches the disk.
+
+    Every write is cut in its middle: half of the content is in the file when the process dies.
+    """
+    left = [point]
+    saving = [False]
+
+    def begun(_: Path, state: TrainState, __: Config) -> None:
+        saving[0] = state.step == step
+
+    def count(*_: object, **__: object) -> None:
+        if saving[0]:
+            left[0] -= 1
+            if left[0] == 0:
+                _kill()
+
+    def write_half(handle: int, mode: str) -> Any:
+        file = fdopen(handle, mode)
+        if saving[0] and left[0] == 1:
+            return _Unflushed(file)
+        count()
+        return file
+
+    fdopen = os.fdopen
+    _before(mamlcli.experiments.session, "save_checkpoint", begun)
+    module: Any = os
+    module.fdopen = write_half
+    for owner, name in ((os, "fsync"), (Path, "chmod"), (Path, "replace"), (Path, "unlink")):
+        _before(owner, name, count)
+
+
+class _Unflushed:
+    """A file that dies in its first write."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+
+    def __enter__(self) -> "_Unflushed":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+    def write(self, content: bytes) -> None:
+        os.write(self.file.fileno(), content[: len(content) // 2])
+        _kill()
+
+
+def signal_at(where: str, number: int, marker: str) -> None:
+    """Send the process a signal when it first evaluates ("evaluation") or draws ("plotting"); a file says so."""
+    seen = [False]
+
+    def once(*_: object, **__: object) -> None:
+        if not seen[0]:
+            seen[0] = True
+            Path(marker).touch()
+            os.kill(os.getpid(), number)
+
+    if where == "evaluation":
+        _before(mamlcli.experiments.evaluate, "adaptation_losses", once)
+    else:
+        _before(matplotlib.figure.Figure, "savefig", once)
+
+
+def hang_while_saving(step: int, marker: str) -> None:
+    """Never come back from flushing the checkpoint of a step; says so in a file, in Python, where signals are heard."""
+    saving = [False]
+
+    def begun(_: Path, state: TrainState, __: Config) -> None:
+        saving[0] = state.step >= step
+
+    def hang(_: object) -> None:
+        if saving[0]:
+            Path(marker).touch()
+            while True:
+                time.sleep(0.01)
+
+    _before(mamlcli.experiments.session, "save_checkpoint", begun)
+    _before(os, "fsync", hang)
+
+
+def limit_files(num_bytes: int) -> None:
+    """Let no file grow beyond a size, as a full disk or a quota does."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
+def out_of_memory(step: int) -> None:
+    """Ask for more memory than any machine has when the batch of a step is made."""
+    session: Any = mamlcli.experiments.session
+    stream = session.make_stream
+
+    def make(config: Config) -> Any:
+        class Greedy:
+            def batches(self, first: int, last: int, device: torch.device) -> Any:
+                for number, batch in enumerate(stream(config).batches(first, last, device), start=first):
+                    if number == step:
+                        torch.empty(2**60)
+                    yield batch
+
+        return Greedy()
+
+    session.make_stream = make
+
+
+def wait_for(path: str) -> None:
+    """Begin when a file appears, so that several processes begin together."""
+    while not Path(path).exists():
+        time.sleep(0.0005)

@@ -1,0 +1,101 @@
+"""A seed that diverges: seed, step and tasks are named, the checkpoint stays finite, the healthy ones go on."""
+
+import csv
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.tasks import Samples, Task, TaskStream
+from tests.conftest import Maml
+from tests.same_run import metrics
+
+COMMON = ("-c", "tiny.yaml", "--seeds", "3,5,7", "--set", "run.checkpoint_every_steps=2")
+FREEZE = ("--set", "outer.on_divergence=freeze")
+
+
+@pytest.fixture
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At step 6, tasks 0 and 2 of the second seed have targets that are no numbers."""
+    whole = TaskStream.batches
+
+    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        for step, batch in enumerate(whole(self, first, last, device), start=first):
+            if step == 5:
+                y = batch.query.y.clone()
+                y[1, [0, 2]] = math.nan
+                yield Task(batch.support, Samples(batch.query.x, y))
+            else:
+                yield batch
+
+    monkeypatch.setattr(TaskStream, "batches", batches)
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_stop_names_seed_step_and_tasks_and_leaves_a_finite_checkpoint(maml: Maml, folder: Path) -> None:
+    outcome = maml("train", *COMMON, "--out", "run")
+    assert outcome.code == 5
+    assert "the loss is not finite for seed 5 at step 6; no update was made with it" in outcome.err
+    assert "seed 5: tasks 0, 2 of its meta-batch" in outcome.err
+    newest = list_checkpoints(folder / "run" / "checkpoints")[0]
+    assert newest.name == "step-4.pt"
+    assert all(theta.isfinite().all() for theta in load_checkpoint(newest).params.values())
+    assert json.loads((folder / "run" / "run.json").read_text())["status"] == "diverged"
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_freeze_lets_the_others_go_on_and_marks_the_dead_one_in_every_table(maml: Maml, folder: Path) -> None:
+    outcome = maml("train", *COMMON, *FREEZE, "--out", "run")
+    assert outcome.code == 0
+    assert "seed 5 diverged at step 6 (tasks 0, 2 of its meta-batch) and is frozen" in outcome.err
+    assert "diverged at step 6, frozen" in outcome.out
+    dead = {3: None, 5: 6, 7: None}
+    assert {row["seed"]: row["diverged_at_step"] for row in metrics(folder / "run")[-3:]} == dead
+    evaluated = maml("eval", "run", "--json")
+    rows = json.loads(evaluated.out)["results"]
+    assert {row["seed"]: row["diverged_at_step"] for row in rows} == {"all": None} | dead
+    assert all(row["num_diverged_seeds"] == 1 for row in rows if row["seed"] == "all")
+    text = maml("eval", "run").out
+    assert "diverged at step 6, frozen" in text
+    assert "1 seed(s) frozen" in text
+    with (folder / "run" / "evaluation.csv").open() as file:
+        assert {row["diverged_at_step"] for row in csv.DictReader(file) if row["seed"] == "5"} == {"6"}
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_freeze_marks_the_dead_seed_in_a_comparison(maml: Maml, folder: Path) -> None:
+    outcome = maml("compare-orders", *COMMON, *FREEZE, "--out", "both")
+    assert outcome.code == 0
+    for order in ("first", "second"):
+        assert f"{order} order: seed 5 diverged at step 6, frozen" in outcome.out
+    found = json.loads((folder / "both" / "comparison.json").read_text())
+    assert all(row["num_diverged_seeds"] == 1 for row in found["results"])
+    assert {row["diverged_at_step"] for row in found["cosines"] if row["seed"] == 5 and row["step"] > 6} == {6}
+    assert {row["diverged_at_step"] for row in found["cosines"] if row["seed"] != 5} == {None}
+
+
+@pytest.mark.usefixtures("poisoned")
+def test_a_frozen_seed_stays_frozen_when_the_run_is_resumed(maml: Maml, folder: Path) -> None:
+    maml("train", *COMMON, *FREEZE, "--out", "whole")
+    maml("train", *COMMON, *FREEZE, "--out", "parts")
+    checkpoints = folder / "parts" / "checkpoints"
+    for path in list_checkpoints(checkpoints)[:2]:
+        path.unlink()
+    assert maml("train", *COMMON, *FREEZE, "--out", "parts", "--resume", "auto").code == 0
+    assert metrics(folder / "parts") == metrics(folder / "whole")
+
+
+def test_an_update_that_leaves_the_numbers_is_not_made(maml: Maml, folder: Path) -> None:
+    outcome = maml(
+        "train", "-c", "tiny.yaml", "--out", "run", "--set", "outer.optimizer=sgd", "--set", "outer.lr=3e38",
+        "--set", "tasks.amplitude=[50, 60]", "--set", "run.checkpoint_every_steps=1", *FREEZE,
+    )  # fmt: skip
+    assert outcome.code == 5
+    assert "seed 0 at step" in outcome.err
+    assert "task 0" in outcome.err or "tasks 0" in outcome.err or "largest in task" in outcome.err
+    for path in list_checkpoints(folder / "run" / "checkpoints"):
+        assert all(theta.isfinite().all() for theta in load_checkpoint(path).params.values())

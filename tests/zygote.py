@@ -1,0 +1,165 @@
+"""A process that has torch loaded and forks commands on request, each a real process in a fraction of a second.
+
+A fault is a function of `tests.injections` that runs in the child before the command.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).parent.parent
+# A command that a failed test has forgotten ends by itself.
+_LONGEST_S = 120
+
+
+class Zygote:
+    """Starts commands and waits for them."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tests.zygote"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+
+    def start(self, cwd: Path, *arguments: object, fault: str | None = None, **values: object) -> "Command":
+        """Start `maml` with these arguments in a folder, with a fault of `tests.injections` if one is named."""
+        log = cwd / f".command-{time.monotonic_ns()}"
+        request = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log)}
+        return Command(self, self.ask(request | {"fault": fault, "values": values}), log)
+
+    def ask(self, request: Mapping[str, Any]) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+
+class Command:
+    """A command that runs or has ended."""
+
+    def __init__(self, zygote: Zygote, pid: int, log: Path) -> None:
+        self.zygote, self.pid, self.log = zygote, pid, log
+        self.code: int | None = None
+
+    def signal(self, number: int) -> None:
+        """Send it a signal; it is not reaped before `wait`, so its id is its own."""
+        os.kill(self.pid, number)
+
+    def wait(self, within_s: float = 60) -> int | None:
+        """Its exit code, -9 for one that was killed, or None if it still runs after some seconds."""
+        if self.code is None:
+            self.code = self.zygote.ask({"wait": self.pid, "within_s": within_s})
+        return self.code
+
+    @property
+    def out(self) -> str:
+        return self._read(".out")
+
+    @property
+    def err(self) -> str:
+        return self._read(".err")
+
+    def _read(self, suffix: str) -> str:
+        path = self.log.with_suffix(suffix)
+        return path.read_text() if path.exists() else ""  # it opens them itself, once it runs
+
+
+def _wait(pid: int, within_s: float) -> int | None:
+    until = time.monotonic() + within_s
+    while time.monotonic() < until:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    return None
+
+
+def _run(request: Mapping[str, Any]) -> None:
+    """Become the command; in the child."""
+    signal.alarm(_LONGEST_S)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for number, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(request["log"] + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.chdir(request["cwd"])
+    sys.argv = ["maml", *request["arguments"]]
+    from mamlcli.cli import main
+    from tests import injections
+
+    if request["fault"]:
+        getattr(injections, request["fault"])(**request["values"])
+    main()
+
+
+def _child(request: Mapping[str, Any]) -> None:
+    import traceback
+
+    code = 1
+    try:
+        _run(request)
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _warm_up() -> None:
+    """Load what torch and matplotlib load at first use; no thread is left that a fork would lose."""
+    import io
+
+    import torch
+    from matplotlib.figure import Figure
+
+    import mamlcli
+    from mamlcli.experiments.train import dry_run
+
+    torch.set_num_threads(1)
+    dry_run(mamlcli.parse_config("{name: warm, device: cpu, model: {hidden_sizes: [2]}}"))
+    for suffix in ("png", "svg"):
+        figure = Figure()
+        figure.subplots().set_title("warm")
+        figure.savefig(io.BytesIO(), format=suffix)
+
+
+def serve() -> None:
+    """Answer requests, a line of JSON each, until there are no more."""
+
+    _warm_up()
+    replies = os.fdopen(os.dup(1), "w")
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "wait" in request:
+            reply = _wait(request["wait"], request["within_s"])
+        elif (reply := os.fork()) == 0:
+            _child(request)
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    serve()
