@@ -14,6 +14,7 @@ ROOMS = [
     "errors",
     "types",
     "config",
+    "schemas",
     "yaml_text",
     "config_file",
     "devices",
