@@ -15,6 +15,7 @@ ROOMS = [
     "types",
     "config",
     "published",
+    "schemas",
     "yaml_text",
     "config_file",
     "devices",

@@ -249,3 +249,30 @@ def test_damaged_metrics_are_left_out(tiny: Config, tmp_path: Path) -> None:
         file.write(b'\xff\xfe\n{"no": "step"}\n[1]\n')
     mamlcli.train(tiny, out=run, resume=True)
     assert metrics(run) == whole
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"device": "cuda"}, "device was cuda and is cpu now"),
+        ({"versions": {"torch": "1.0"}}, f"torch was 1.0 and is {torch.__version__} now"),
+        ({"threads": 99}, "threads was 99 and is"),
+        ({"compiled": True}, "compiled was True and is False now"),
+    ],
+)
+def test_resuming_where_the_numbers_may_differ_says_so(
+    tiny: Config, tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    run = mamlcli.train(tiny, out=tmp_path / "run").run
+    info = json.loads((run / "run.json").read_text())
+    info["sessions"][-1] |= change
+    (run / "run.json").write_text(json.dumps(info))
+    listener = Listener()
+    mamlcli.train(tiny, out=run, resume=True, reporter=listener)
+    warnings = [note for note in listener.notes if note.startswith("warning")]
+    assert len(warnings) == 1
+    assert message in warnings[0]
+    assert "to rounding, not bit for bit" in warnings[0]
+    silent = Listener()
+    mamlcli.train(tiny, out=run, resume=True, reporter=silent)
+    assert not [note for note in silent.notes if note.startswith("warning")]

@@ -53,8 +53,8 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
         "schema": SCHEMA,
         "config": dump_config(config),
         "step": state.step,
-        "params": {name: theta.detach() for name, theta in state.params.items()},
-        "optimizer": state.optimizer.state_dict(),
+        "params": _plain(state.params),
+        "optimizer": _plain(state.optimizer.state_dict()),
         "updates": state.updates.tolist(),
     }
     torch.save(content, buffer)
@@ -238,6 +238,15 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
 
 _PARTS = ("step", "params", "optimizer", "updates")
 _NAME = re.compile(r"step-(\d{1,12})\.pt")
+
+
+def _plain(value: Any) -> Any:
+    """The same with tensors that are nothing else: a compiler leaves attributes on them, which would be saved too."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value.detach() if isinstance(value, torch.Tensor) else value
 
 
 def _step_of(path: Path) -> int:

@@ -1,0 +1,219 @@
+"""What each command prints under --json, as models; `docs/schemas/` holds them as JSON schemas.
+
+Within a version fields may be added, and none is renamed or removed; so the models refuse what they do not know, for
+the tests, and the published schemas do not.
+"""
+
+import json
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mamlcli.config import Config
+
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Seconds: TypeAlias = Annotated[float, Field(ge=0)]
+Number: TypeAlias = float | None
+"""Null where a number is not finite."""
+Order: TypeAlias = Literal["first", "second"]
+DeviceType: TypeAlias = Literal["cpu", "cuda", "mps"]
+
+
+class _Object(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class Engine(_Object):
+    """How it was computed."""
+
+    device: DeviceType
+    threads: Annotated[int, Field(ge=1)]
+    compiled: bool
+
+
+class MetricsRow(_Object):
+    """A seed at a logged step, as in metrics.jsonl."""
+
+    step: Annotated[int, Field(ge=1)]
+    seed: Count
+    pre_adapt_loss: Number
+    post_adapt_loss: Number
+    grad_norm: Number
+    lr: float
+    diverged_at_step: int | None
+    """The step at which the seed was frozen."""
+    wall_s: Seconds
+
+
+class Train(_Object):
+    """`maml train --json`."""
+
+    schema_: Annotated[Literal["mamlcli.train/1"], Field(alias="schema")]
+    run: str
+    """The run folder."""
+    status: Literal["done"]
+    outer_steps: Count
+    seeds: list[Count]
+    engine: Engine
+    from_step: Count
+    """Where this process took over; 0 for a run from its start."""
+    wall_s: Seconds
+    metrics: list[MetricsRow]
+    """The last logged step, a row for each seed."""
+    figure: str | None
+    """The loss figure; null where it could not be written."""
+
+
+class EvalRow(_Object):
+    """A seed, or all of them, at one K after some inner steps."""
+
+    seed: Count | Literal["all"]
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    mean: Number
+    ci95: Number
+    """Half-width of the 95% interval of the mean."""
+    median: Number
+    num_diverged: Count
+    """Tasks whose loss is not finite or above evaluation.diverged_above."""
+    interval: Literal["over tasks", "over seeds"]
+    diverged_at_step: int | None
+    num_diverged_seeds: Count
+    """Seeds behind this row that were frozen in training."""
+
+
+class Query(_Object):
+    """On what losses are measured."""
+
+    points: Annotated[int, Field(ge=1)]
+    sampling: str
+    test_seed: Count
+
+
+class Eval(_Object):
+    """`maml eval --json`."""
+
+    schema_: Annotated[Literal["mamlcli.eval/1"], Field(alias="schema")]
+    run: str
+    """The folder that holds the result."""
+    checkpoint: str
+    outer_steps: Count
+    start: Literal["trained", "random-init"]
+    tasks: Annotated[int, Field(ge=2)]
+    query: Query
+    results: list[EvalRow]
+    figures: list[str]
+
+
+class ComparisonRow(_Object):
+    """Both orders at one K after some inner steps."""
+
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    first: Number
+    second: Number
+    difference: Number
+    """first - second."""
+    low: Number
+    """Low end of the 95% bootstrap interval of the difference."""
+    high: Number
+    num_diverged_seeds: Count
+
+
+class CosineRow(_Object):
+    """The cosine of both meta-gradients at a step of the second-order run."""
+
+    step: Annotated[int, Field(ge=1)]
+    seed: Count
+    cosine: Number
+    diverged_at_step: int | None
+
+
+class Cost(_Object):
+    """What an order costs."""
+
+    ms_per_step: Number
+    peak_memory_bytes: Count
+
+
+class CompareOrders(_Object):
+    """`maml compare-orders --json`."""
+
+    schema_: Annotated[Literal["mamlcli.compare-orders/1"], Field(alias="schema")]
+    run: str
+    runs: dict[Order, str]
+    """The run folder of each order."""
+    interval: str
+    results: list[ComparisonRow]
+    evaluations: dict[Order, list[EvalRow]]
+    cosines: list[CosineRow]
+    cost: dict[Order, Cost]
+    wall_s: Seconds
+    figures: list[str]
+
+
+class CheckRow(_Object):
+    """One check of the meta-gradient."""
+
+    name: str
+    compared_with: str
+    relative_error: Number
+    tolerance: float
+    passed: bool
+
+
+class Info(_Object):
+    """How both orders relate."""
+
+    first_norm: Number
+    second_norm: Number
+    second_order_share: Number
+    cosine: Number
+
+
+class CheckGrads(_Object):
+    """`maml check-grads --json`."""
+
+    schema_: Annotated[Literal["mamlcli.check-grads/1"], Field(alias="schema")]
+    passed: bool
+    checks: list[CheckRow]
+    seeds: list[Count]
+    tasks: Annotated[int, Field(ge=1)]
+    info: Info
+
+
+class DryRun(_Object):
+    """`maml train --dry-run --json`."""
+
+    schema_: Annotated[Literal["mamlcli.dry-run/1"], Field(alias="schema")]
+    config: Config
+    num_params: Annotated[int, Field(ge=1)]
+    """Of one seed."""
+    pre_adapt_loss: list[Number]
+    """Of the first meta-batch, for each seed."""
+    post_adapt_loss: list[Number]
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "train": Train,
+    "eval": Eval,
+    "compare-orders": CompareOrders,
+    "check-grads": CheckGrads,
+    "dry-run": DryRun,
+}
+
+
+def schema_files() -> dict[str, str]:
+    """The files of `docs/schemas/`: name to text."""
+    return {
+        f"{name}-1.json": json.dumps(_open(model.model_json_schema()), indent=2) + "\n"
+        for name, model in MODELS.items()
+    }
+
+
+def _open(schema: Any) -> Any:
+    """A schema that allows the fields that are added within its version."""
+    if isinstance(schema, dict):
+        closed = schema.get("additionalProperties") is False
+        return {key: _open(value) for key, value in schema.items() if not (closed and key == "additionalProperties")}
+    return [_open(value) for value in schema] if isinstance(schema, list) else schema

@@ -1,0 +1,210 @@
+"""Configs from hostile hands: refused with their place, quickly enough not to be noticed, and without a traceback."""
+
+import json
+import math
+import re
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from mamlcli import Config, load_config, parse_config
+from mamlcli.errors import ConfigError
+from mamlcli.yaml_text import read_yaml
+from tests.conftest import ROOT, Maml
+
+SHIPPED = [path.read_text() for path in sorted((ROOT / "configs").glob("*.yaml"))]
+ALIASES = "a: &a [x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        (ALIASES.encode(), "hostile.yaml:2:8: aliases are not allowed"),
+        (b"name: &a [*a]", "hostile.yaml:1:11: aliases are not allowed"),
+        (b"<<: &a {<<: *a}", "hostile.yaml:1:13: aliases are not allowed"),
+        (b"name: " + b"[" * 5000 + b"]" * 5000, "hostile.yaml:1:22: nested more than 16 levels deep"),
+        (b"- " * 5000, "hostile.yaml:1:33: nested more than 16 levels deep"),
+        (b"".join(b" " * level + b"a:\n" for level in range(350)), "nested more than 16 levels deep"),
+        (b"name: !!python/object/apply:os.mkdir [executed]", "hostile.yaml:1:7: tags are not allowed"),
+        (b"name: !!python/name:os.system", "hostile.yaml:1:7: tags are not allowed"),
+        (b"seeds: [" + b"7" * 5000 + b"]", "hostile.yaml:1:9: a number of 5000 digits is too long"),
+        (b"outer: {lr: 1" + b"0" * 5000 + b".0}", "hostile.yaml:1:13: outer.lr: must be a finite number"),
+        (b"name: a\nname: b", "hostile.yaml:2:1: name: the same key twice"),
+        (b"\x7fELF\x02\x01\x01\x00\x00", "hostile.yaml:1: not a text file"),
+        (b"name: \xff\xfe", "hostile.yaml:1: not a text file"),
+        (b"\x00" * 1000, "hostile.yaml:1: not a text file"),
+        (b"%YAML 9.9\n---\nname: a", "hostile.yaml:1:"),
+    ],
+)  # fmt: skip
+def test_hostile_yaml_exits_2_with_its_place(maml: Maml, folder: Path, raw: bytes, place: str) -> None:
+    (folder / "hostile.yaml").write_bytes(raw)
+    outcome = maml("train", "-c", "hostile.yaml")
+    assert outcome.code == 2
+    assert place in outcome.err
+    assert "Traceback" not in outcome.err
+    assert sorted(path.name for path in folder.iterdir()) == ["hostile.yaml", "tiny.yaml"]
+
+
+def test_a_config_of_100_mb_is_not_read(maml: Maml, folder: Path) -> None:
+    with (folder / "hostile.yaml").open("wb") as file:
+        file.write(b"name: a\n")
+        file.truncate(100 * 2**20)
+    outcome = maml("train", "-c", "hostile.yaml")
+    assert outcome.code == 2
+    assert "hostile.yaml: larger than 64 KiB" in outcome.err
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../up",
+        "..",
+        ".",
+        "/etc/x",
+        "a/b",
+        "a\\b",
+        "a\0b",
+        "x" * 300,
+        "🦊",
+        "a\n",
+        "a b",
+        "",
+        "-rf",
+        "~",
+        "a\u202eb",
+        "CON:",
+    ],
+)
+def test_a_name_that_is_no_plain_word_is_refused_and_writes_nothing(maml: Maml, folder: Path, name: str) -> None:
+    (folder / "tricky.yaml").write_text(f"name: {json.dumps(name, ensure_ascii=False)}\nouter: {{steps: 1}}\n")
+    outcome = maml("train", "-c", "tricky.yaml")
+    assert outcome.code == 2
+    assert "tricky.yaml:1:7: name: must start with a letter or digit" in outcome.err
+    assert sorted(path.name for path in folder.iterdir()) == ["tiny.yaml", "tricky.yaml"]
+
+
+@given(st.text(max_size=80))
+@example("a\n")
+def test_every_name_that_is_accepted_is_a_folder_inside_outputs(name: str) -> None:
+    try:
+        config = parse_config(f"name: {json.dumps(name, ensure_ascii=False)}")
+    except ConfigError:
+        return
+    path = (Path("/outputs") / config.name).resolve()
+    assert path.parent == Path("/outputs")
+
+
+def scalar_table() -> list[tuple[str, object, float | None]]:
+    """The table of docs/reliability.md."""
+    rows = re.findall(
+        r"^\| (`[^|]+`|\(empty\)) \| `([^|]+)` \| (`[^|]+`|refused) \|$",
+        (ROOT / "docs/reliability.md").read_text(),
+        re.M,
+    )
+    return [
+        (
+            written.strip("`").removeprefix("(empty)"),
+            json.loads(read),
+            None if lr == "refused" else float(lr.strip("`")),
+        )
+        for written, read, lr in rows
+    ]
+
+
+def lr_of(text: str, *overrides: str) -> float | None:
+    try:
+        return parse_config(text, overrides=overrides).outer.lr
+    except ConfigError:
+        return None
+
+
+def test_scalars_are_what_the_docs_say_in_the_file_and_in_set() -> None:
+    table = scalar_table()
+    assert len(table) == 18
+    for written, read, lr in table:
+        value = read_yaml(f"key: {written}", "x").data["key"]
+        assert type(value) is type(read), written
+        assert value == read or (isinstance(value, float) and math.isnan(value)), written
+        assert lr_of(f"name: a\nouter:\n  lr: {written}") == lr, written
+        assert lr_of("name: a", f"outer.lr={written}") == lr, written
+
+
+def only_config_errors(text: str) -> None:
+    with suppress(ConfigError):
+        assert isinstance(parse_config(text), Config)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(max_size=200) | st.text(alphabet="abk:-[]{},&*!|>'\"#%@`?~0123456789._ \n\t<=", max_size=120))
+def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
+    only_config_errors(text)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_config_or_a_config_error(tmp_path_factory: pytest.TempPathFactory, raw: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_bytes(raw)
+    with suppress(ConfigError):
+        load_config(path)
+
+
+TOKENS = st.sampled_from(
+    [
+        "&a ",
+        "*a",
+        "!!python/none ",
+        "<<: ",
+        "? ",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ": ",
+        "\n",
+        "  ",
+        "---\n",
+        "...\n",
+        "null",
+        "true",
+        "1e999",
+        ".nan",
+        "-1",
+        "9" * 500,
+        "\t",
+        "|\n",
+        ">-\n",
+        "%TAG ! x\n",
+        "\u2028",
+        "\ufeff",
+        "'",
+        '"',
+        "\\x",
+        "#",
+    ]
+)
+EDITS = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 12), TOKENS), min_size=1, max_size=6)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(SHIPPED), EDITS)
+def test_a_config_that_was_tampered_with_is_a_config_or_a_config_error(
+    text: str, edits: list[tuple[float, int, str]]
+) -> None:
+    for where, cut, token in edits:
+        place = int(where * len(text))
+        text = text[:place] + token + text[place + cut :]
+    only_config_errors(text)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=60) | st.tuples(st.sampled_from(["outer.lr", "seeds", "name", "outer"]), TOKENS).map("=".join))
+def test_any_override_is_used_or_refused(override: str) -> None:
+    with suppress(ConfigError):
+        parse_config("name: a\nouter: {lr: 1}\nseeds: [1]", overrides=[override])

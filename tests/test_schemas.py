@@ -1,0 +1,60 @@
+"""What commands print under --json is what docs/schemas/ says."""
+
+import json
+import math
+
+import pytest
+from pydantic import ValidationError
+
+from mamlcli.schemas import MODELS, schema_files
+from tests.conftest import ROOT, Maml
+
+COMMANDS = {
+    "train": ("train", "-c", "tiny.yaml", "--out", "run"),
+    "eval": ("eval", "run"),
+    "compare-orders": ("compare-orders", "-c", "tiny.yaml", "--out", "both"),
+    "check-grads": ("check-grads", "-c", "tiny.yaml"),
+    "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
+}
+
+HUGE = ("--set", "tasks.amplitude=[1e30, 1e30]")
+
+
+def test_the_published_schemas_are_those_of_the_models() -> None:
+    published = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
+    assert published == schema_files(), "write mamlcli.schemas.schema_files() to docs/schemas/"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) -> None:
+    if name == "eval":
+        maml(*COMMANDS["train"])
+    printed = maml(*COMMANDS[name], "--json").out
+    assert len(printed.splitlines()) == 1
+    MODELS[name].model_validate_json(printed)
+    fields = json.loads(printed)
+    assert fields["schema"] == f"mamlcli.{name}/1"
+    assert json.loads(schema_files()[f"{name}-1.json"])["properties"].keys() == fields.keys()
+
+
+@pytest.mark.parametrize("random_init", [False, True])
+def test_what_is_not_finite_is_null_and_fits_too(maml: Maml, random_init: bool) -> None:
+    maml(*COMMANDS["train"])
+    printed = maml("eval", "run", "--json", *(["--random-init"] if random_init else []), *HUGE).out
+    assert json.loads(printed)["results"][0]["mean"] is None
+    MODELS["eval"].model_validate_json(printed)
+
+
+def test_a_schema_refuses_what_is_missing_unknown_or_of_another_type(maml: Maml) -> None:
+    fields = json.loads(maml(*COMMANDS["check-grads"], "--json").out)
+    changes: tuple[dict[str, object], ...] = (
+        {"extra": 1},
+        {"passed": "yes"},
+        {"tasks": 1.5},
+        {"schema": "mamlcli.check-grads/2"},
+        {"info": {}},
+        {"checks": [fields["checks"][0] | {"tolerance": math.inf}]},
+    )
+    for wrong in changes:
+        with pytest.raises(ValidationError):
+            MODELS["check-grads"].model_validate_json(json.dumps(fields | wrong))
