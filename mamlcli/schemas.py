@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 
 from mamlcli.config import Config
+from mamlcli.published import PublishedRow
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
@@ -42,6 +43,8 @@ class MetricsRow(_Object):
     lr: float
     diverged_at_step: int | None
     """The step at which the seed was frozen."""
+    slot_weights: list[Number] | None = None
+    """A of a chain that learns it; other algorithms have no such field."""
     wall_s: Seconds
 
 
@@ -67,6 +70,8 @@ class Train(_Object):
 class EvalRow(_Object):
     """A seed, or all of them, at one K after some inner steps."""
 
+    model: Literal["student", "teacher"] | None = None
+    """Which model of a chain; other algorithms have no such field."""
     seed: Count | Literal["all"]
     shots: Annotated[int, Field(ge=1)]
     inner_steps: Count
@@ -90,6 +95,22 @@ class Query(_Object):
     test_seed: Count
 
 
+class SlotWeights(_Object):
+    """A of one seed of a chain."""
+
+    seed: Count
+    slots: list[Number]
+    """A weight for each support slot."""
+
+
+class AllSlotWeights(_Object):
+    """A of all seeds of a chain."""
+
+    corrupted_slots: Count
+    """The first so many slots carry corrupted targets."""
+    weights: list[SlotWeights]
+
+
 class Eval(_Object):
     """`maml eval --json`."""
 
@@ -102,6 +123,8 @@ class Eval(_Object):
     tasks: Annotated[int, Field(ge=2)]
     query: Query
     results: list[EvalRow]
+    slot_weights: AllSlotWeights | None = None
+    """Of a chain; other algorithms have no such field."""
     figures: list[str]
 
 
@@ -146,9 +169,12 @@ class CompareOrders(_Object):
     interval: str
     results: list[ComparisonRow]
     evaluations: dict[Order, list[EvalRow]]
+    query: Query
     cosines: list[CosineRow]
     cost: dict[Order, Cost]
     wall_s: Seconds
+    notes: list[str]
+    """What is to be said in words."""
     figures: list[str]
 
 
@@ -171,6 +197,15 @@ class Info(_Object):
     cosine: Number
 
 
+class Approximation(_Object):
+    """One central difference along the inner gradient, in place of a chain's exact gradient to A."""
+
+    relative_error: Number
+    relative_error_float32: Number
+    ms: Seconds
+    exact_ms: Seconds
+
+
 class CheckGrads(_Object):
     """`maml check-grads --json`."""
 
@@ -180,6 +215,8 @@ class CheckGrads(_Object):
     seeds: list[Count]
     tasks: Annotated[int, Field(ge=1)]
     info: Info
+    approximation: Approximation | None
+    """Of a chain; null for other algorithms."""
 
 
 class DryRun(_Object):
@@ -194,12 +231,73 @@ class DryRun(_Object):
     post_adapt_loss: list[Number]
 
 
+class ReproducedNumber(_Object):
+    """A published number beside what its experiment gives."""
+
+    row: str
+    title: str
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    published: Number
+    """Null where no number was published."""
+    published_ci95: Number
+    relation: Literal["equals", "at_most", "at_least"]
+    mean: Number
+    ci95_seeds: Number
+    ci95_tasks: Number
+    median: Number
+    num_diverged: Count | None
+    """Null, like the numbers before it, where the row could not be run."""
+    query: str | None
+    verdict: str
+
+
+class CurvePoint(_Object):
+    """A point of the figure of loss against gradient steps."""
+
+    curve: str
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    mean: Number
+    ci95: Number
+
+
+class Reproduce(_Object):
+    """`maml reproduce --json`."""
+
+    schema_: Annotated[Literal["mamlcli.reproduce/1"], Field(alias="schema")]
+    run: str
+    fast: bool
+    """Whether the trainings were cut short, so that no number means anything."""
+    seeds: list[Count]
+    results: list[ReproducedNumber]
+    curves: list[CurvePoint]
+    wall_s: Seconds
+    figure: str | None
+
+
+class ListedRow(PublishedRow):
+    """A row of `configs/reproduce/`."""
+
+    row: str
+    """Its name."""
+
+
+class ReproduceList(_Object):
+    """`maml reproduce --list --json`."""
+
+    schema_: Annotated[Literal["mamlcli.reproduce-list/1"], Field(alias="schema")]
+    rows: list[ListedRow]
+
+
 MODELS: dict[str, type[BaseModel]] = {
     "train": Train,
     "eval": Eval,
     "compare-orders": CompareOrders,
     "check-grads": CheckGrads,
     "dry-run": DryRun,
+    "reproduce": Reproduce,
+    "reproduce-list": ReproduceList,
 }
 
 

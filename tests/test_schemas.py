@@ -15,7 +15,10 @@ COMMANDS = {
     "compare-orders": ("compare-orders", "-c", "tiny.yaml", "--out", "both"),
     "check-grads": ("check-grads", "-c", "tiny.yaml"),
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
+    "reproduce": ("reproduce", "zero", "--out", "back"),
+    "reproduce-list": ("reproduce", "--list"),
 }
+CHAIN = ("--set", "algorithm.name=chain", "--set", "tasks.corrupted_slots=3", "--set", "evaluation.shots=[10]")
 
 HUGE = ("--set", "tasks.amplitude=[1e30, 1e30]")
 
@@ -34,7 +37,16 @@ def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) ->
     MODELS[name].model_validate_json(printed)
     fields = json.loads(printed)
     assert fields["schema"] == f"mamlcli.{name}/1"
-    assert json.loads(schema_files()[f"{name}-1.json"])["properties"].keys() == fields.keys()
+    schema = json.loads(schema_files()[f"{name}-1.json"])
+    assert set(schema["required"]) <= fields.keys() <= schema["properties"].keys()
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "compare-orders", "check-grads"])
+def test_what_is_printed_of_a_chain_fits_the_same_schemas(maml: Maml, name: str) -> None:
+    if name == "eval":
+        maml(*COMMANDS["train"], *CHAIN)
+    options = () if name == "eval" else CHAIN
+    MODELS[name].model_validate_json(maml(*COMMANDS[name], *options, "--json").out)
 
 
 @pytest.mark.parametrize("random_init", [False, True])
