@@ -171,6 +171,21 @@ def test_help_loads_neither_torch_nor_anything_else_that_is_slow() -> None:
     assert "compare-orders" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["train", "compare-orders", "check-grads"])
+def test_a_wrong_config_is_answered_before_torch_is_loaded(folder: Path, command: str) -> None:
+    (folder / "wrong.yaml").write_text("name: x\nouter: {stesp: 5}")
+    code = (
+        f"import sys; sys.argv = ['maml', '{command}', '-c', 'wrong.yaml']\n"
+        "from mamlcli.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as error: assert error.code == 2\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "did you mean 'outer.steps'?" in done.stderr
+
+
 @pytest.mark.parametrize("closed", ["| true", "2>&-", "2>&- | true"])
 def test_nobody_listening_ends_no_run(folder: Path, closed: str) -> None:
     command = f"{sys.executable} -c 'from mamlcli.cli import main; main()' train -c tiny.yaml --out run"

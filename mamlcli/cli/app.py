@@ -1,4 +1,7 @@
-"""The commands. Torch and the experiments are imported inside their bodies, so that `maml --help` stays fast."""
+"""The commands. Torch and the experiments are imported inside their bodies, once the config is known to be good.
+
+So `maml --help` and the answer to a wrong config stay fast.
+"""
 
 import errno
 import json
@@ -72,14 +75,13 @@ def train(
     quiet: QuietOption = False,
 ) -> None:
     """Train an experiment: checkpoints, metrics and a loss figure in a new folder under outputs/."""
-    from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import train_report
-
     out = _resume_folder(resume, out)
     resolved = _resolve(config, out if resume else None, _overrides(set_, seeds, device))
     if dry_run:
         _print_dry_run(resolved, as_json=as_json, quiet=quiet)
         return
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import train_report
     from mamlcli.experiments.train import train as run_train
 
     with Progress(quiet=quiet) as progress:
@@ -131,11 +133,10 @@ def compare_orders(
     quiet: QuietOption = False,
 ) -> None:
     """Train first and second order from the same start on the same tasks, and compare loss, direction and cost."""
-    from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import comparison_report
-
     out = _resume_folder(resume, out)
     resolved = _resolve(config, None, _overrides(set_, seeds, device))
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import comparison_report
     from mamlcli.experiments.compare_orders import compare_orders as run_compare
 
     with Progress(quiet=quiet) as progress:
@@ -151,9 +152,8 @@ def check_grads(
     as_json: JsonOption = False,
 ) -> None:
     """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
-    from mamlcli.cli.reports import gradient_report
-
     resolved = _resolve(config, None, _overrides(set_, None, None))
+    from mamlcli.cli.reports import gradient_report
     from mamlcli.experiments.check_grads import check_grads as run_checks
 
     report = run_checks(resolved)
