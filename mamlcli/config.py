@@ -185,7 +185,7 @@ class EngineConfig(_Section):
     """How it is computed; none of it changes the numbers beyond rounding."""
 
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the meta-gradient into one graph; `auto` does where a compiler is there and the run is long enough
+    """Compile the meta-update into one graph; `auto` does where a compiler is there and the run is long enough
     to earn it back, and says so."""
     inner_update: Literal["auto", "dense", "low_rank"] = "auto"
     """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change; `auto` is
