@@ -57,6 +57,12 @@ def relative_error(ours: Params, theirs: Params) -> float:
     return error if math.isfinite(error) else math.inf
 
 
+def gradient_error(ours: tuple[Params, Tensor], theirs: tuple[Params, Tensor]) -> float:
+    """The larger relative error of two meta-gradients and of the losses beside them."""
+    (grads, losses), (expected, expected_losses) = ours, theirs
+    return max(relative_error(grads, expected), relative_error({"": losses}, {"": expected_losses}))
+
+
 def norm(values: Params) -> float:
     """2-norm of all tensors as one vector."""
     return float(torch.cat([value.flatten() for value in values.values()]).norm())

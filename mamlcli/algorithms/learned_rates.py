@@ -5,6 +5,7 @@ each parameter (Meta-SGD, Li et al. 2017, arXiv:1707.09835). They stand in the s
 `inner_lr.<name>`, so that everything that holds for meta-parameters holds for them.
 """
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlcli.algorithms.maml import adapt, gradient_per_seed
+from mamlcli.algorithms.maml import adapt, gradient_per_seed, post_adapt_loss
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Data, LossFn, Order, Params
 
@@ -92,14 +93,5 @@ def learned_rates_meta_gradient(
     Returns:
         As `mamlcli.algorithms.maml.meta_gradient`.
     """
-
-    def meta_loss(params: Params, tasks: Task) -> Tensor:
-        def query_loss(task: Task) -> Tensor:
-            adapted = adapt_with_learned_rates(
-                loss_fn, params, task.support, kind=kind, steps=range(inner_steps), order=order
-            )
-            return loss_fn(adapted, task.query)
-
-        return torch.vmap(query_loss)(tasks).mean()
-
-    return gradient_per_seed(torch.vmap(meta_loss), params, tasks)
+    adapt_fn = partial(adapt_with_learned_rates, loss_fn, kind=kind, steps=range(inner_steps), order=order)
+    return gradient_per_seed(torch.vmap(partial(post_adapt_loss, loss_fn, adapt_fn)), params, tasks)

@@ -5,6 +5,7 @@ Pure functions of one task or of many; nothing here knows of sinusoids, MLPs or 
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -55,22 +56,19 @@ def adapt(
 
 
 def post_adapt_loss(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order
+    loss_fn: LossFn[Samples], adapt_fn: Callable[[Params, Samples], Params], params: Params, tasks: Task
 ) -> Float[Tensor, ""]:
     """The meta-loss of one seed: the mean over B tasks of the query loss after adaptation.
 
     Args:
         loss_fn: Maps (params, samples) to a scalar loss.
+        adapt_fn: Maps (params, support) to adapted parameters.
         params: Meta-parameters of one seed.
         tasks: Support of shape (B, K, 1) and query of shape (B, Q, 1).
-        inner_lr: As for `adapt`.
-        inner_steps: As for `adapt`.
-        order: As for `adapt`.
     """
 
     def query_loss(task: Task) -> Tensor:
-        adapted = adapt(loss_fn, params, task.support, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
-        return loss_fn(adapted, task.query)
+        return loss_fn(adapt_fn(params, task.support), task.query)
 
     return torch.vmap(query_loss)(tasks).mean()
 
@@ -91,11 +89,8 @@ def meta_gradient(
     Returns:
         Gradients, same names and shapes as params, and the post-adaptation loss of each seed.
     """
-
-    def meta_loss(params: Params, tasks: Task) -> Tensor:
-        return post_adapt_loss(loss_fn, params, tasks, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
-
-    return gradient_per_seed(torch.vmap(meta_loss), params, tasks)
+    adapt_fn = partial(adapt, loss_fn, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
+    return gradient_per_seed(torch.vmap(partial(post_adapt_loss, loss_fn, adapt_fn)), params, tasks)
 
 
 def gradient_per_seed(

@@ -16,7 +16,16 @@ from mamlcli.config import Config
 from mamlcli.engine import using_threads
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.setup import layer_sizes, make_chain_model, make_engine_gradient, with_order
-from mamlcli.gradient_checks import DIFFERENCE, EXACT, Check, attempt, finite_difference_error, norm, relative_error
+from mamlcli.gradient_checks import (
+    DIFFERENCE,
+    EXACT,
+    Check,
+    attempt,
+    finite_difference_error,
+    gradient_error,
+    norm,
+    relative_error,
+)
 from mamlcli.reference import module_outputs
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import ORDERS, Order, Params, Row
@@ -38,9 +47,7 @@ def chain_checks(config: Config, params: Params, tasks: Task) -> list[Check]:
     loop = _loop(config)
 
     def against_loop(order: Order, gradient: MetaGradient) -> float:
-        grads, losses = gradient(params, tasks)
-        expected, expected_losses = loop.gradient(params, tasks, order)
-        return max(relative_error(grads, expected), relative_error({"": losses}, {"": expected_losses}))
+        return gradient_error(gradient(params, tasks), loop.gradient(params, tasks, order))
 
     checks = [
         attempt(

@@ -1,6 +1,7 @@
 """`maml eval`: a run or a checkpoint on the fixed meta-test tasks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -182,18 +183,20 @@ def meta_test(
     model: Literal["student", "teacher"] = "student",
 ) -> dict[int, torch.Tensor]:
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config; of a chain, those of a model."""
-    settings, losses, loss_fn = config.evaluation, {}, make_loss_fn(config.model)
+    settings, losses = config.evaluation, {}
+    measure: Callable[[Params, Task], torch.Tensor]
+    if config.algorithm.name == "chain":
+        measure = partial(chain_test_losses, config, model=model)
+    else:
+        loss_fn = make_loss_fn(config.model)
+        adapt_step = make_adapt_step(loss_fn, config.algorithm)
+        measure = partial(adaptation_losses, loss_fn, adapt_step, inner_steps=settings.inner_steps)
     for shots in settings.shots:
         parts = []
         for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             count = min(_TASKS_AT_A_TIME, settings.tasks - first)
-            tasks = _to(meta_test_tasks(config, shots, first, count), device)
-            if config.algorithm.name == "chain":
-                parts.append(chain_test_losses(config, params, tasks, model))
-                continue
-            adapt_step = make_adapt_step(loss_fn, config.algorithm)
-            parts.append(adaptation_losses(loss_fn, adapt_step, params, tasks, inner_steps=settings.inner_steps))
+            parts.append(measure(params, _to(meta_test_tasks(config, shots, first, count), device)))
         losses[shots] = torch.cat(parts, dim=1)
     return losses
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mamlcli.algorithms.chain import STUDENT, TEACHER, Adapted, adapt_chain, part_of
 from mamlcli.config import Config
+from mamlcli.experiments.figures import point_rows
 from mamlcli.experiments.setup import make_chain_model
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params, Row
@@ -71,17 +72,12 @@ def chain_fit_rows(
         adapted = _adapted(config, params, support, config.algorithm.inner_steps)
         taught = predict(adapted.teacher, support.x[shots:])
         for name, before in (("teacher", part_of(TEACHER, params)), ("student", part_of(STUDENT, params))):
-            rows = partial(_rows, model=name, task=task)
+            rows = partial(point_rows, model=name, task=task)
             lines += rows(x, truths[task], curve="truth")
             lines += rows(x, predict(before, inputs[task]), curve="before adaptation")
             lines += rows(x, predict(getattr(adapted, name), inputs[task]), curve="after adaptation")
-        slots = partial(_rows, model="teacher", task=task)
+        slots = partial(point_rows, model="teacher", task=task)
         points += slots(support.x[corrupted:shots, 0], support.y[corrupted:shots], curve="clean slot")
         points += slots(support.x[:corrupted, 0], support.y[:corrupted], curve="corrupted slot")
-        points += _rows(support.x[shots:, 0], taught, model="student", task=task, curve="what the teacher says")
+        points += point_rows(support.x[shots:, 0], taught, model="student", task=task, curve="what the teacher says")
     return lines, points
-
-
-def _rows(x: Tensor, y: Tensor, *, model: str, task: int, curve: str) -> list[Row]:
-    pairs = zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)
-    return [{"model": model, "task": task, "curve": curve, "x": one, "y": other} for one, other in pairs]

@@ -7,7 +7,7 @@ import torch
 from mamlcli.chain_plots import chain_fits_figure
 from mamlcli.config import Config
 from mamlcli.experiments.evaluate_chain import chain_fit_rows
-from mamlcli.experiments.figures import save_or_warn
+from mamlcli.experiments.figures import point_rows, save_or_warn
 from mamlcli.experiments.setup import Reporter, make_adapt_step, make_family, make_loss_fn
 from mamlcli.mlp import ACTIVATIONS, forward
 from mamlcli.plots import adaptation_figure, fits_figure
@@ -61,13 +61,8 @@ def draw_fits(
                 prediction = forward(adapted, inputs[task], activation=ACTIVATIONS[config.model.activation])
                 fits["before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"] = prediction
             adapted = adapt_step(adapted, samples, steps)
-        curves += [row for name, y in fits.items() for row in _points(x, y, task=task, curve=name)]
-        points += _points(samples.x[:, :1], samples.y, task=task, curve="support")
+        curves += [row for name, y in fits.items() for row in point_rows(x, y, task=task, curve=name)]
+        points += point_rows(samples.x[:, :1], samples.y, task=task, curve="support")
     shots = tasks.support.x.shape[1]
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
     return save_or_warn(run, "fits", lambda: fits_figure(curves, points, title=title), curves + points, reporter)
-
-
-def _points(x: torch.Tensor, y: torch.Tensor, *, task: int, curve: str) -> list[Row]:
-    pairs = zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)
-    return [{"task": task, "curve": curve, "x": one, "y": other} for one, other in pairs]

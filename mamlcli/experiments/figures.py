@@ -4,10 +4,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from mamlcli.experiments.setup import Reporter
 from mamlcli.runs.folder import RunFolder
 from mamlcli.types import Row
+
+
+def point_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
+    """Points of a curve, each a row of the labels, x and y."""
+    pairs = zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)
+    return [{**labels, "x": one, "y": other} for one, other in pairs]
 
 
 def save_or_warn(

@@ -101,11 +101,12 @@ def train(
                 prepare_resume(session)
             for logged in session.train():
                 report_step(reporter, logged.rows, config.outer.steps)
-            figure = _draw_loss(session)
+            metrics = run.read_metrics()
+            figure = _draw_loss(session, metrics)
             if config.algorithm.learned_inner_lr:
                 _draw_rates(session)
             if SLOT_WEIGHTS in session.state.params:
-                _draw_slot_weights(session)
+                _draw_slot_weights(session, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
         run=run.path,
@@ -115,7 +116,7 @@ def train(
         engine={"device": device.type, "threads": num_threads(config), "compiled": session.compiling.compiled},
         from_step=session.from_step,
         wall_s=round(time.perf_counter() - start, 3),
-        metrics=run.read_metrics()[-len(config.seeds) :],
+        metrics=metrics[-len(config.seeds) :],
         figure=figure,
     )
 
@@ -187,11 +188,11 @@ def _save_figure(session: Session, stem: str, draw: FigureOfRows, rows: list[Row
     return save_or_warn(session.run, stem, lambda: draw(rows, title=title), rows, session.reporter)
 
 
-def _draw_loss(session: Session) -> Path | None:
+def _draw_loss(session: Session, metrics: Sequence[Row]) -> Path | None:
     algorithm = session.config.algorithm
     names = {"joint": "joint training", "chain": f"{algorithm.order}-order chain"}
     what = names.get(algorithm.name, f"{algorithm.order}-order MAML")
-    rows = [{name: row[name] for name in row if name != SLOT_WEIGHTS} for row in session.run.read_metrics()]
+    rows = [{name: row[name] for name in row if name != SLOT_WEIGHTS} for row in metrics]
     return _save_figure(session, "loss", loss_figure, rows, what)
 
 
@@ -201,7 +202,7 @@ def _draw_rates(session: Session) -> None:
     begun = make_state(config, torch.device("cpu")).params
     rows: list[Row] = []
     for name, value in session.state.params.items():
-        if name not in begun or not name.startswith(PREFIX):
+        if not name.startswith(PREFIX):
             continue
         for step in range(value.shape[1]) if per_step else [None]:
             now, before = (rates if step is None else rates[:, step] for rates in (value, begun[name]))
@@ -227,8 +228,8 @@ def slot_rows(config: Config, metrics: Sequence[Row]) -> list[Row]:
     ]
 
 
-def _draw_slot_weights(session: Session) -> None:
-    rows = slot_rows(session.config, session.run.read_metrics())
+def _draw_slot_weights(session: Session, metrics: Sequence[Row]) -> None:
+    rows = slot_rows(session.config, metrics)
     order = session.config.algorithm.order
     _save_figure(session, SLOT_WEIGHTS, slot_weights_figure, rows, f"what {order} order learns of each support slot")
 
