@@ -185,11 +185,12 @@ class EngineConfig(_Section):
     """How it is computed; none of it changes the numbers beyond rounding."""
 
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the meta-update into one graph; `auto` does where a compiler is there and the run is long enough
-    to earn it back, and says so."""
-    inner_update: Literal["auto", "dense", "low_rank"] = "auto"
-    """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change; `auto` is
-    low_rank from hidden layers of 128 units on."""
+    """Compile the meta-update; `auto` does where a compiler is there and the run is long enough to earn it back, and
+    says so."""
+    inner_update: Literal["auto", "dense", "low_rank", "fused"] = "auto"
+    """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change, `fused` is
+    dense and compiles to one C++ kernel (MAML, ReLU and Adam on a CPU); `auto` is low_rank from hidden layers of 128
+    units on, and else fused where it can be."""
     task_chunk: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
     """Tasks differentiated at a time; fewer hold less memory. `auto` cuts what holds more than about 16 MiB, which is
     also faster."""
@@ -229,6 +230,30 @@ class Config(_Section):
                 f"evaluation.shots: [{shots}], got {list(self.evaluation.shots)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def _fused_can_be(self) -> "Config":
+        if self.engine.inner_update == "fused" and (obstacles := fused_obstacles(self)):
+            raise ValueError(f"engine.inner_update: fused cannot be with {', '.join(obstacles)}; use auto")
+        return self
+
+
+def fused_obstacles(config: Config) -> list[str]:
+    """Say what of a config the fused meta-update is not made for; nothing if it can be used."""
+    algorithm, engine = config.algorithm, config.engine
+    return [
+        obstacle
+        for obstacle, is_there in {
+            f"algorithm.name: {algorithm.name}": algorithm.name != "maml",
+            f"algorithm.learned_inner_lr: {algorithm.learned_inner_lr}": algorithm.learned_inner_lr,
+            f"model.activation: {config.model.activation}": config.model.activation != "relu",
+            f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+            f"device: {config.device}": config.device not in ("auto", "cpu"),
+            f"engine.task_chunk: {engine.task_chunk}": engine.task_chunk != "auto",
+            "engine.compile: off": engine.compile == "off",
+        }.items()
+        if is_there
+    ]
 
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,9 +21,6 @@ Compile: TypeAlias = Literal["auto", "on", "off"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Compiling took 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of one
-# inner step gained 2.5 ms by it, one of ten 19 ms.
-_STEPS_TO_EARN_BACK = 5_000
 _MULTIPLY_ADDS_PER_THREAD = 2_000_000
 # What a chunk of tasks holds: about what the caches do. 2,500 tasks at once took 40 ms, in ten chunks 16 ms.
 _CHUNK_BYTES = 2**24
@@ -37,13 +35,13 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide_compile(setting: Compile, *, num_steps: int, inner_steps: int, device: torch.device) -> Decision:
+def decide_compile(setting: Compile, *, num_steps: int, earned_after: int, device: torch.device) -> Decision:
     """Say whether a run is to be compiled.
 
     Args:
         setting: `auto` compiles where a compiler is there and the run is long enough to earn it back.
-        num_steps: Meta-steps that are still to be made.
-        inner_steps: Steps of adaptation, all of which are unrolled.
+        num_steps: Meta-steps of the run.
+        earned_after: Meta-steps that gain as much time as compiling takes.
         device: Where the run is.
 
     Raises:
@@ -56,9 +54,9 @@ def decide_compile(setting: Compile, *, num_steps: int, inner_steps: int, device
         if missing:
             raise DeviceError(f"engine.compile is on, but {missing}; install one, or use --set engine.compile=off")
         return Decision(compiled=True, reason="engine.compile is on")
-    needed = _STEPS_TO_EARN_BACK * (1 + inner_steps)
-    if num_steps < needed:
-        return Decision(compiled=False, reason=f"{num_steps} steps are too few to earn it back (from {needed} on)")
+    if num_steps < earned_after:
+        reason = f"{num_steps} steps are too few to earn it back (from {earned_after} on)"
+        return Decision(compiled=False, reason=reason)
     if missing:
         return Decision(compiled=False, reason=missing)
     return Decision(compiled=True, reason=f"{num_steps} steps earn it back")
@@ -70,8 +68,13 @@ def _missing_compiler(device: torch.device) -> str:
         return ""  # torch brings Triton along
     if device.type != "cpu":
         return f"torch.compile is not used on {device.type}"
-    names = [os.environ.get("CXX", ""), "g++", "clang++"]
-    return "" if any(name and shutil.which(name) for name in names) else "no C++ compiler is on the PATH"
+    return "" if find_compiler() else "no C++ compiler is on the PATH"
+
+
+def find_compiler() -> list[str]:
+    """The command of the C++ compiler: that of the environment's CXX, or one on the PATH; empty if there is none."""
+    commands = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
+    return next((command for command in commands if command and shutil.which(command[0])), [])
 
 
 def compile_graph(

@@ -225,8 +225,8 @@ class TaskStream(NamedTuple):
         for start in range(first, last, block):
             steps = min(block, last - start)
             support, query = self._draw(start, steps, device)
-            for step in range(steps):
-                yield Task(Samples(*(part[step] for part in support)), Samples(*(part[step] for part in query)))
+            for parts in zip(*(part.unbind() for part in (*support, *query)), strict=True):
+                yield Task(Samples(*parts[:2]), Samples(*parts[2:]))
 
     def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
         """Draw the meta-batches of several steps, with a leading axis of steps."""

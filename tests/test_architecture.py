@@ -26,6 +26,7 @@ ROOMS = [
     "algorithms",
     "engine",
     "training",
+    "fused",
     "evaluation",
     "reference",
     "chain_reference",

@@ -13,6 +13,7 @@ from mamlcli import Config, parse_config
 from mamlcli.engine import Decision, decide_compile, in_chunks, resolve_chunk
 from mamlcli.errors import DeviceError
 from mamlcli.experiments.setup import (
+    compile_decision,
     make_engine_gradient,
     make_loss_fn,
     make_meta_gradient,
@@ -100,28 +101,25 @@ def test_auto_chunks_cut_only_what_is_large() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "steps", "inner_steps", "compiler", "compiled", "reason"),
+    ("setting", "steps", "compiler", "compiled", "reason"),
     [
-        ("off", 10**6, 1, True, False, "engine.compile is off"),
-        ("on", 10, 1, True, True, "engine.compile is on"),
-        ("auto", 70_000, 1, True, True, "earn it back"),
-        ("auto", 5_000, 1, True, False, "too few to earn it back"),
-        ("auto", 70_000, 10, True, True, "earn it back"),
-        ("auto", 50_000, 10, True, False, "too few to earn it back"),
-        ("auto", 70_000, 1, False, False, "no C++ compiler"),
+        ("off", 10**6, True, False, "engine.compile is off"),
+        ("on", 10, True, True, "engine.compile is on"),
+        ("auto", 10_000, True, True, "earn it back"),
+        ("auto", 9_999, True, False, "too few to earn it back"),
+        ("auto", 10_000, False, False, "no C++ compiler"),
     ],
 )
 def test_compiling_is_decided_once_and_explained(
     monkeypatch: pytest.MonkeyPatch,
     setting: str,
     steps: int,
-    inner_steps: int,
     compiler: bool,
     compiled: bool,
     reason: str,
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if compiler else None)
-    decision = decide_compile(setting, num_steps=steps, inner_steps=inner_steps, device=CPU)  # type: ignore[arg-type]
+    decision = decide_compile(setting, num_steps=steps, earned_after=10_000, device=CPU)  # type: ignore[arg-type]
     assert decision.compiled == compiled
     assert reason in decision.reason
 
@@ -129,7 +127,17 @@ def test_compiling_is_decided_once_and_explained(
 def test_a_compiler_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(DeviceError, match="no C\\+\\+ compiler is on the PATH; install one"):
-        decide_compile("on", num_steps=1, inner_steps=1, device=CPU)
+        decide_compile("on", num_steps=1, earned_after=1, device=CPU)
+
+
+def test_graphs_of_more_inner_steps_take_longer_to_be_earned_back() -> None:
+    def compiled(steps: int, inner_steps: int) -> bool:
+        chosen = config("engine.inner_update=dense", f"outer.steps={steps}", f"algorithm.inner_steps={inner_steps}")
+        return compile_decision(chosen, CPU).compiled
+
+    assert compiled(10_000, 1)
+    assert not compiled(10_000, 2)
+    assert compiled(15_000, 2)
 
 
 @needs_compiler
@@ -141,7 +149,7 @@ def test_a_compiled_run_equals_an_eager_one_to_rounding_and_resumes_bit_for_bit(
         assert done.returncode == 0, done.stderr
         return folder / out
 
-    compiled = ("-c", "tiny.yaml", "--set", "engine.compile=on")
+    compiled = ("-c", "tiny.yaml", "--set", "engine={compile: on, inner_update: dense}")
     whole, parts, eager = train("whole", *compiled), train("parts", *compiled), train("eager", "-c", "tiny.yaml")
     assert json.loads((whole / "run.json").read_text())["sessions"][0]["compiled"] is True
     assert json.loads((eager / "run.json").read_text())["sessions"][0]["compiled"] is False
@@ -160,9 +168,11 @@ def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
         raise RuntimeError("fatal error: no such header\nmore of it")
 
     decided = Decision(compiled=True, reason="planted")
-    monkeypatch.setattr("mamlcli.experiments.session.compile_decision", lambda *_: decided)
-    monkeypatch.setattr("torch.compile", lambda *_, **__: broken_compiler)
-    outcome = maml("train", "-c", "tiny.yaml", "--set", f"engine.compile={setting}", "--out", "run")
+    chosen = f"engine={{inner_update: dense, compile: {setting}}}"
+    with monkeypatch.context() as patch:
+        patch.setattr("mamlcli.experiments.session.compile_decision", lambda *_: decided)
+        patch.setattr("torch.compile", lambda *_, **__: broken_compiler)
+        outcome = maml("train", "-c", "tiny.yaml", "--set", chosen, "--out", "run")
     assert "compiling failed: fatal error: no such header" in outcome.err
     if setting == "on":
         assert outcome.code == 6

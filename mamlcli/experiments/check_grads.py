@@ -22,6 +22,7 @@ from mamlcli.experiments.setup import (
     make_state,
     make_stream,
     task_chunk,
+    uses_fused,
     uses_low_rank,
     with_order,
 )
@@ -196,8 +197,10 @@ def _accelerated(config: Config, params: Params, tasks: Task) -> list[Check]:
         paths["low-rank inner update"] = engine
     if task_chunk(config) < config.outer.meta_batch_size:
         paths[f"chunks of {task_chunk(config)} tasks"] = engine
-    if compile_decision(config, torch.device("cpu")).compiled:
-        paths["compiled meta-update"] = partial(_compiled_gradient, config)
+    cpu = torch.device("cpu")
+    if compile_decision(config, cpu).compiled:
+        fused = uses_fused(config, cpu)
+        paths["fused meta-update" if fused else "compiled meta-update"] = partial(_compiled_gradient, config)
 
     def error(gradient: MetaGradient) -> float:
         return gradient_error(gradient(params, tasks), plain(params, tasks))

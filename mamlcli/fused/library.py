@@ -1,0 +1,107 @@
+"""The C++ of this room as a library: built by the machine's compiler when it is first needed, and kept."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from ctypes import POINTER, c_double, c_int64, c_void_p
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.engine import find_compiler
+
+_SOURCES = [Path(__file__).with_name(name) for name in ("meta_gradient.cpp", "adam.cpp")]
+# Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
+_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+# Named, and not "native": a library may be kept in a home folder that several machines share.
+_VECTOR_FLAGS = {
+    "AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "AVX2": ["-march=x86-64-v3"],
+}
+
+
+class Problem(ctypes.Structure):
+    """What the library knows of an experiment; `meta_gradient.cpp` has the same fields."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
+        ("second_order", c_int64),
+        ("num_sizes", c_int64),
+        ("sizes", POINTER(c_int64)),
+        ("inner_lr", c_double),
+    ]
+
+
+class Library(NamedTuple):
+    """The library's functions for one type of numbers; arguments as in the sources."""
+
+    workspace_bytes: Callable[..., int]
+    meta_gradient: Callable[..., None]
+    adam: Callable[..., None]
+
+
+@functools.cache
+def load_library(dtype: torch.dtype) -> Library:
+    """Build the library, unless it is kept from another time, and load it.
+
+    Args:
+        dtype: float32 or float64.
+
+    Raises:
+        RuntimeError: If there is no compiler, or it fails; the message is its own.
+        OSError: If there is nowhere to write to, or the library cannot be loaded.
+    """
+    library = ctypes.CDLL(str(built()))
+    suffix = {torch.float32: "float", torch.float64: "double"}[dtype]
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(library, name)
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    return Library(
+        function("workspace_bytes", c_int64, POINTER(Problem)),
+        function(f"meta_gradient_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 8),
+        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 6, *[c_void_p] * 8),
+    )
+
+
+def built() -> Path:
+    """The library's file, named by all that it is made from."""
+    compiler = find_compiler()
+    if not compiler:
+        raise RuntimeError("no C++ compiler is on the PATH")
+    flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    if sys.platform == "linux":
+        flags.append("-fopenmp")
+    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
+    made_from = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    folder, name = _folder(), f"fused-{made_from[:16]}.so"
+    if not (folder / name).exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            built = Path(scratch) / name
+            done = subprocess.run(
+                [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)], capture_output=True, text=True, check=False
+            )
+            if done.returncode != 0:
+                errors = [line for line in done.stderr.splitlines() if "error" in line]
+                raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
+            built.replace(folder / name)  # whole or not at all, whoever else builds it
+    return folder / name
+
+
+def _folder() -> Path:
+    """Where built libraries are kept; if that cannot be written, a new folder for temporary files."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
+    try:
+        kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="mamlcli-"))
+    return kept if os.access(kept, os.W_OK) else Path(tempfile.mkdtemp(prefix="mamlcli-"))

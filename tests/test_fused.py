@@ -1,0 +1,256 @@
+"""The meta-update in C++ against `training.make_update` with torch.optim.Adam: the same numbers to rounding."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from mamlcli import Config, parse_config
+from mamlcli.errors import ConfigError, DeviceError
+from mamlcli.experiments.setup import (
+    compile_decision,
+    layer_sizes,
+    make_params,
+    make_plain_gradient,
+    make_stream,
+    uses_fused,
+)
+from mamlcli.fused import library
+from mamlcli.fused.update import make_fused_update
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.tasks import Samples, Task
+from mamlcli.training import TrainState, Update, init_state, make_update
+from tests.conftest import Maml
+from tests.same_run import assert_same_run
+from tests.test_engine import needs_compiler
+
+CPU = torch.device("cpu")
+pytestmark = needs_compiler
+
+
+def config(*overrides: str) -> Config:
+    return parse_config("name: x\nseeds: [0, 1, 2]\nouter: {meta_batch_size: 7}", overrides=overrides)
+
+
+def new_state(config: Config, dtype: torch.dtype = torch.float64) -> TrainState:
+    seeds = [{name: value.to(dtype) for name, value in seed.items()} for seed in make_params(config)]
+    return init_state(seeds, optimizer="adam", lr=0.01, device=CPU)
+
+
+def batches(config: Config, count: int, dtype: torch.dtype = torch.float64) -> list[Task]:
+    drawn = make_stream(config).batches(0, count)
+    return [Task(*(Samples(side.x.to(dtype), side.y.to(dtype)) for side in batch)) for batch in drawn]
+
+
+def fused(config: Config, state: TrainState) -> Update:
+    algorithm = config.algorithm
+    return make_fused_update(
+        state,
+        layer_sizes(config),
+        inner_lr=algorithm.inner_lr,
+        inner_steps=algorithm.inner_steps,
+        order=algorithm.order,
+        max_grad_norm=config.outer.max_grad_norm,
+    )
+
+
+def plain(config: Config, state: TrainState) -> Update:
+    return make_update(state, make_plain_gradient(config), config.outer.max_grad_norm)
+
+
+def assert_same_state(one: TrainState, other: TrainState) -> None:
+    torch.testing.assert_close(one.flat, other.flat, rtol=1e-11, atol=1e-13, equal_nan=True)
+    torch.testing.assert_close(one.flat.grad, other.flat.grad, rtol=1e-10, atol=1e-13, equal_nan=True)
+    ours, theirs = (state.optimizer.state[state.flat] for state in (one, other))
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-13, equal_nan=True)
+    assert one.alive.tolist() == other.alive.tolist()
+    assert one.updates.tolist() == other.updates.tolist()
+
+
+def assert_same_updates(config: Config, steps: int = 4) -> None:
+    ours, theirs = new_state(config), new_state(config)
+    update, expected = fused(config, ours), plain(config, theirs)
+    for tasks in batches(config, steps):
+        torch.testing.assert_close(update(tasks), expected(tasks), rtol=1e-11, atol=1e-13)
+        assert_same_state(ours, theirs)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("inner_steps", [0, 1, 3])
+@pytest.mark.parametrize("sizes", ["[]", "[9]", "[8, 6, 5]", "[40, 40]"])
+def test_fused_updates_are_those_of_torch(order: str, inner_steps: int, sizes: str) -> None:
+    algorithm = f"{{order: {order}, inner_steps: {inner_steps}, inner_lr: 0.05}}"
+    assert_same_updates(config(f"algorithm={algorithm}", f"model.hidden_sizes={sizes}"))
+
+
+@pytest.mark.parametrize(("seeds", "tasks"), [(1, 1), (1, 16), (1, 17), (2, 8), (5, 3), (20, 1), (3, 40)])
+def test_seeds_and_tasks_share_the_lanes_of_a_register_in_any_number(seeds: int, tasks: int) -> None:
+    assert_same_updates(
+        config(f"seeds={list(range(seeds))}", f"outer.meta_batch_size={tasks}", "model.hidden_sizes=[6]")
+    )
+
+
+def test_samples_may_have_several_inputs_and_support_another_size_than_query() -> None:
+    assert_same_updates(config("tasks.oracle_inputs=true", "tasks.support_shots=3", "tasks.query_shots=11"))
+
+
+def test_single_precision_agrees_to_its_rounding() -> None:
+    chosen = config()
+    ours, theirs = (new_state(chosen, torch.float32) for _ in range(2))
+    tasks = batches(chosen, 1, torch.float32)[0]
+    torch.testing.assert_close(fused(chosen, ours)(tasks), plain(chosen, theirs)(tasks), rtol=1e-5, atol=1e-6)
+    assert ours.flat.grad is not None
+    torch.testing.assert_close(ours.flat.grad, theirs.flat.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_each_seed_is_clipped_alone() -> None:
+    assert_same_updates(config("outer.max_grad_norm=3"))
+
+
+def test_a_seed_that_diverges_keeps_its_parameters_and_leaves_the_others_alone() -> None:
+    chosen = config("outer.meta_batch_size=9")
+    ours, theirs = new_state(chosen), new_state(chosen)
+    update, expected = fused(chosen, ours), plain(chosen, theirs)
+    for step, tasks in enumerate(batches(chosen, 6)):
+        if step == 2:
+            tasks.query.y[1, 4] = torch.inf
+        losses, norms = update(tasks)
+        expected_losses, _ = expected(tasks)
+        torch.testing.assert_close(losses[::2], expected_losses[::2], rtol=1e-11, atol=0)
+        torch.testing.assert_close(ours.flat, theirs.flat, rtol=1e-11, atol=1e-13)
+        assert norms[::2].isfinite().all()
+    assert ours.alive.tolist() == theirs.alive.tolist() == [True, False, True]
+    assert ours.updates.tolist() == theirs.updates.tolist() == [6, 2, 6]
+
+
+def test_parameters_that_are_not_a_number_do_not_hide_behind_a_relu() -> None:
+    chosen = config()
+    state = new_state(chosen)
+    state.params["layer0.weight"][1, 0] = torch.nan
+    losses, _ = fused(chosen, state)(batches(chosen, 1)[0])
+    assert losses.isnan().tolist() == [False, True, False]
+    assert state.alive.tolist() == [True, False, True]
+
+
+def test_a_step_out_of_the_numbers_is_not_made() -> None:
+    chosen = config()
+    ours, theirs = (new_state(chosen) for _ in range(2))
+    for state in (ours, theirs):
+        state.lr.fill_(1e308)
+        state.params["layer1.weight"][2] = 1e150
+    tasks = batches(chosen, 1)[0]
+    fused(chosen, ours)(tasks)
+    plain(chosen, theirs)(tasks)
+    assert ours.alive.tolist() == theirs.alive.tolist()
+    torch.testing.assert_close(ours.flat, theirs.flat)
+
+
+def test_either_update_goes_on_where_the_other_stopped() -> None:
+    chosen = config()
+    ours, theirs = new_state(chosen), new_state(chosen)
+    updates, expected = [plain(chosen, ours), fused(chosen, ours)], plain(chosen, theirs)
+    for step, tasks in enumerate(batches(chosen, 6)):
+        updates[step // 2 % 2](tasks)
+        expected(tasks)
+    assert_same_state(ours, theirs)
+
+
+def test_the_number_of_threads_does_not_change_a_bit() -> None:
+    chosen = config("outer.meta_batch_size=40")
+    before, flats = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            state = new_state(chosen, torch.float32)
+            update = fused(chosen, state)
+            for tasks in batches(chosen, 3, torch.float32):
+                update(tasks)
+            flats.append(state.flat)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(flats[0], flat) for flat in flats)
+
+
+def test_memory_does_not_grow_with_the_tasks() -> None:
+    def peak(tasks: int) -> int:
+        chosen = config(f"outer.meta_batch_size={tasks}")
+        batch, update = batches(chosen, 1)[0], fused(chosen, new_state(chosen))
+        return peak_memory_bytes(lambda: update(batch), CPU)
+
+    assert 0 < peak(400) <= peak(20)
+
+
+def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
+    assert uses_fused(config(), CPU)
+    assert uses_fused(config("model.hidden_sizes=[127, 3]"), CPU)
+    assert not uses_fused(config(), torch.device("cuda"))
+    for other in (
+        "model.hidden_sizes=[128]",
+        "model.activation=tanh",
+        "outer.optimizer=sgd",
+        "algorithm.learned_inner_lr=tensor",
+        "algorithm.name=joint",
+        "engine.task_chunk=3",
+        "engine.inner_update=dense",
+    ):
+        assert not uses_fused(config(other), CPU)
+
+
+def test_what_cannot_be_fused_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"fused cannot be with model.activation: tanh, outer.optimizer: sgd; use auto"
+    ):
+        config("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=sgd")
+    with pytest.raises(DeviceError, match="made for the CPU, not for cuda; use --device cpu"):
+        compile_decision(config("engine.inner_update=fused"), torch.device("cuda"))
+
+
+def test_it_is_compiled_from_a_thousand_steps_on() -> None:
+    assert not compile_decision(config("outer.steps=999"), CPU).compiled
+    assert compile_decision(config("outer.steps=1000"), CPU).compiled
+
+
+def test_a_fused_run_is_recorded_and_resumes_bit_for_bit(maml: Maml, folder: Path) -> None:
+    options = ("-c", "tiny.yaml", "--set", "engine.compile=on")
+    for out in ("whole", "parts"):
+        assert maml("train", *options, "--out", out).code == 0
+    assert json.loads((folder / "whole" / "run.json").read_text())["sessions"][0]["compiled"] is True
+    (folder / "parts" / "checkpoints" / "step-12.pt").unlink()
+    assert maml("train", *options, "--out", "parts", "--resume", "auto").code == 0
+    assert_same_run(folder / "whole", folder / "parts")
+
+
+@pytest.mark.parametrize("setting", ["auto", "on"])
+def test_where_the_compiler_fails_auto_goes_on_without_and_on_is_an_error(folder: Path, setting: str) -> None:
+    # In a process of its own: a library that is loaded stays.
+    compiler = folder / "broken"
+    compiler.write_text("#!/bin/sh\necho 'x.cpp:1: fatal error: no such header' >&2\nexit 1\n")
+    compiler.chmod(0o755)
+    chosen = ("--set", f"engine={{inner_update: fused, compile: {setting}}}", "--set", "outer.steps=1000")
+    command = [sys.executable, "-c", "from mamlcli.cli import main; main()", "train", "-c", "tiny.yaml", "--out", "run"]
+    environment = os.environ | {"CXX": str(compiler), "XDG_CACHE_HOME": str(folder / "cache")}
+    done = subprocess.run([*command, *chosen], env=environment, capture_output=True, text=True, check=False)
+    assert "compiling failed: x.cpp:1: fatal error: no such header" in done.stderr
+    assert done.returncode == (6 if setting == "on" else 0), done.stderr
+    if setting == "auto":
+        assert json.loads((folder / "run" / "run.json").read_text())["sessions"][0]["compiled"] is False
+    assert not any((folder / "cache" / "mamlcli").iterdir())
+
+
+def test_the_library_is_built_once_and_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    first = library.built()
+    changed = first.stat().st_mtime_ns
+    assert library.built() == first
+    assert first.stat().st_mtime_ns == changed
+    assert list((folder / "mamlcli").iterdir()) == [first]
+
+
+def test_a_home_that_cannot_be_written_to_is_no_obstacle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
+    assert library.built().exists()
