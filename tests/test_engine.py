@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mamlcli import Config, parse_config
-from mamlcli.engine import Decision, decide_compile, in_chunks, resolve_chunk
+from mamlcli.engine import Decision, decide_compile, in_chunks, resolve_chunk, using_threads
 from mamlcli.errors import DeviceError
 from mamlcli.experiments.setup import (
     compile_decision,
@@ -181,3 +181,17 @@ def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
     assert json.loads((folder / "run" / "run.json").read_text())["sessions"][0]["compiled"] is False
     assert maml("train", "-c", "tiny.yaml", "--out", "eager").code == 0
     assert_same_run(folder / "run", folder / "eager")
+
+
+def test_training_flushes_denormal_numbers_and_leaves_the_program_as_it_was() -> None:
+    def smallest() -> float:
+        return torch.tensor(1e-40).mul(1).item()
+
+    threads, before = torch.get_num_threads(), smallest()
+    with using_threads(1):
+        assert smallest() == 0
+        with using_threads(1):
+            pass
+        assert smallest() == 0
+    assert (torch.get_num_threads(), smallest()) == (threads, before)
+    assert before > 0

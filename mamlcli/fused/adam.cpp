@@ -17,6 +17,7 @@ template <typename T> struct Adam {
     bool update(bool alive, T loss, T* __restrict theta, T* __restrict grads, T* __restrict exp_avg,
                 T* __restrict exp_avg_sq, T* norm) const {
         double square = 0;
+        #pragma omp simd reduction(+ : square)
         for (int64_t i = 0; i < params; i++) square += double(grads[i]) * grads[i];
         *norm = std::sqrt(T(square));
         alive = alive && std::isfinite(loss) && std::isfinite(*norm);
@@ -29,8 +30,10 @@ template <typename T> struct Adam {
             exp_avg_sq[i] = beta2 * exp_avg_sq[i] + (1 - beta2) * grads[i] * grads[i];
             next[i] = theta[i] - step_size * exp_avg[i] / (std::sqrt(exp_avg_sq[i]) / root_correction2 + epsilon);
         }
-        // A finite step can lead out of the numbers.
-        alive = alive && std::all_of(next, next + params, [](T value) { return std::isfinite(value); });
+        T out_of_numbers = 0;  // a finite step can lead there; what is not finite less itself is not zero
+        #pragma omp simd reduction(+ : out_of_numbers)
+        for (int64_t i = 0; i < params; i++) out_of_numbers += next[i] - next[i];
+        alive = alive && out_of_numbers == 0;
         if (alive) std::copy_n(next, params, theta);
         return alive;
     }
