@@ -14,9 +14,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.cases import MAIN, SCALING, Case, fixed_batch, fixed_params
-from benchmarks.contenders import CONTENDERS, PACKAGES, ours_eager
+from benchmarks.cases import MAIN, SCALING, Case
+from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
+from mamlcli.engine import using_threads
+from mamlcli.experiments.setup import (
+    make_engine_update,
+    make_state,
+    make_stream,
+    make_task_gradient,
+    num_threads,
+    uses_low_rank,
+)
+from mamlcli.measure import peak_memory_bytes
 
 LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
 
@@ -32,12 +42,12 @@ def main() -> None:
     lines = [
         *machine_lines(),
         "",
-        "| case | contender | ms per meta-step: median (min to max) | mamlcli is faster |",
-        "|---|---|---|---|",
+        "| case | contender | ms per meta-step: median (min to max) | mamlcli is faster | MiB of the process |",
+        "|---|---|---|---|---|",
     ]
     lines += [line for case in MAIN for line in main_rows(case, options.rounds, options.seconds)]
     rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
-    lines += ["", "| case | ms per meta-step | peak memory of a meta-gradient |", "|---|---|---|"]
+    lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
     lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
     (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
     scaling_figure(rows).savefig(options.out / "scaling.png", dpi=120)
@@ -79,58 +89,60 @@ def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
     workers = {name: Worker(name, case) for name in present}
     assert_same_gradient(workers)
     times = measure_in_turn(workers, rounds=rounds, seconds=seconds)
+    memory = {name: worker.peak_mib() for name, worker in workers.items()}
     for worker in workers.values():
         worker.close()
     rows = []
     for name in wanted:
         if name not in times:
-            rows.append(f"| {case.name} | {name} | not installed | |")
+            rows.append(f"| {case.name} | {name} | not installed | | |")
             continue
         ratios = [theirs / mine for theirs, mine in zip(times[name], times["mamlcli"], strict=True)]
         spread = f"{median(times[name]):.3f} ({min(times[name]):.3f} to {max(times[name]):.3f})"
-        rows.append(
-            f"| {case.name} | {name} | {spread} | {'' if name == 'mamlcli' else f'{median(ratios):.1f} times'} |"
-        )
-    limit = arithmetic_limit_ms(case)
-    rows.append(f"| {case.name} | the arithmetic limit | {limit:.3f} | {limit / median(times['mamlcli']):.2f} times |")
+        faster = "" if name == "mamlcli" else f"{median(ratios):.1f} times"
+        held = "" if memory[name] is None else f"{memory[name]:.0f}"
+        rows.append(f"| {case.name} | {name} | {spread} | {faster} | {held} |")
+    limits = {"the arithmetic limit": "dense"}
+    if uses_low_rank(experiment(case)):
+        limits["the same, of low-rank products"] = "low_rank"
+    for name, form in limits.items():
+        limit = arithmetic_limit_ms(case, form)
+        rows.append(f"| {case.name} | {name} | {limit:.3f} | {limit / median(times['mamlcli']):.2f} times | |")
     return rows
 
 
-def arithmetic_limit_ms(case: Case) -> float:
-    """Time of the step's multiply-adds at the rate of a large matrix product, on as many cores as the case uses."""
-    check, _ = ours_eager(case)  # sets the threads of the case
+def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
+    """Time of the step's multiply-adds at the rate of a large matrix product, on as many cores as the case uses.
+
+    Args:
+        case: What is computed.
+        inner_update: `dense` counts the step as it is written in textbooks, and `low_rank` as that form of it needs.
+    """
+    config = experiment(case, f"engine.inner_update={inner_update}")
+    params, tasks = make_state(config, torch.device("cpu")).params, make_stream(config).batch(0)
     with FlopCounterMode(display=False) as counter:
-        check(fixed_params(case), fixed_batch(case))
+        make_task_gradient(config)(params, tasks)
     one = torch.randn(2048, 2048)
     times = []
-    for _ in range(7):
-        start = time.perf_counter()
-        torch.mm(one, one)
-        times.append(time.perf_counter() - start)
-    return float(1e3 * case.seeds * counter.get_total_flops() * min(times) / (2 * 2048**3))
+    with using_threads(num_threads(experiment(case))):
+        for _ in range(7):
+            start = time.perf_counter()
+            torch.mm(one, one)
+            times.append(time.perf_counter() - start)
+    return float(1e3 * counter.get_total_flops() * min(times) / (2 * 2048**3))
 
 
 def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure this project alone on a case."""
-    from mamlcli import parse_config
-    from mamlcli.experiments.setup import make_engine_gradient, make_state, make_stream
-    from mamlcli.measure import peak_memory_bytes
-
     worker = Worker("mamlcli", case)
     times = measure_in_turn({"": worker}, rounds=max(3, rounds // 2), seconds=seconds)[""]
     worker.close()
-    config = parse_config(
-        f"name: x\nseeds: {list(range(case.seeds))}\nouter: {{meta_batch_size: {case.tasks}}}\n"
-        f"algorithm: {{inner_steps: {case.inner_steps}}}"
-    )
-    device = torch.device("cpu")
-    gradient, state = make_engine_gradient(config), make_state(config, device)
+    config, device = experiment(case), torch.device("cpu")
+    update = make_engine_update(config, make_state(config, device), device)
     tasks = make_stream(config).batch(0)
-    return {
-        "case": case,
-        "ms": median(times),
-        "bytes": peak_memory_bytes(lambda: gradient(state.params, tasks), device),
-    }
+    with using_threads(num_threads(config)):
+        held = peak_memory_bytes(lambda: update(tasks), device)
+    return {"case": case, "ms": median(times), "bytes": held}
 
 
 def scaling_figure(rows: list[dict[str, Any]]) -> Figure:

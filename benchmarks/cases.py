@@ -30,6 +30,7 @@ MAIN = [
     Case("ten seeds", seeds=10),
     Case("width 256", width=256),
     Case("five inner steps", inner_steps=5),
+    Case("2,500 tasks", tasks=2500),
 ]
 SCALING = [
     *(Case(f"{steps} inner steps", inner_steps=steps) for steps in (1, 2, 5, 10)),

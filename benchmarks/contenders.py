@@ -21,45 +21,55 @@ def ours(case: Case, compiled: str = "on") -> Contender:
 
     import torch
 
-    from mamlcli import parse_config
+    from mamlcli.engine import using_threads
     from mamlcli.experiments import setup
     from mamlcli.tasks import Samples, Task
     from mamlcli.training import train_steps
 
-    config = parse_config(
+    config = experiment(case)
+    device = torch.device("cpu")
+    state = setup.make_state(config, device)
+    update = setup.make_engine_update(config, state, device if compiled == "on" else None)
+    batches = setup.make_stream(config).batches(0, 10**9, device)
+    shapes = [theta.shape[1:] for theta in state.params.values()]
+
+    def check(params: Arrays, batch: Arrays) -> Arrays:
+        state.flat.copy_(torch.cat([torch.from_numpy(value).flatten() for value in params]))
+        sides = [torch.from_numpy(part).expand(case.seeds, *part.shape) for part in batch]
+        update(Task(Samples(*sides[:2]), Samples(*sides[2:])))
+        assert state.flat.grad is not None
+        grads = torch.split(state.flat.grad[0], [shape.numel() for shape in shapes])
+        return [grad.view(shape).numpy().copy() for grad, shape in zip(grads, shapes, strict=True)]
+
+    def steps(count: int) -> None:
+        with using_threads(setup.num_threads(config)):
+            for _ in train_steps(
+                state,
+                itertools.islice(batches, count),
+                update,
+                lambda params, tasks: torch.zeros(0),  # noqa: ARG005
+                seeds=config.seeds,
+                learning_rate=lambda _: LR,
+                on_divergence="stop",
+                is_logged=lambda _: False,
+            ):
+                pass
+
+    return check, steps
+
+
+def experiment(case: Case, *overrides: str) -> Any:
+    """The case as a config of this project."""
+    from mamlcli import parse_config
+
+    return parse_config(
         f"name: benchmark\nseeds: {list(range(case.seeds))}\ndevice: cpu\n"
         f"tasks: {{support_shots: {case.shots}, query_shots: {case.shots}}}\n"
         f"model: {{hidden_sizes: [{case.width}, {case.width}]}}\n"
         f"algorithm: {{inner_steps: {case.inner_steps}, inner_lr: {ALPHA}}}\n"
-        f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n"
+        f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n",
+        overrides=overrides,
     )
-    device = torch.device("cpu")
-    torch.set_num_threads(setup.num_threads(config))
-    plain = setup.make_engine_gradient(config)
-    state = setup.make_state(config, device)
-    update = setup.make_engine_update(config, state, device if compiled == "on" else None)
-    batches = setup.make_stream(config).batches(0, 10**9, device)
-
-    def check(params: Arrays, batch: Arrays) -> Arrays:
-        stacked = dict(zip(state.params, (torch.from_numpy(value)[None] for value in params), strict=True))
-        sides = [torch.from_numpy(part)[None] for part in batch]
-        grads, _ = plain(stacked, Task(Samples(*sides[:2]), Samples(*sides[2:])))
-        return [grad[0].numpy() for grad in grads.values()]
-
-    def steps(count: int) -> None:
-        for _ in train_steps(
-            state,
-            itertools.islice(batches, count),
-            update,
-            lambda params, tasks: torch.zeros(0),  # noqa: ARG005
-            seeds=config.seeds,
-            learning_rate=lambda _: LR,
-            on_divergence="stop",
-            is_logged=lambda _: False,
-        ):
-            pass
-
-    return check, steps
 
 
 def ours_eager(case: Case) -> Contender:

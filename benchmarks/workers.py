@@ -4,12 +4,15 @@ import multiprocessing
 import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.cases import Arrays, Case, fixed_batch, fixed_params
 from benchmarks.contenders import CONTENDERS
+
+CLEAR_PEAK = Path("/proc/self/clear_refs")
 
 
 class Worker:
@@ -27,6 +30,12 @@ class Worker:
         self.connection.send(steps)
         return float(self._answer())
 
+    def peak_mib(self) -> float | None:
+        """The most memory that the process has held since it was warm, in MiB; None where the system does not tell."""
+        self.connection.send("memory")
+        answer: float | None = self._answer()
+        return answer
+
     def close(self) -> None:
         """End the process."""
         self.connection.send(None)
@@ -40,15 +49,28 @@ class Worker:
 
 
 def _serve(contender: str, case: Case, connection: Connection) -> None:
+    warm = False
     try:
         check, steps = CONTENDERS[contender](case)
         connection.send(check(fixed_params(case), fixed_batch(case)))
         while (count := connection.recv()) is not None:
+            if count == "memory":
+                connection.send(_peak_mib())
+                continue
             start = time.perf_counter()
             steps(count)
             connection.send(1e3 * (time.perf_counter() - start) / count)
+            if not warm and CLEAR_PEAK.exists():
+                CLEAR_PEAK.write_text("5")  # what compiling held does not count
+            warm = True
     except Exception:
         connection.send(traceback.format_exc())
+
+
+def _peak_mib() -> float | None:
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
 def assert_same_gradient(workers: dict[str, Worker]) -> None:

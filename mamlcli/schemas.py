@@ -30,6 +30,7 @@ class Engine(_Object):
     device: DeviceType
     threads: Annotated[int, Field(ge=1)]
     compiled: bool
+    inner_update: Literal["dense", "low_rank", "fused"]
 
 
 class MetricsRow(_Object):

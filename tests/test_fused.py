@@ -218,7 +218,8 @@ def test_a_fused_run_is_recorded_and_resumes_bit_for_bit(maml: Maml, folder: Pat
     options = ("-c", "tiny.yaml", "--set", "engine.compile=on")
     for out in ("whole", "parts"):
         assert maml("train", *options, "--out", out).code == 0
-    assert json.loads((folder / "whole" / "run.json").read_text())["sessions"][0]["compiled"] is True
+    session = json.loads((folder / "whole" / "run.json").read_text())["sessions"][0]
+    assert (session["compiled"], session["inner_update"]) == (True, "fused")
     (folder / "parts" / "checkpoints" / "step-12.pt").unlink()
     assert maml("train", *options, "--out", "parts", "--resume", "auto").code == 0
     assert_same_run(folder / "whole", folder / "parts")
@@ -237,7 +238,8 @@ def test_where_the_compiler_fails_auto_goes_on_without_and_on_is_an_error(folder
     assert "compiling failed: x.cpp:1: fatal error: no such header" in done.stderr
     assert done.returncode == (6 if setting == "on" else 0), done.stderr
     if setting == "auto":
-        assert json.loads((folder / "run" / "run.json").read_text())["sessions"][0]["compiled"] is False
+        session = json.loads((folder / "run" / "run.json").read_text())["sessions"][0]
+        assert (session["compiled"], session["inner_update"]) == (False, "dense")
     assert not any((folder / "cache" / "mamlcli").iterdir())
 
 

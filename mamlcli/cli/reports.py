@@ -25,7 +25,7 @@ def train_report(result: "TrainResult") -> str:
     updates = f"{result.outer_steps - result.from_step} meta-updates"
     if result.from_step:
         updates += f" (steps {result.from_step + 1} to {result.outer_steps})"
-    how = "compiled" if result.engine["compiled"] else "not compiled"
+    how = f"compiled ({result.engine['inner_update']})" if result.engine["compiled"] else "not compiled"
     lines = [
         f"trained {updates} of {len(result.seeds)} seed(s) side by side in {result.wall_s:.1f} s "
         f"on {result.engine['device']}, {result.engine['threads']} thread(s), {how}",

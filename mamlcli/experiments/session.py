@@ -16,8 +16,10 @@ from mamlcli.errors import DeviceError, DivergedError, MamlError, UsageError
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.divergence import name_tasks
 from mamlcli.experiments.setup import (
+    InnerUpdate,
     Reporter,
     compile_decision,
+    inner_update,
     make_engine_update,
     make_query_loss,
     make_state,
@@ -63,6 +65,11 @@ class Session:
             raise DeviceError(f"engine.compile is on, but {reason}; use --set engine.compile=off") from error
         self.compiling = Decision(compiled=False, reason=reason)
         self.reporter.note(f"warning: {reason}; going on without")
+
+    @property
+    def inner_update(self) -> InnerUpdate:
+        """How the adapted weights of this session are held."""
+        return inner_update(self.config, self.device, compiled=self.compiling.compiled)
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
@@ -112,8 +119,9 @@ class Session:
             on_divergence=outer.on_divergence,
             is_logged=self.is_logged,
         )
-        compiled = "compiled" if self.compiling.compiled else "not compiled"
-        self.reporter.note(f"{self.config.algorithm.order}-order meta-gradient {compiled}: {self.compiling.reason}")
+        form, compiled = self.inner_update, "compiled" if self.compiling.compiled else "not compiled"
+        order = self.config.algorithm.order
+        self.reporter.note(f"{order}-order meta-gradient, {form}, {compiled}: {self.compiling.reason}")
         with self._recorded(), self._tasks_named():
             since = time.perf_counter()
             for step in steps:
@@ -191,7 +199,7 @@ class Session:
     def _recorded(self) -> Iterator[None]:
         """Keep run.json true: who works on the run, since when, and how it ended."""
         info = self.run.read_info()
-        session = new_session(self.device, self.state.step) | {"compiled": self.compiling.compiled}
+        session = new_session(self.device, self.state.step) | self.engine()
         info["sessions"] = [*info.get("sessions", []), session]
         self._write(info, "running")
         status = "failed"
@@ -206,8 +214,7 @@ class Session:
             self.save()
             raise
         finally:
-            session |= {
-                "compiled": self.compiling.compiled,
+            session |= self.engine() | {
                 "ended": utc_now(),
                 "to_step": self.state.step,
                 "train_s": round(self.train_s, 3),
@@ -215,6 +222,10 @@ class Session:
             # What ended a run is said, not that its end could not be written.
             with nullcontext() if status == "done" else suppress(OSError):
                 self._write(info, status)
+
+    def engine(self) -> dict[str, Any]:
+        """What of the engine can change the last bits of a number."""
+        return {"compiled": self.compiling.compiled, "inner_update": self.inner_update}
 
     def _write(self, info: dict[str, Any], status: str) -> None:
         info |= {"status": status, "outer_steps": self.state.step}
@@ -241,9 +252,9 @@ def warn_if_not_bit_exact(session: Session) -> None:
     if not sessions:
         return
     before = sessions[-1]
-    now = new_session(session.device, 0) | {"compiled": session.compiling.compiled}
-    for name in ("device", "device_name", "threads", "compiled"):
-        if before.get(name) != now[name]:
+    now = new_session(session.device, 0) | session.engine()
+    for name in ("device", "device_name", "threads", *session.engine()):
+        if before.get(name, now[name]) != now[name]:
             _warn(session.reporter, name, before.get(name), now[name])
     if before.get("versions", {}).get("torch") != now["versions"]["torch"]:
         _warn(session.reporter, "torch", before.get("versions", {}).get("torch"), now["versions"]["torch"])

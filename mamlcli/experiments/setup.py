@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -23,6 +23,8 @@ from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.training import TrainState, Update, init_state, make_update
 from mamlcli.types import AdaptStep, LossFn, Order, Params
+
+InnerUpdate: TypeAlias = Literal["dense", "low_rank", "fused"]
 
 # Teacher and student of a seed are drawn from generators of their own. A CPU generator of torch reads the low 32 bits
 # of its seed alone.
@@ -201,6 +203,13 @@ def uses_fused(config: Config, device: torch.device) -> bool:
     return setting == "fused" or (
         setting == "auto" and not is_wide(config.model) and device.type == "cpu" and not fused_obstacles(config)
     )
+
+
+def inner_update(config: Config, device: torch.device, *, compiled: bool) -> InnerUpdate:
+    """How adapted weights are held in the end."""
+    if compiled and uses_fused(config, device):
+        return "fused"
+    return "low_rank" if uses_low_rank(config) else "dense"
 
 
 def is_wide(model: ModelConfig) -> bool:

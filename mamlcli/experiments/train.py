@@ -113,7 +113,7 @@ def train(
         status="done",
         outer_steps=session.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": num_threads(config), "compiled": session.compiling.compiled},
+        engine={"device": device.type, "threads": num_threads(config), **session.engine()},
         from_step=session.from_step,
         wall_s=round(time.perf_counter() - start, 3),
         metrics=metrics[-len(config.seeds) :],
