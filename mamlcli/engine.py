@@ -73,7 +73,11 @@ def _missing_compiler(device: torch.device) -> str:
 
 def find_compiler() -> list[str]:
     """The command of the C++ compiler: that of the environment's CXX, or one on the PATH; empty if there is none."""
-    commands = [shlex.split(os.environ.get("CXX", "")), ["g++"], ["clang++"]]
+    try:
+        named = shlex.split(os.environ.get("CXX", ""))
+    except ValueError:  # a quotation without an end
+        named = []
+    commands = [named, ["g++"], ["clang++"]]
     return next((command for command in commands if command and shutil.which(command[0])), [])
 
 

@@ -41,7 +41,7 @@ def attempt(name: str, compared_with: str, tolerance: float, error: Callable[[],
     """Make a row; a computation that raises has not passed, and its message says why."""
     try:
         value = error()
-    except RuntimeError as failure:
+    except (RuntimeError, OSError) as failure:
         return Check(
             name, f"{compared_with} (failed: {str(failure).splitlines()[0]})", math.inf, tolerance, passed=False
         )

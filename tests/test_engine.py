@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from mamlcli import Config, parse_config
-from mamlcli.engine import Decision, decide_compile, in_chunks, resolve_chunk, using_threads
+from mamlcli.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
 from mamlcli.errors import DeviceError
 from mamlcli.experiments.setup import (
     compile_decision,
@@ -128,6 +128,13 @@ def test_a_compiler_that_is_asked_for_and_missing_is_an_error(monkeypatch: pytes
     monkeypatch.setattr("shutil.which", lambda _: None)
     with pytest.raises(DeviceError, match="no C\\+\\+ compiler is on the PATH; install one"):
         decide_compile("on", num_steps=1, earned_after=1, device=CPU)
+
+
+@needs_compiler
+@pytest.mark.parametrize("named", ["", "no-such-compiler -O1", "'no end"])
+def test_a_compiler_named_in_vain_is_passed_over(monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.setenv("CXX", named)
+    assert find_compiler() in (["g++"], ["clang++"])
 
 
 def test_graphs_of_more_inner_steps_take_longer_to_be_earned_back() -> None:

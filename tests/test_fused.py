@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from mamlcli.errors import ConfigError, DeviceError
 from mamlcli.experiments.setup import (
     compile_decision,
     layer_sizes,
+    make_engine_update,
     make_params,
     make_plain_gradient,
     make_stream,
@@ -71,6 +73,15 @@ def assert_same_state(one: TrainState, other: TrainState) -> None:
     assert one.updates.tolist() == other.updates.tolist()
 
 
+def set_compiler(path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this be the C++ compiler, and nothing be built or loaded yet."""
+    path.write_text(script)
+    path.chmod(0o755)
+    monkeypatch.setenv("CXX", str(path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
+    monkeypatch.setattr("mamlcli.fused.update.load_library", library.load_library.__wrapped__)
+
+
 def assert_same_updates(config: Config, steps: int = 4) -> None:
     ours, theirs = new_state(config), new_state(config)
     update, expected = fused(config, ours), plain(config, theirs)
@@ -105,6 +116,35 @@ def test_single_precision_agrees_to_its_rounding() -> None:
     torch.testing.assert_close(fused(chosen, ours)(tasks), plain(chosen, theirs)(tasks), rtol=1e-5, atol=1e-6)
     assert ours.flat.grad is not None
     torch.testing.assert_close(ours.flat.grad, theirs.flat.grad, rtol=1e-4, atol=1e-5)
+
+
+def test_averages_of_adam_are_exact_in_single_precision() -> None:
+    chosen = config()
+    state = new_state(chosen, torch.float32)
+    fused(chosen, state)(batches(chosen, 1, torch.float32)[0])
+    moments, grad = state.optimizer.state[state.flat], state.flat.grad
+    assert grad is not None
+    torch.testing.assert_close(moments["exp_avg"], 0.1 * grad, rtol=3e-7, atol=0)
+    torch.testing.assert_close(moments["exp_avg_sq"], 0.001 * grad.square(), rtol=3e-7, atol=1e-37)
+
+
+def test_data_and_averages_may_lie_in_memory_in_any_order() -> None:
+    chosen = config()
+    ours, theirs = new_state(chosen), new_state(chosen)
+    update, expected = fused(chosen, ours), fused(chosen, theirs)
+    for tasks in batches(chosen, 2, torch.float32):
+        exact = Task(*(Samples(side.x.double(), side.y.double()) for side in tasks))
+        expected(exact)
+        update(Task(*(Samples(*(part.mT.contiguous().mT for part in side)) for side in tasks)))
+        moments = ours.optimizer.state[ours.flat]
+        moments |= {name: moments[name].T.contiguous().T for name in ("exp_avg", "exp_avg_sq")}
+    assert_same_state(ours, theirs)
+
+
+def test_an_adaptation_that_no_memory_holds_is_an_error_and_no_crash() -> None:
+    chosen = config("model.hidden_sizes=[400, 400]", "algorithm.inner_steps=1000000000")
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        fused(chosen, new_state(chosen))(batches(chosen, 1)[0])
 
 
 def test_each_seed_is_clipped_alone() -> None:
@@ -250,6 +290,62 @@ def test_the_library_is_built_once_and_kept(folder: Path, monkeypatch: pytest.Mo
     assert library.built() == first
     assert first.stat().st_mtime_ns == changed
     assert list((folder / "mamlcli").iterdir()) == [first]
+
+
+def test_two_that_build_at_once_and_one_after_a_cut_file_get_a_whole_library(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_compiler(folder / "c++", '#!/bin/sh\nfor out; do :; done\nsleep 0.1\necho whole >"$out"\n', monkeypatch)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: library.built(), range(2))
+    assert first == second
+    first.write_text("who")
+    assert library.built().read_text() == "whole\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("no program", "Exec format error"),
+        ("#!/bin/sh\nexit 3\n", "ended with 3"),
+        ("#!/bin/sh\nexit 0\n", "No such file"),
+        ("#!/bin/sh\nprintf 'error: \\377' >&2\nexit 1\n", "error: \N{REPLACEMENT CHARACTER}"),
+        ('#!/bin/sh\nfor out; do :; done\necho text >"$out"\n', "cache/mamlcli/fused-"),
+    ],
+)
+def test_whatever_a_compiler_does_ends_in_a_message(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+) -> None:
+    set_compiler(folder / "c++", script, monkeypatch)
+    chosen, heard = config(), list[Exception]()
+    state = new_state(chosen, torch.float32)
+    update = make_engine_update(chosen, state, CPU, heard.append)
+    update(batches(chosen, 1, torch.float32)[0])
+    assert message in str(heard[0])
+    assert state.updates.tolist() == [1, 1, 1]
+
+
+def test_numbers_of_another_type_are_not_fused() -> None:
+    with pytest.raises(RuntimeError, match=r"made for float32 and float64, not for torch\.float16"):
+        fused(config(), new_state(config(), torch.float16))
+
+
+def test_a_user_without_a_home_is_no_obstacle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    set_compiler(folder / "c++", '#!/bin/sh\nfor out; do :; done\necho whole >"$out"\n', monkeypatch)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert library.built().is_relative_to(folder)
+
+
+def test_where_nothing_can_be_written_the_error_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "tiny.yaml"))
+    monkeypatch.setattr("tempfile.tempdir", str(folder / "missing"))
+    with pytest.raises(OSError, match="missing"):
+        library.built()
 
 
 def test_a_home_that_cannot_be_written_to_is_no_obstacle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,5 @@
-// One update of the meta-parameters of every seed by Adam (Kingma & Ba 2015, arXiv:1412.6980): what training.make_update
-// does with torch.optim.Adam.
+// One update of the meta-parameters of every seed by Adam (Kingma & Ba 2015, arXiv:1412.6980): what
+// training.make_update does with torch.optim.Adam.
 
 #include <algorithm>
 #include <cmath>
@@ -11,7 +11,8 @@ namespace {
 
 template <typename T> struct Adam {
     int64_t params;
-    T beta1, beta2, epsilon, step_size, root_correction2, max_grad_norm;
+    T new_share1, beta2, new_share2;  // shares of a new gradient: 1 - beta, rounded once
+    T epsilon, step_size, root_correction2, max_grad_norm;
 
     // Returns whether the seed is alive afterwards; one that is not keeps its parameters.
     bool update(bool alive, T loss, T* __restrict theta, T* __restrict grads, T* __restrict exp_avg,
@@ -26,8 +27,8 @@ template <typename T> struct Adam {
         T* __restrict next = updated.data();
         for (int64_t i = 0; i < params; i++) {
             grads[i] = alive ? factor * grads[i] : 0;
-            exp_avg[i] += (1 - beta1) * (grads[i] - exp_avg[i]);
-            exp_avg_sq[i] = beta2 * exp_avg_sq[i] + (1 - beta2) * grads[i] * grads[i];
+            exp_avg[i] += new_share1 * (grads[i] - exp_avg[i]);
+            exp_avg_sq[i] = beta2 * exp_avg_sq[i] + new_share2 * grads[i] * grads[i];
             next[i] = theta[i] - step_size * exp_avg[i] / (std::sqrt(exp_avg_sq[i]) / root_correction2 + epsilon);
         }
         T out_of_numbers = 0;  // a finite step can lead there; what is not finite less itself is not zero
@@ -45,8 +46,9 @@ void adam(int64_t seeds, int64_t params, double step, double lr, double beta1, d
           int64_t* updates) {
     const Adam<T> optimizer{
         params,
-        T(beta1),
+        T(1 - beta1),
         T(beta2),
+        T(1 - beta2),
         T(epsilon),
         T(lr / (1 - std::pow(beta1, step))),
         T(std::sqrt(1 - std::pow(beta2, step))),

@@ -55,11 +55,13 @@ def load_library(dtype: torch.dtype) -> Library:
         dtype: float32 or float64.
 
     Raises:
-        RuntimeError: If there is no compiler, or it fails; the message is its own.
+        RuntimeError: If there is no compiler, or it fails; the message is its own. Or for another dtype.
         OSError: If there is nowhere to write to, or the library cannot be loaded.
     """
+    suffix = {torch.float32: "float", torch.float64: "double"}.get(dtype)
+    if suffix is None:
+        raise RuntimeError(f"the fused update is made for float32 and float64, not for {dtype}")
     library = ctypes.CDLL(str(built()))
-    suffix = {torch.float32: "float", torch.float64: "double"}[dtype]
 
     def function(name: str, result: Any, *arguments: Any) -> Any:
         found = getattr(library, name)
@@ -83,25 +85,32 @@ def built() -> Path:
         flags.append("-fopenmp")
     texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
     made_from = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    folder, name = _folder(), f"fused-{made_from[:16]}.so"
-    if not (folder / name).exists():
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            built = Path(scratch) / name
-            done = subprocess.run(
-                [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)], capture_output=True, text=True, check=False
-            )
-            if done.returncode != 0:
-                errors = [line for line in done.stderr.splitlines() if "error" in line]
-                raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
-            built.replace(folder / name)  # whole or not at all, whoever else builds it
-    return folder / name
+    folder, stem = _folder(), f"fused-{made_from[:16]}"
+    for kept in folder.glob(f"{stem}-*.so"):
+        if kept.name == _name(stem, kept):
+            return kept
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = Path(scratch) / "built.so"
+        command = [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if "error" in line]
+            raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
+        return built.replace(folder / _name(stem, built))  # whole or not at all, whoever else builds it
+
+
+def _name(stem: str, file: Path) -> str:
+    """What a whole library is called. With its size: to load one that was cut off kills the process."""
+    return f"{stem}-{file.stat().st_size}.so"
 
 
 def _folder() -> Path:
     """Where built libraries are kept; if that cannot be written, a new folder for temporary files."""
-    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
     try:
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="mamlcli-"))
-    return kept if os.access(kept, os.W_OK) else Path(tempfile.mkdtemp(prefix="mamlcli-"))
+        if os.access(kept, os.R_OK | os.W_OK | os.X_OK):
+            return kept
+    except (OSError, RuntimeError):  # a user without a home is a RuntimeError
+        pass
+    return Path(tempfile.mkdtemp(prefix="mamlcli-"))

@@ -1,15 +1,16 @@
 // The meta-gradient of ReLU MLPs under squared error: the numbers of algorithms/maml.py, from one walk over the tasks.
 //
-// The code reads as if for one task. What it calls a number, `Lanes`, holds that number of 16 tasks (of 8 in double
-// precision), one in each lane of a vector register. So no matrix is too small or of too odd a size for the vector unit,
-// none is laid out anew, and a task's weights stay in the cache from its first inner step to its meta-gradient.
+// The code reads as if for one task. What it calls a number, `Lanes`, holds that number of as many tasks as a vector
+// register has lanes: 16 with AVX-512, in double precision 8. So no matrix is too small or of too odd a size for the
+// vector unit, none is laid out anew, and a task's weights stay in the cache from its first inner step to its
+// meta-gradient.
 //
 // Inner steps lead from theta_0 to theta_n (Finn et al. 2017, arXiv:1703.03400, Algorithm 1). Back from there,
 //
 //     v_n = grad L_query(theta_n),    v_j = v_(j+1) - alpha H_support(theta_j) v_(j+1),
 //
-// and v_0 is the task's meta-gradient; to first order it is v_n. H v is the derivative of the gradient along v, found by
-// differentiating both of its passes in that direction (Pearlmutter 1994, Fast exact multiplication by the Hessian).
+// and v_0 is the task's meta-gradient; to first order it is v_n. H v is the derivative of the gradient along v, found
+// by differentiating both of its passes in that direction (Pearlmutter 1994, Fast exact multiplication by the Hessian).
 
 #include <algorithm>
 #include <cstdint>
@@ -17,6 +18,8 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // how a vector is passed to a function; none of those leaves this file
 
 // What a caller knows of the experiment; fused/library.py has the same fields.
 struct Problem {
@@ -27,11 +30,16 @@ struct Problem {
 
 namespace {
 
-// How many results a product keeps in registers at once: as many as there are, less those for its operands.
-#ifdef __AVX512F__
+// The bytes of a vector register, since compilers are slow with longer vectors; and how many results a product keeps in
+// registers at once: as many as there are, less those for its operands.
+#if defined __AVX512F__
 constexpr int LANES_BYTES = 64, TILE_ROWS = 5, TILE_COLS = 4;
-#else
+#elif defined __AVX__
 constexpr int LANES_BYTES = 32, TILE_ROWS = 3, TILE_COLS = 3;
+#elif defined __aarch64__
+constexpr int LANES_BYTES = 16, TILE_ROWS = 5, TILE_COLS = 4;
+#else
+constexpr int LANES_BYTES = 16, TILE_ROWS = 3, TILE_COLS = 3;
 #endif
 
 template <typename T> struct Vector {
@@ -42,15 +50,17 @@ template <typename T> struct Vector {
 // A matrix of numbers that lie anywhere; strides of zero repeat a row, a column or a single number.
 template <typename Lanes> struct Matrix {
     Lanes* data;
-    int rows, cols, row_stride, col_stride;
+    int64_t rows, cols, row_stride, col_stride;
 
-    Lanes& operator()(int i, int j) const { return data[i * row_stride + j * col_stride]; }
+    Lanes& operator()(int64_t i, int64_t j) const { return data[i * row_stride + j * col_stride]; }
     Lanes* begin() const { return data; }  // of a matrix without gaps
     Lanes* end() const { return data + rows * cols; }
-    Matrix from(int i, int j) const { return {&(*this)(i, j), rows - i, cols - j, row_stride, col_stride}; }
+    // The rest of the matrix, from row i and column j on.
+    Matrix from(int64_t i, int64_t j) const { return {&(*this)(i, j), rows - i, cols - j, row_stride, col_stride}; }
     Matrix transposed() const { return {data, cols, rows, col_stride, row_stride}; }
 };
 
+// The first ROWS rows and COLS columns of a product.
 template <int ROWS, int COLS, typename Lanes, typename T>
 void tile(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     Lanes sums[ROWS][COLS];  // in registers, once all loops over it are unrolled
@@ -58,7 +68,7 @@ void tile(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matri
     for (int i = 0; i < ROWS; i++)
         #pragma GCC unroll 16
         for (int j = 0; j < COLS; j++) sums[i][j] = Lanes{};
-    for (int k = 0; k < a.cols; k++)
+    for (int64_t k = 0; k < a.cols; k++)
         #pragma GCC unroll 16
         for (int i = 0; i < ROWS; i++)
             #pragma GCC unroll 16
@@ -71,7 +81,7 @@ void tile(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matri
 
 template <int ROWS, typename Lanes, typename T>
 void rows_of_product(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
-    int j = 0;
+    int64_t j = 0;
     for (; j + TILE_COLS <= out.cols; j += TILE_COLS)
         tile<ROWS, TILE_COLS>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
     for (; j < out.cols; j++) tile<ROWS, 1>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
@@ -80,26 +90,26 @@ void rows_of_product(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lane
 // out = base + scale a b; base may be out.
 template <typename Lanes, typename T>
 void product(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
-    int i = 0;
+    int64_t i = 0;
     for (; i + TILE_ROWS <= out.rows; i += TILE_ROWS)
         rows_of_product<TILE_ROWS>(out.from(i, 0), base.from(i, 0), scale, a.from(i, 0), b);
     for (; i < out.rows; i++) rows_of_product<1>(out.from(i, 0), base.from(i, 0), scale, a.from(i, 0), b);
 }
 
 struct Layer {
-    int inputs, outputs;
-    int weight, bias;  // where they are among the parameters of a task
-    int units;         // how many units come before its inputs
+    int64_t inputs, outputs;
+    int64_t weight, bias;  // where they are among the parameters of a task
+    int64_t units;         // how many units come before its inputs
     bool first, last;
 };
 
 struct Mlp {
     std::vector<Layer> layers;
-    int num_params = 0, num_units = 0;
+    int64_t num_params = 0, num_units = 0;
 
     explicit Mlp(const Problem& problem) {
-        for (int l = 0; l + 1 < problem.num_sizes; l++) {
-            int inputs = problem.sizes[l], outputs = problem.sizes[l + 1];
+        for (int64_t l = 0; l + 1 < problem.num_sizes; l++) {
+            const int64_t inputs = problem.sizes[l], outputs = problem.sizes[l + 1];
             layers.push_back({inputs, outputs, num_params, num_params + inputs * outputs, num_units, l == 0,
                               l + 2 == problem.num_sizes});
             num_params += (inputs + 1) * outputs;
@@ -112,7 +122,7 @@ struct Mlp {
 // What a pass forward and back over samples leaves at every unit: its value, and the loss's derivative in its sum of
 // inputs. Or, of a pass that follows another one along v: the derivatives of both.
 template <typename Lanes> struct Pass {
-    int shots;
+    int64_t shots;
     Lanes *values, *derivatives;
 
     Matrix<Lanes> inputs(const Layer& l) const { return at(values, l.units, l.inputs); }
@@ -121,7 +131,7 @@ template <typename Lanes> struct Pass {
     Matrix<Lanes> d_outputs(const Layer& l) const { return at(derivatives, l.units + l.inputs, l.outputs); }
 
   private:
-    Matrix<Lanes> at(Lanes* data, int units, int count) const {
+    Matrix<Lanes> at(Lanes* data, int64_t units, int64_t count) const {
         return {data + units * shots, shots, count, count, 1};
     }
 };
@@ -133,10 +143,10 @@ template <typename T> struct Tasks {
     Lanes zero = {}, one = Lanes{} + 1;
 
     Matrix<Lanes> weight(Lanes* theta, const Layer& l) { return {theta + l.weight, l.outputs, l.inputs, l.inputs, 1}; }
-    Matrix<Lanes> bias(Lanes* theta, const Layer& l, int shots) { return {theta + l.bias, shots, l.outputs, 0, 1}; }
+    Matrix<Lanes> bias(Lanes* theta, const Layer& l, int64_t shots) { return {theta + l.bias, shots, l.outputs, 0, 1}; }
     Matrix<Lanes> column(Lanes* theta, const Layer& l) { return {theta + l.bias, l.outputs, 1, 1, 0}; }
-    Matrix<Lanes> zeros(int rows, int cols) { return {&zero, rows, cols, 0, 0}; }
-    Matrix<Lanes> ones(int rows) { return {&one, rows, 1, 0, 0}; }
+    Matrix<Lanes> zeros(int64_t rows, int64_t cols) { return {&zero, rows, cols, 0, 0}; }
+    Matrix<Lanes> ones(int64_t rows) { return {&one, rows, 1, 0, 0}; }
 
     // Keep what passes a ReLU, whose value is known; a NaN passes.
     static void through_relu(Matrix<Lanes> derivatives, Matrix<Lanes> values) {
@@ -171,7 +181,8 @@ template <typename T> struct Tasks {
     }
 
     // out = base + scale (derivatives^T values), the gradient of a layer's parameters; base null is zero.
-    void add_gradient(const Layer& l, Lanes* out, Lanes* base, T scale, Matrix<Lanes> derivatives, Matrix<Lanes> values) {
+    void add_gradient(const Layer& l, Lanes* out, Lanes* base, T scale, Matrix<Lanes> derivatives,
+                      Matrix<Lanes> values) {
         auto from = base ? weight(base, l) : zeros(l.outputs, l.inputs);
         auto from_bias = base ? column(base, l) : zeros(l.outputs, 1);
         product(weight(out, l), from, scale, derivatives.transposed(), values);
@@ -207,6 +218,7 @@ template <typename T> struct Tasks {
     }
 };
 
+// The sum of a vector's lanes, by halves.
 template <int COUNT, typename T> T total(const T* lanes) {
     if constexpr (COUNT == 1) {
         return *lanes;
@@ -225,29 +237,37 @@ template <typename T> struct Data {
     const T *params, *support_x, *support_y, *query_x, *query_y;
 };
 
-// What the tasks of a group need, cut from one piece of memory.
+// What the tasks of a group need, cut from one piece of memory. Of memory that is null, only the size is found.
 template <typename Lanes> struct Workspace {
-    std::vector<Lanes*> thetas;
-    std::vector<Pass<Lanes>> passes;
+    const Mlp& mlp;
+    Lanes* memory;
+    int64_t support, size = 0;  // size in numbers
+    Lanes *thetas, *passes;
     Pass<Lanes> query, along;
-    Lanes *v, *support_y, *query_y, *end;
+    Lanes *v, *support_y, *query_y;
 
-    Workspace(const Problem& problem, const Mlp& mlp, Lanes* memory) : end(memory) {
-        const int support = problem.support_shots, shots = problem.query_shots, outputs = mlp.layers.back().outputs;
-        for (int step = 0; step <= problem.inner_steps; step++) thetas.push_back(take(mlp.num_params));
-        for (int step = 0; step < problem.inner_steps; step++) passes.push_back(pass(support, mlp));
-        query = pass(shots, mlp);
-        along = pass(support, mlp);
+    Workspace(const Problem& problem, const Mlp& mlp, Lanes* memory)
+        : mlp(mlp), memory(memory), support(problem.support_shots) {
+        const int64_t shots = problem.query_shots, outputs = mlp.layers.back().outputs;
+        thetas = take((problem.inner_steps + 1) * mlp.num_params);
+        passes = take(problem.inner_steps * 2 * support * mlp.num_units);
+        query = pass(shots, take(2 * shots * mlp.num_units));
+        along = pass(support, take(2 * support * mlp.num_units));
         v = take(mlp.num_params);
         support_y = take(support * outputs);
         query_y = take(shots * outputs);
     }
 
+    Lanes* theta(int64_t step) const { return thetas + step * mlp.num_params; }
+    Pass<Lanes> support_pass(int64_t step) const { return pass(support, passes + step * 2 * support * mlp.num_units); }
+
   private:
-    Lanes* take(int64_t count) { return (end += count) - count; }
-    Pass<Lanes> pass(int shots, const Mlp& mlp) {
-        Lanes* values = take(shots * mlp.num_units);
-        return {shots, values, take(shots * mlp.num_units)};
+    Lanes* take(int64_t count) {
+        size += count;
+        return memory ? memory + size - count : nullptr;
+    }
+    Pass<Lanes> pass(int64_t shots, Lanes* values) const {
+        return {shots, values, values ? values + shots * mlp.num_units : nullptr};
     }
 };
 
@@ -266,6 +286,7 @@ template <typename T> auto lanes_between(int64_t from, int64_t to) {
     return (lane >= T(from)) & (lane < T(to));
 }
 
+// Gathers `size` numbers of every task, each task into its lane.
 template <typename T>
 void load(const Problem& problem, int64_t first, const T* data, int64_t size, typename Vector<T>::Lanes* out) {
     for (int lane = 0; lane < Vector<T>::width; lane++) {
@@ -280,33 +301,35 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
                                         Workspace<typename Vector<T>::Lanes>& room) {
     using Lanes = typename Vector<T>::Lanes;
     Tasks<T> tasks{mlp};
-    const int steps = problem.inner_steps, inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
+    const int64_t steps = problem.inner_steps;
+    const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
     const T alpha = problem.inner_lr;
     for_each_seed<T>(problem, first, [&](int64_t seed, int64_t from, int64_t) {
         const T* params = data.params + seed * mlp.num_params;
         const auto mask = lanes_between<T>(from, Vector<T>::width);  // idle lanes are those of the last seed
-        for (int i = 0; i < mlp.num_params; i++) room.thetas[0][i] = mask ? Lanes{} + params[i] : room.thetas[0][i];
+        for (int64_t i = 0; i < mlp.num_params; i++) room.theta(0)[i] = mask ? Lanes{} + params[i] : room.theta(0)[i];
     });
     load(problem, first, data.support_y, problem.support_shots * outputs, room.support_y);
     load(problem, first, data.query_y, problem.query_shots * outputs, room.query_y);
     load(problem, first, data.query_x, problem.query_shots * inputs, room.query.values);
-    for (int step = 0; step < steps; step++) {
-        load(problem, first, data.support_x, problem.support_shots * inputs, room.passes[step].values);
-        tasks.forward(room.thetas[step], room.passes[step]);
-        tasks.backward(room.thetas[step], room.passes[step], room.support_y);
-        tasks.add_gradient(room.thetas[step + 1], room.thetas[step], -alpha, room.passes[step]);
+    for (int64_t step = 0; step < steps; step++) {
+        const Pass<Lanes> pass = room.support_pass(step);
+        load(problem, first, data.support_x, problem.support_shots * inputs, pass.values);
+        tasks.forward(room.theta(step), pass);
+        tasks.backward(room.theta(step), pass, room.support_y);
+        tasks.add_gradient(room.theta(step + 1), room.theta(step), -alpha, pass);
     }
-    tasks.forward(room.thetas[steps], room.query);
-    const Lanes losses = tasks.backward(room.thetas[steps], room.query, room.query_y);
+    tasks.forward(room.theta(steps), room.query);
+    const Lanes losses = tasks.backward(room.theta(steps), room.query, room.query_y);
     tasks.add_gradient(room.v, nullptr, T(1), room.query);
-    for (int step = steps - 1; problem.second_order && step >= 0; step--)
-        tasks.subtract_hessian_product(room.v, alpha, room.thetas[step], room.passes[step], room.along);
+    for (int64_t step = steps - 1; problem.second_order && step >= 0; step--)
+        tasks.subtract_hessian_product(room.v, alpha, room.theta(step), room.support_pass(step), room.along);
     return losses;
 }
 
-// Numbers that a thread needs; they are counted like the memory of a group, from nothing on.
+// Numbers that a thread needs.
 int64_t workspace_size(const Problem& problem) {
-    return Workspace<char>(problem, Mlp(problem), nullptr).end - static_cast<char*>(nullptr);
+    return Workspace<char>(problem, Mlp(problem), nullptr).size;
 }
 
 int thread_index() {
@@ -318,7 +341,8 @@ int thread_index() {
 }
 
 template <typename T>
-void meta_gradient(const Problem& problem, int64_t threads, void* memory, const Data<T>& data, T* grads, T* losses) {
+void meta_gradient(const Problem& problem, [[maybe_unused]] int64_t threads, void* memory, const Data<T>& data,
+                   T* grads, T* losses) {
     using Lanes = typename Vector<T>::Lanes;
     constexpr int width = Vector<T>::width;
     const Mlp mlp(problem);
@@ -335,11 +359,11 @@ void meta_gradient(const Problem& problem, int64_t threads, void* memory, const 
         #pragma omp ordered
         for_each_seed<T>(problem, group * width, [&](int64_t seed, int64_t from, int64_t to) {
             const auto mask = lanes_between<T>(from, to);
-            auto add = [&](T& sum, Lanes lanes) {
+            auto add = [&](T& sum, const Lanes& lanes) {
                 const Lanes kept = mask ? lanes : Lanes{};
                 sum += share * total<width>(reinterpret_cast<const T*>(&kept));
             };
-            for (int i = 0; i < mlp.num_params; i++) add(grads[seed * mlp.num_params + i], room.v[i]);
+            for (int64_t i = 0; i < mlp.num_params; i++) add(grads[seed * mlp.num_params + i], room.v[i]);
             add(losses[seed], group_losses);
         });
     }
@@ -362,7 +386,8 @@ void meta_gradient_float(const Problem* problem, int64_t threads, void* workspac
 void meta_gradient_double(const Problem* problem, int64_t threads, void* workspace, const double* params,
                           const double* support_x, const double* support_y, const double* query_x,
                           const double* query_y, double* grads, double* losses) {
-    meta_gradient<double>(*problem, threads, workspace, {params, support_x, support_y, query_x, query_y}, grads, losses);
+    meta_gradient<double>(*problem, threads, workspace, {params, support_x, support_y, query_x, query_y}, grads,
+                          losses);
 }
 
 }

@@ -50,7 +50,7 @@ def make_fused_update(
         workspace = torch.empty(threads * library.workspace_bytes(problem), dtype=torch.uint8)
         losses, norms = torch.empty(2, len(state.flat), dtype=state.flat.dtype)
         assert state.flat.grad is not None
-        data = [part.contiguous() for part in (*support, *query)]
+        data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         library.meta_gradient(problem, threads, *_pointers(workspace, state.flat, *data, state.flat.grad, losses))
         moments = _moments(state)
         moments["step"] += 1
@@ -74,4 +74,6 @@ def _moments(state: TrainState) -> dict[str, Tensor]:
     if not moments:
         moments["step"] = torch.zeros(())
         moments |= {name: torch.zeros_like(state.flat) for name in ("exp_avg", "exp_avg_sq")}
+    for name in ("exp_avg", "exp_avg_sq"):
+        moments[name] = moments[name].contiguous()  # a checkpoint may bring them in another order of memory
     return moments
