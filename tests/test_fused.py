@@ -344,6 +344,7 @@ def test_a_user_without_a_home_is_no_obstacle(folder: Path, monkeypatch: pytest.
 def test_where_nothing_can_be_written_the_error_says_so(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "tiny.yaml"))
     monkeypatch.setattr("tempfile.tempdir", str(folder / "missing"))
+    library._temporary_folder.cache_clear()
     with pytest.raises(OSError, match="missing"):
         library.built()
 

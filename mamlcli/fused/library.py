@@ -105,7 +105,7 @@ def _name(stem: str, file: Path) -> str:
 
 
 def _folder() -> Path:
-    """Where built libraries are kept; if that cannot be written, a new folder for temporary files."""
+    """Where built libraries are kept; if that cannot be written, a folder that goes with the process."""
     try:
         kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -113,4 +113,9 @@ def _folder() -> Path:
             return kept
     except (OSError, RuntimeError):  # a user without a home is a RuntimeError
         pass
-    return Path(tempfile.mkdtemp(prefix="mamlcli-"))
+    return Path(_temporary_folder().name)
+
+
+@functools.cache
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="mamlcli-", ignore_cleanup_errors=True)

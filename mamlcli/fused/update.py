@@ -24,8 +24,8 @@ def make_fused_update(
 ) -> Update:
     """Build the meta-update of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`.
 
-    The state is changed as by `training.make_update`, and its optimiser's state as by Adam; any of both can go on
-    where the other one stopped.
+    The state is changed as by `training.make_update`, and its optimiser's state as by Adam: either update can go
+    on where the other one stopped.
 
     Args:
         state: Its parameters are those of `mlp.init_params`.
