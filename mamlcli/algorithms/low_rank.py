@@ -100,7 +100,7 @@ def _forward(
     for index, updates in enumerate(history):
         inputs.append(x)
         weight, bias = params[f"layer{index}.weight"], params[f"layer{index}.bias"]
-        flat = torch.baddbmm(bias.unsqueeze(1), x.flatten(1, 2), weight.mT)
+        flat = x.flatten(1, 2) @ weight.mT + bias.unsqueeze(1)
         outputs = flat.view(*x.shape[:3], -1)
         for update in updates:
             overlap = x @ update.inputs.mT + 1  # the 1 is the bias's part

@@ -1,10 +1,12 @@
 """The C++ of this room as a library: built by the machine's compiler when it is first needed, and kept."""
 
+import atexit
 import ctypes
 import functools
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,9 +115,11 @@ def _folder() -> Path:
             return kept
     except (OSError, RuntimeError):  # a user without a home is a RuntimeError
         pass
-    return Path(_temporary_folder().name)
+    return _temporary_folder()
 
 
 @functools.cache
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="mamlcli-", ignore_cleanup_errors=True)
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="mamlcli-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
