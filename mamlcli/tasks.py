@@ -24,8 +24,9 @@ _SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
 # What a corrupted target is, whatever the function.
 _CORRUPTED: Interval = (-5.0, 5.0)
 
-# Samples drawn ahead at a time: enough to make drawing cheap, few enough to stay in the cache.
-_BLOCK_SAMPLES = 2**18
+# Samples drawn ahead at a time: of a seed enough to make drawing cheap, few enough to stay in the cache; and of all.
+_BLOCK_SAMPLES_OF_SEED = 2**16
+_BLOCK_SAMPLES = 2**21
 
 
 class Samples(NamedTuple):
@@ -219,9 +220,8 @@ class TaskStream(NamedTuple):
 
         Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
         """
-        samples = self.support_shots + self.query_shots + self.unlabelled_inputs
-        per_step = len(self.seeds) * self.meta_batch_size * samples
-        block = max(1, _BLOCK_SAMPLES // per_step)
+        per_step = self.meta_batch_size * (self.support_shots + self.query_shots + self.unlabelled_inputs)
+        block = max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
         for start in range(first, last, block):
             steps = min(block, last - start)
             support, query = self._draw(start, steps, device)
