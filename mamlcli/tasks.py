@@ -25,7 +25,7 @@ _SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
 _CORRUPTED: Interval = (-5.0, 5.0)
 
 # Samples drawn ahead at a time: of a seed enough to make drawing cheap, few enough to stay in the cache; and of all.
-_BLOCK_SAMPLES_OF_SEED = 2**16
+_BLOCK_SAMPLES_OF_SEED = 2**18
 _BLOCK_SAMPLES = 2**21
 
 
