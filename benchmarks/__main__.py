@@ -125,7 +125,7 @@ def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
         make_task_gradient(config)(params, tasks)
     one = torch.randn(2048, 2048)
     times = []
-    with using_threads(num_threads(experiment(case))):
+    with using_threads(num_threads(config)):
         for _ in range(7):
             start = time.perf_counter()
             torch.mm(one, one)

@@ -48,6 +48,16 @@ def attempt(name: str, compared_with: str, tolerance: float, error: Callable[[],
     return Check(name, compared_with, value, tolerance, passed=value <= tolerance)
 
 
+def slope_check(gradient: MetaGradient, params: Params, tasks: Task) -> Check:
+    """Check a second-order meta-gradient against the slope of its meta-loss; see `finite_difference_error`."""
+    return attempt(
+        "second order: slope of the meta-loss",
+        "central differences along random directions",
+        DIFFERENCE,
+        lambda: finite_difference_error(gradient, params, tasks),
+    )
+
+
 def relative_error(ours: Params, theirs: Params) -> float:
     """Norm of the difference over the norm of the reference, all tensors as one vector; NaN counts as infinite."""
     difference = norm({name: ours[name] - theirs[name] for name in theirs})

@@ -6,6 +6,7 @@ from jaxtyping import install_import_hook
 _ROOMS = ("algorithms", "evaluation", "mlp", "tasks", "training")
 _HOOK = install_import_hook([f"mamlcli.{room}" for room in _ROOMS], "beartype.beartype")
 
+import shutil  # noqa: E402
 import sys  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
@@ -30,6 +31,11 @@ outer: {steps: 12, meta_batch_size: 3}
 evaluation: {tasks: 7, query_shots: 9, shots: [3, 5], inner_steps: 3}
 run: {log_every_steps: 4, checkpoint_every_steps: 5}
 """
+
+
+needs_compiler = pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler"
+)
 
 
 class Outcome(NamedTuple):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +22,7 @@ from mamlcli.experiments.setup import make_plain_gradient, make_state, make_stre
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Order, Params
-from tests.conftest import ROOT, Maml
+from tests.conftest import ROOT, Maml, needs_compiler
 from tests.same_run import assert_same_run, metrics
 
 CHAIN = """
@@ -360,7 +359,7 @@ def test_keys_that_do_not_fit_together_are_refused(override: str, message: str) 
         parse_config(CHAIN, overrides=[override])
 
 
-@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler")
+@needs_compiler
 def test_a_compiled_chain_equals_an_eager_one_to_rounding(folder: Path, options: tuple[str, ...]) -> None:
     # In a process of its own: torch.compile does not trace the shape checks that are on in this one.
     runs = []

@@ -1,7 +1,6 @@
 """Every acceleration against its plain twin: the same numbers to rounding."""
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,13 +23,10 @@ from mamlcli.experiments.setup import (
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
-from tests.conftest import Maml
+from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run, metrics
 
 CPU = torch.device("cpu")
-needs_compiler = pytest.mark.skipif(
-    not (shutil.which("g++") or shutil.which("clang++")), reason="torch.compile needs a C++ compiler"
-)
 
 
 def config(*overrides: str) -> Config:

@@ -26,9 +26,8 @@ from mamlcli.fused.update import make_fused_update
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.training import TrainState, Update, init_state, make_update
-from tests.conftest import Maml
+from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
-from tests.test_engine import needs_compiler
 
 CPU = torch.device("cpu")
 pytestmark = needs_compiler

@@ -104,7 +104,7 @@ def adapt_chain(
     weights = params[SLOT_WEIGHTS] if SLOT_WEIGHTS in params else support.x.new_ones(shots)
 
     def weighted_loss(teacher: Params, slots: Samples) -> Tensor:
-        return _weighted_mean(weights, model.errors(teacher, slots))
+        return weighted_mean(weights, model.errors(teacher, slots))
 
     adapted = partial(adapt, inner_lr=inner_lr, inner_steps=inner_steps, order=order)
     teacher = adapted(weighted_loss, part_of(TEACHER, params), slots)
@@ -112,7 +112,7 @@ def adapt_chain(
     return Adapted(teacher, adapted(model.loss, part_of(STUDENT, params), taught))
 
 
-def _weighted_mean(weights: Float[Tensor, " slots"], errors: Float[Tensor, " slots"]) -> Float[Tensor, ""]:
+def weighted_mean(weights: Float[Tensor, " slots"], errors: Float[Tensor, " slots"]) -> Float[Tensor, ""]:
     """(1/K) sum_k A_k e_k: with every weight at 1 the loss that MAML adapts on. (K,) against (K, 1) would broadcast."""
     return (weights * errors).mean()
 

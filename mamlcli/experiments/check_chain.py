@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
-from mamlcli.algorithms.chain import SLOT_WEIGHTS, STUDENT, TEACHER, chain_losses, part_of
+from mamlcli.algorithms.chain import SLOT_WEIGHTS, STUDENT, TEACHER, chain_losses, part_of, weighted_mean
 from mamlcli.algorithms.maml import adapt, gradient_per_seed
 from mamlcli.chain_reference import ChainLoop
 from mamlcli.config import Config
@@ -25,6 +25,7 @@ from mamlcli.gradient_checks import (
     gradient_error,
     norm,
     relative_error,
+    slope_check,
 )
 from mamlcli.reference import module_outputs
 from mamlcli.tasks import Samples, Task
@@ -50,12 +51,7 @@ def chain_checks(config: Config, params: Params, tasks: Task) -> list[Check]:
         return gradient_error(gradient(params, tasks), loop.gradient(params, tasks, order))
 
     checks = [
-        attempt(
-            "second order: slope of the meta-loss",
-            "central differences along random directions",
-            DIFFERENCE,
-            lambda: finite_difference_error(second, params, tasks),
-        ),
+        slope_check(second, params, tasks),
         attempt(
             "second order: gradient and loss",
             "both models unrolled in loops, autograd.grad(create_graph=True)",
@@ -165,7 +161,7 @@ def _by_difference(config: Config, params: Params, tasks: Task) -> Tensor:
         slots, x = Samples(task.support.x[:shots], task.support.y[:shots]), task.support.x[shots:]
 
         def weighted(teacher: Params, slots: Samples) -> Tensor:
-            return (params[SLOT_WEIGHTS] * model.errors(teacher, slots)).mean()
+            return weighted_mean(params[SLOT_WEIGHTS], model.errors(teacher, slots))
 
         def query_loss(teacher: Params) -> Tensor:
             taught, student = Samples(x, model.predict(teacher, x)), part_of(STUDENT, params)

@@ -27,16 +27,15 @@ from mamlcli.experiments.setup import (
     with_order,
 )
 from mamlcli.gradient_checks import (
-    DIFFERENCE,
     EXACT,
     Check,
     attempt,
     cosine,
-    finite_difference_error,
     gradient_error,
     norm,
     quadratic_error,
     relative_error,
+    slope_check,
 )
 from mamlcli.reference import loop_meta_gradient, module_loss, rates_of, second_order_term
 from mamlcli.tasks import Samples, Task
@@ -150,12 +149,7 @@ def _checks(config: Config, params: Params, tasks: Task) -> list[Check]:
         return relative_error(difference, second_order_term(textbook_loss, params, textbook_tasks, **inner))
 
     return [
-        attempt(
-            "second order: slope of the meta-loss",
-            "central differences along random directions",
-            DIFFERENCE,
-            lambda: finite_difference_error(second, params, tasks),
-        ),
+        slope_check(second, params, tasks),
         attempt(
             "second order: gradient and loss",
             "a loop over tasks, autograd.grad(create_graph=True)",

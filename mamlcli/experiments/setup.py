@@ -153,8 +153,9 @@ def make_engine_update(
         on_failure: As for `compile_graph`.
     """
     gradient, size, max_norm = make_task_gradient(config), task_chunk(config), config.outer.max_grad_norm
+    eager = make_update(state, in_chunks(gradient, size), max_norm)
     if compile_on is None:
-        return make_update(state, in_chunks(gradient, size), max_norm)
+        return eager
     if uses_fused(config, compile_on):
         try:
             return make_fused_update(
@@ -169,7 +170,7 @@ def make_engine_update(
             if on_failure is None:
                 raise
             on_failure(error)
-            return make_update(state, in_chunks(gradient, size), max_norm)
+            return eager
     if size >= config.outer.meta_batch_size:
         return compile_graph(make_update(state, gradient, max_norm), compile_on, on_failure)
     return make_update(state, in_chunks(compile_graph(gradient, compile_on, on_failure), size), max_norm)
