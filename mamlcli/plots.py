@@ -24,7 +24,7 @@ def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
             of a chain, model.
         title: Of the figure.
     """
-    figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)")
+    figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)", height=5.2)
     lines = sorted({(row.get("model", ""), row["shots"]) for row in rows})
     for color, (model, shots) in zip(_CYCLE * len(rows), lines, strict=False):
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
@@ -122,8 +122,8 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return figure
 
 
-def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+def _axes(title: str, x_label: str, y_label: str, *, height: float = 4.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x_label)

@@ -56,7 +56,7 @@ def _training_figure(
     lines: Mapping[str, tuple[Sequence[Row], str, str]], title: str, y_label: str, *, is_log: bool
 ) -> Figure:
     """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth."""
-    figure, axes = _axes(title, "meta-update", y_label)
+    figure, axes = _axes(title, "meta-update", y_label, height=5.2)
     for name, (rows, column, color) in lines.items():
         steps, table = _by_seed_and_step(rows, column)
         for values in _thin_lines(table):

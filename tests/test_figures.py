@@ -63,6 +63,17 @@ def adaptation_rows(means: Iterable[float | None], half: float, *, shots: int = 
     ]
 
 
+def curve_rows() -> list[Row]:
+    """Five methods at three K, two of which diverge."""
+    names = ("joint training", "MAML, alpha 0.001", "MAML, alpha 0.01", "oracle", "random initialisation")
+    return [
+        row
+        for name in names
+        for shots in (5, 10, 20)
+        for row in adaptation_rows([3.0, 1.0, None if name == "oracle" else 90.0], 1.5, shots=shots, curve=name)
+    ]
+
+
 def bands(axes: Axes) -> list[PolyCollection]:
     """The bands of a panel; those that stand in the legend alone are empty."""
     found = [band for band in axes.collections if isinstance(band, PolyCollection)]
@@ -118,6 +129,18 @@ def test_limits_of_a_training_keep_bands_and_lines_inside(num_seeds: int) -> Non
         low, high = figure.axes[0].get_ylim()
         assert low < min(table.min() for table in tables)
         assert max(table.max() for table in tables) < high
+
+
+def test_legends_and_labels_are_whole_inside_the_figure() -> None:
+    drawn = [figure for figure, _ in training_figures(3)]
+    wide = [row for model in ("teacher", "student") for row in adaptation_rows([3.0, 1.0, None], 1.5, model=model)]
+    for figure in (*drawn, adaptation_figure(wide, title=""), reproduction_figure(curve_rows(), title="")):
+        figure.draw_without_rendering()
+        texts = [figure.axes[0].yaxis.label, figure.axes[0].xaxis.label, figure.legends[0]]
+        for text in texts:
+            box = text.get_window_extent()
+            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
 
 
 def test_a_smoothed_line_says_over_how_many_logged_steps() -> None:
