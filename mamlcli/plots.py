@@ -1,6 +1,6 @@
 """Rows of a table to a matplotlib Figure; no pyplot, no global state, no files."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,124 +14,54 @@ from mamlcli.types import Row
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.
 _BLUE, _ORANGE, _GREEN, _PURPLE, _GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 _CYCLE = (_BLUE, _ORANGE, _GREEN, _PURPLE, "#E69F00", "#56B4E9")
-# As many seeds as can be told apart as lines; more become a band.
-_MAX_LINES = 5
-
-
-def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Loss on the meta-batch before and after adaptation, over training.
-
-    Args:
-        rows: Metrics with step, seed, pre_adapt_loss and post_adapt_loss.
-        title: Of the figure.
-    """
-    figure, axes = _axes(title, "meta-update", "query loss of the meta-batch (mean squared error)")
-    _curves(axes, rows, "pre_adapt_loss", "before adaptation", _GREY)
-    _curves(axes, rows, "post_adapt_loss", "after adaptation", _BLUE)
-    _log_scale(axes)
-    return _finished(figure, axes)
-
-
-def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Post-adaptation loss over training, first and second order, with a band over seeds.
-
-    Args:
-        rows: Metrics of both runs with order, step, seed and post_adapt_loss.
-        title: Of the figure.
-    """
-    figure, axes = _axes(title, "meta-update", "post-adaptation query loss of the meta-batch")
-    for order, color in (("first", _ORANGE), ("second", _BLUE)):
-        chosen = [row for row in rows if row["order"] == order]
-        _curves(axes, chosen, "post_adapt_loss", f"{order} order", color, max_lines=1)
-    _log_scale(axes)
-    return _finished(figure, axes)
-
-
-def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
-    """Cosine between the first- and second-order meta-gradients over training.
-
-    Args:
-        rows: With step, seed and cosine.
-        title: Of the figure.
-    """
-    figure, axes = _axes(title, "meta-update", "cosine of first- and second-order meta-gradient")
-    _curves(axes, rows, "cosine", "cosine", _PURPLE)
-    axes.axhline(1.0, color=_GREY, linewidth=0.8, linestyle=":")
-    return _finished(figure, axes)
 
 
 def adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Query loss against gradient steps, one line for each K (and model), with the 95% interval of the mean.
 
     Args:
-        rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median; of a chain, model.
+        rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median; interval, which says over what;
+            of a chain, model.
         title: Of the figure.
     """
-    figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)")
+    figure, axes = _axes(title, "gradient steps of adaptation", "query loss (mean squared error)", height=5.2)
     lines = sorted({(row.get("model", ""), row["shots"]) for row in rows})
     for color, (model, shots) in zip(_CYCLE * len(rows), lines, strict=False):
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
         name = f"{model}, K = {shots}".removeprefix(", ")
-        _interval_line(axes, chosen, f"{name}: mean", color)
-        medians = _column(chosen, "median")
-        axes.plot(_column(chosen, "inner_steps"), medians, color=color, linestyle=":", label=f"{name}: median")
-    _log_scale(axes)
-    return _finished(figure, axes)
+        _interval_line(axes, chosen, name, color)
+        axes.plot(_column(chosen, "inner_steps"), _column(chosen, "median"), color=color, linestyle=":")
+    axes.plot([], [], color="black", marker="o", markersize=3, label="line: mean")
+    axes.plot([], [], color="black", linestyle=":", label="dotted: median")
+    _shade_key(axes, _interval_name(rows))
+    _framed(figure, axes)
+    return _legend_below(figure, axes, num_columns=2, note=_log_scale([axes]))
 
 
 def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Adaptation curves of both orders, one panel for each K.
 
     Args:
-        rows: With order, shots, inner_steps, mean and ci95.
+        rows: With order, shots, inner_steps, mean, ci95 and interval.
         title: Of the figure.
     """
-    shots = sorted({row["shots"] for row in rows})
-    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.0), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for axes, count in zip(panels, shots, strict=True):
-        for order, color in (("first", _ORANGE), ("second", _BLUE)):
-            chosen = [row for row in rows if row["order"] == order and row["shots"] == count]
-            _interval_line(axes, chosen, f"{order} order", color)
-        axes.set_title(f"K = {count}", fontsize=10)
-        axes.set_xlabel("gradient steps of adaptation")
-        _log_scale(axes)
-        _finished(figure, axes)
-    panels[0].set_ylabel("query loss (mean squared error)")
-    return figure
+    lines = {f"{order} order": [row for row in rows if row["order"] == order] for order in ("first", "second")}
+    return _panels_by_shots(lines, (_ORANGE, _BLUE), title)
 
 
 def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
 
-    A line leaves at the top where tasks diverge: it is cut at twice the largest loss before adaptation.
+    Where tasks diverge the figure is cut, and says so: at twice the largest loss before adaptation.
 
     Args:
-        rows: With curve, shots, inner_steps, mean and ci95.
+        rows: With curve, shots, inner_steps, mean and ci95; interval, if it is to be named.
         title: Of the figure.
     """
-    shots = sorted({row["shots"] for row in rows})
     names = list(dict.fromkeys(row["curve"] for row in rows))
-    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
-    panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
-    for axes, count in zip(panels, shots, strict=True):
-        for color, name in zip(_CYCLE * len(names), names, strict=False):
-            chosen = [row for row in rows if row["curve"] == name and row["shots"] == count]
-            _interval_line(axes, chosen, name, color)
-        axes.set_title(f"K = {count}", fontsize=10)
-        axes.set_xlabel("gradient steps of adaptation")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
-    _log_scale(panels[0])  # all panels share it
+    lines = {name: [row for row in rows if row["curve"] == name] for name in names}
     begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
-    if begun:
-        panels[0].set_ylim(top=2 * max(begun))
-    panels[0].set_ylabel("query loss (mean squared error)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    return figure
+    return _panels_by_shots(lines, _CYCLE * len(names), title, top=2 * max(begun, default=np.inf))
 
 
 def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> Figure:
@@ -163,9 +93,7 @@ def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> 
         axes.set_xlabel("x")
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("y")
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
-    return figure
+    return _legend_below(figure, panels[0])
 
 
 def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
@@ -194,8 +122,8 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return figure
 
 
-def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(7.2, 4.4), layout="constrained")
+def _axes(title: str, x_label: str, y_label: str, *, height: float = 4.4) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=11)
     axes.set_xlabel(x_label)
@@ -203,27 +131,88 @@ def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _log_scale(axes: Axes) -> None:
-    """A logarithmic y axis with plain numbers on it, begun by the lines and not by the widest interval."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines])
-    shown = values[np.isfinite(values) & (values > 0)]
+def _log_scale(panels: Sequence[Axes], top: float = np.inf) -> str:
+    """Give panels that share it a logarithmic y axis with plain numbers on it, which all lines and bands are inside.
+
+    Returns:
+        In words, what is not inside: above `top`, or where a logarithmic axis cannot show it; empty if all is.
+    """
+    values = np.concatenate([_drawn(axes) for axes in panels])
+    shown = values[np.isfinite(values) & (values > 0) & (values <= top)]
     if not shown.size:
-        axes.text(0.5, 0.5, "no finite value to show", transform=axes.transAxes, ha="center")
-        return
-    axes.set_yscale("log")
-    axes.set_ylim(bottom=0.7 * float(shown.min()))
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+        panels[0].text(0.5, 0.5, "no finite value to show", transform=panels[0].transAxes, ha="center")
+        return ""
+    is_cut = bool((values > top).any())
+    low, high = float(shown.min()), top if is_cut else float(shown.max())
+    margin = max(1.05, (high / low) ** 0.04)
+    panels[0].set_yscale("log")
+    panels[0].set_ylim(low / margin, high if is_cut else high * margin)
+    panels[0].yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panels[0].yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    panels[0].yaxis.set_minor_formatter(NullFormatter())
+    notes = {
+        f"cut at {top:.3g}, lines and bands go on above": is_cut,
+        "what leaves at the bottom reaches zero or below": bool((values <= 0).any()),
+        "where a line is missing it is not finite": not np.isfinite(values).all(),
+    }
+    return "; ".join(note for note, holds in notes.items() if holds)
+
+
+def _drawn(axes: Axes) -> NDArray[np.float64]:
+    """Every y of the lines and bands of a panel."""
+    lines = [np.asarray(line.get_ydata(), dtype=np.float64) for line in axes.lines]
+    bands = [np.asarray(path.vertices)[:, 1] for band in axes.collections for path in band.get_paths()]
+    return np.concatenate([*lines, *bands])
+
+
+def _panels_by_shots(
+    lines: Mapping[str, Sequence[Row]], colors: Sequence[str], title: str, top: float = np.inf
+) -> Figure:
+    """Adaptation curves by name, one panel for each K, cut at `top`."""
+    rows = [row for chosen in lines.values() for row in chosen]
+    shots = sorted({row["shots"] for row in rows})
+    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    panels = figure.subplots(1, len(shots), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, count in zip(panels, shots, strict=True):
+        for color, (name, chosen) in zip(colors, lines.items(), strict=False):
+            _interval_line(axes, [row for row in chosen if row["shots"] == count], name, color)
+        axes.set_title(f"K = {count}", fontsize=10)
+        axes.set_xlabel("gradient steps of adaptation")
+        _framed(figure, axes)
+    _shade_key(panels[0], _interval_name(rows))
+    panels[0].set_ylabel("query loss (mean squared error)")
+    return _legend_below(figure, panels[0], note=_log_scale(list(panels), top))
+
+
+def _legend_below(figure: Figure, axes: Axes, *, num_columns: int | None = None, note: str = "") -> Figure:
+    """Put the legend of a panel under the whole figure, where it covers nothing, with a note over it."""
+    handles, labels = axes.get_legend_handles_labels()
+    columns, look = num_columns or len(labels), {"frameon": False, "fontsize": 8.5, "title_fontsize": 8.5}
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=note or None, **look)
+    return figure
+
+
+def _shade_key(axes: Axes, meaning: str) -> None:
+    """Say in the legend what every band is."""
+    axes.fill_between([], [], color="black", alpha=0.2, linewidth=0, label=f"shaded: {meaning}")
+
+
+def _interval_name(rows: Sequence[Row]) -> str:
+    return f"95% interval of the mean {rows[0].get('interval', '') if rows else ''}".strip()
+
+
+def _framed(figure: Figure, axes: Axes) -> Figure:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
+    return figure
 
 
 def _finished(figure: Figure, axes: Axes) -> Figure:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, axis="y", which="major", linewidth=0.4, alpha=0.5)
     handles, _ = axes.get_legend_handles_labels()
     if handles:
         axes.legend(frameon=False, fontsize=9)
-    return figure
+    return _framed(figure, axes)
 
 
 def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
@@ -234,36 +223,5 @@ def _column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
 def _interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> None:
     x, mean, half = (_column(rows, name) for name in ("inner_steps", "mean", "ci95"))
     axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)
-    # A wide interval can reach below zero, which a logarithmic axis cannot show: it runs off the bottom.
-    axes.fill_between(x, np.maximum(mean - half, 1e-12), mean + half, color=color, alpha=0.2, linewidth=0)
-
-
-def _curves(axes: Axes, rows: Sequence[Row], value: str, label: str, color: str, max_lines: int = _MAX_LINES) -> None:
-    """A faint line for each seed, or a band over many, under the smoothed mean over seeds."""
-    seeds = sorted({row["seed"] for row in rows})
-    steps = np.array(sorted({row["step"] for row in rows}))
-    table = np.full((len(seeds), len(steps)), np.nan)
-    for row in rows:
-        if row[value] is not None:
-            table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = row[value]
-    smooth = _smoother(len(steps))
-    curves = [smooth(line) for line in table]
-    if len(seeds) > max_lines:
-        low, high = np.min(curves, axis=0), np.max(curves, axis=0)
-        axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        label += f" (mean and range of {len(seeds)} seeds)"
-    elif len(seeds) > 1:
-        for curve in curves:
-            axes.plot(steps, curve, color=color, alpha=0.4, linewidth=0.8)
-        label += f" (mean; thin: {len(seeds)} seeds)"
-    axes.plot(steps, np.mean(curves, axis=0), color=color, linewidth=1.8, label=label)
-
-
-def _smoother(num_points: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """A centred moving mean over a fiftieth of the points, which meta-batches of few tasks need."""
-    reach = num_points // 100
-
-    def smooth(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.array([values[max(0, i - reach) : i + reach + 1].mean() for i in range(num_points)])
-
-    return smooth
+    # A wide interval can reach below zero, which a logarithmic axis cannot show: there it runs off the bottom.
+    axes.fill_between(x, mean - half, mean + half, color=color, alpha=0.2, linewidth=0)

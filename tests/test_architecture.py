@@ -33,6 +33,7 @@ ROOMS = [
     "gradient_checks",
     "runs",
     "plots",
+    "training_plots",
     "chain_plots",
     "experiments",
     "cli",

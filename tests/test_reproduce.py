@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mamlcli.config_file import load_published
+from mamlcli.mlp import init_params
 from mamlcli.published import PublishedNumber, verdict
 from mamlcli.tasks import SinusoidFamily, TaskList
 from tests.conftest import ROOT, Maml
@@ -43,6 +44,23 @@ def test_every_row_measures_what_it_publishes(path: Path) -> None:
     for number in row.published:
         assert number.shots in row.config.evaluation.shots
         assert number.inner_steps <= row.config.evaluation.inner_steps
+
+
+@pytest.mark.parametrize("name", ["maml-alpha-0.01", "maml-alpha-0.001", "joint"])
+def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights_beside_them(name: str) -> None:
+    # The authors' code (github.com/cbfinn/maml, maml.py, construct_fc_weights) draws each weight matrix with
+    # tf.truncated_normal(stddev=0.01), which cuts at two of them, and sets each bias to zero; the paper is silent.
+    rows = {path.stem: load_published(path) for path in ROWS}
+    begun, beside = rows[name].config, rows[f"{name}-torch-init"].config
+    weights = init_params((1, 40, 40, 1), init=begun.model.init, seed=0)
+    assert all(value.abs().max() <= 0.02 for value in weights.values())
+    assert all((value == 0).all() for key, value in weights.items() if key.endswith("bias"))
+    # A normal cut at two standard deviations keeps 0.8796 of its own.
+    assert weights["layer1.weight"].std().item() == pytest.approx(0.8796 * 0.01, rel=0.05)
+    assert beside.model.init == "torch_default"
+    alike = {"name": beside.name, "model": beside.model}
+    assert begun.model_copy(update=alike) == beside, "the two rows differ in more than their initial weights"
+    assert rows[name].published == rows[f"{name}-torch-init"].published
 
 
 @pytest.mark.parametrize(

@@ -32,10 +32,11 @@ from mamlcli.experiments.train import (
 )
 from mamlcli.interrupts import StopRequest
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.plots import cosine_figure, order_adaptation_figure, order_learning_figure
+from mamlcli.plots import order_adaptation_figure
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
 from mamlcli.training import frozen_seeds
+from mamlcli.training_plots import cosine_figure, order_learning_figure
 from mamlcli.types import ORDERS, Order, Row
 
 

@@ -33,13 +33,14 @@ from mamlcli.experiments.setup import (
     pre_adapt_loss,
 )
 from mamlcli.interrupts import StopRequest
-from mamlcli.plots import loss_figure, rates_figure
+from mamlcli.plots import rates_figure
 from mamlcli.runs.folder import RunFolder, create_run, default_path, open_run
+from mamlcli.training_plots import loss_figure
 from mamlcli.types import Row
 
 
 class FigureOfRows(Protocol):
-    """A function of `mamlcli.plots`."""
+    """A function that draws rows."""
 
     def __call__(self, rows: Sequence[Row], *, title: str) -> Figure:
         """Draw."""
