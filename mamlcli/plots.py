@@ -239,24 +239,28 @@ def _interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> N
 
 
 def _curves(axes: Axes, rows: Sequence[Row], value: str, label: str, color: str, max_lines: int = _MAX_LINES) -> None:
-    """A faint line for each seed, or a band over many, under the smoothed mean over seeds."""
+    """A faint line for each seed, or a band over many, under the smoothed mean over seeds.
+
+    A seed that has diverged is left out from that step on: it stands still, and would hide what the others do.
+    """
     seeds = sorted({row["seed"] for row in rows})
     steps = np.array(sorted({row["step"] for row in rows}))
     table = np.full((len(seeds), len(steps)), np.nan)
     for row in rows:
-        if row[value] is not None:
+        if row[value] is not None and row.get("diverged_at_step") is None:
             table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = row[value]
     smooth = _smoother(len(steps))
-    curves = [smooth(line) for line in table]
+    curves = np.ma.masked_invalid([smooth(line) for line in table])
+    diverged = len({row["seed"] for row in rows if row.get("diverged_at_step") is not None})
+    left_out = f"; {diverged} diverged, left out from there on" if diverged else ""
     if len(seeds) > max_lines:
-        low, high = np.min(curves, axis=0), np.max(curves, axis=0)
-        axes.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
-        label += f" (mean and range of {len(seeds)} seeds)"
+        axes.fill_between(steps, curves.min(axis=0), curves.max(axis=0), color=color, alpha=0.25, linewidth=0)
+        label += f" (mean and range of {len(seeds)} seeds{left_out})"
     elif len(seeds) > 1:
         for curve in curves:
             axes.plot(steps, curve, color=color, alpha=0.4, linewidth=0.8)
-        label += f" (mean; thin: {len(seeds)} seeds)"
-    axes.plot(steps, np.mean(curves, axis=0), color=color, linewidth=1.8, label=label)
+        label += f" (mean; thin: {len(seeds)} seeds{left_out})"
+    axes.plot(steps, curves.mean(axis=0).filled(np.nan), color=color, linewidth=1.8, label=label)
 
 
 def _smoother(num_points: int) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
