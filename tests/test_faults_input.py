@@ -208,3 +208,87 @@ def test_a_config_that_was_tampered_with_is_a_config_or_a_config_error(
 def test_any_override_is_used_or_refused(override: str) -> None:
     with suppress(ConfigError):
         parse_config("name: a\nouter: {lr: 1}\nseeds: [1]", overrides=[override])
+
+
+NO_FLOAT32 = ("3.5e38", "1e39", "1e308", "1" + "0" * 350)
+TOO_SMALL = ("1e-38", "1e-46", "1e-300")
+NUMBERS = ("outer.lr", "outer.max_grad_norm", "algorithm.inner_lr", "tasks.noise_std", "evaluation.diverged_above")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", NO_FLOAT32 + TOO_SMALL)
+def test_a_number_that_float32_does_not_hold_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=") + r".*must be a (number of float32|valid number)"):
+        parse_config("name: a", overrides=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize("key", [f"tasks.{name}" for name in ("amplitude", "phase", "frequency", "x")] + ["algorithm"])
+@pytest.mark.parametrize("interval", ["[0, 1e39]", "[-1e39, 0]", "[-3e38, 3e38]"])
+def test_an_interval_that_float32_does_not_hold_is_refused(key: str, interval: str) -> None:
+    override = f"{key}={interval}"
+    if key == "algorithm":
+        override = f"algorithm={{learned_inner_lr: tensor, inner_lr_init: {interval}}}"
+    with pytest.raises(ConfigError, match="float32"):
+        parse_config("name: a", overrides=[override])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ("outer.lr=3.4028234663852886e38", "outer.max_grad_norm=3.4e38"),
+        ("outer.lr=1.1754943508222875e-38", "outer.max_grad_norm=1.2e-38"),
+        ("algorithm.inner_lr=3.4e38",),
+        ("tasks.noise_std=3.4e38", "tasks.amplitude=[3e38, 3.4e38]", "tasks.x=[-1e38, 1e38]"),
+    ],
+)
+def test_the_outermost_numbers_of_float32_train_or_diverge(
+    maml: Maml, numbers: tuple[str, ...], optimizer: str
+) -> None:
+    overrides = [part for number in numbers for part in ("--set", number)]
+    outcome = maml("train", "-c", "tiny.yaml", *overrides, "--set", f"outer.optimizer={optimizer}")
+    assert outcome.code in (0, 5), outcome.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("engine.threads", "1025"),
+        ("engine.threads", "1000000"),
+        ("engine.threads", "2147483648"),
+        ("engine.threads", "1e30"),
+        ("engine.threads", "0"),
+        ("engine.threads", "true"),
+        ("engine.task_chunk", "1000000001"),
+        ("engine.task_chunk", "9" * 50),
+        ("outer.steps", "1000000001"),
+        ("evaluation.grid", "1000001"),
+        ("run.keep_checkpoints", "9" * 50),
+        ("evaluation.seed", "4294967296"),
+    ],
+)
+def test_a_count_beyond_what_makes_sense_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=")):
+        parse_config("name: a", overrides=[f"{key}={value}"])
+
+
+def row_file(published: str) -> str:
+    return f"title: t\nsource: s\nambiguous: a\npublished: [{published}]\nconfig: {{name: x, outer: {{steps: 1}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [
+        ("{shots: 5, inner_steps: 1, mean: 1e200}", "float32"),
+        ("{shots: 5, inner_steps: 1, mean: 1, ci95: 1e39}", "float32"),
+        ("{shots: 7, inner_steps: 1, mean: 1}", "shots 7 is not among evaluation.shots [5, 10, 20]"),
+        ("{shots: 5, inner_steps: 11, mean: 1}", "inner_steps 11 is more than evaluation.inner_steps (10)"),
+    ],
+)
+def test_a_published_number_that_cannot_be_measured_is_refused(
+    maml: Maml, folder: Path, published: str, said: str
+) -> None:
+    (folder / "row.yaml").write_text(row_file(published))
+    outcome = maml("reproduce", "row.yaml", "--fast", "--seeds", "0")
+    assert outcome.code == 2
+    assert said in outcome.err
