@@ -174,9 +174,10 @@ class EvaluationConfig(_Section):
     """Meta-test tasks, the same for every K, seed and run."""
     shots: Annotated[
         tuple[Count, ...],
-        Field(min_length=1, max_length=100),
+        Field(max_length=100),
         BeforeValidator(list_to_tuple),
         AfterValidator(_distinct),
+        Field(min_length=1),
     ] = (5, 10, 20)
     """The K to evaluate, at most 100; each adapts on the first K support samples of a task."""
     inner_steps: CountOrZero = 10
@@ -227,9 +228,10 @@ class Config(_Section):
     """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         tuple[Seed, ...],
-        Field(min_length=1, max_length=10_000),
+        Field(max_length=10_000),
         BeforeValidator(list_to_tuple),
         AfterValidator(_distinct),
+        Field(min_length=1),
     ] = (0, 1, 2)
     """The seeds of the run, trained side by side; each has its own initial parameters and tasks."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
