@@ -3,9 +3,13 @@
 Every field is documented where it is defined; the config reference is made from these texts.
 """
 
+from collections import Counter
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+# The largest number of float32, and the smallest that is computed with in full.
+_LARGEST, _SMALLEST = float.fromhex("0x1.fffffep+127"), 2.0**-126
 
 
 def list_to_tuple(value: Any) -> Any:
@@ -16,20 +20,32 @@ def list_to_tuple(value: Any) -> Any:
 def _ordered(value: tuple[float, float]) -> tuple[float, float]:
     if value[0] > value[1]:
         raise ValueError(f"must be [low, high] with low <= high, got [{value[0]}, {value[1]}]")
+    if max(-value[0], value[1], value[1] - value[0]) > _LARGEST:
+        raise ValueError(f"must fit into float32, whose largest number is {_LARGEST:.4g}, got {list(value)}")
+    return value
+
+
+def _in_float32(value: float) -> float:
+    """Refuse what training, which is in float32, would take for infinity or for zero."""
+    if value and not _SMALLEST <= abs(value) <= _LARGEST:
+        raise ValueError(f"must be a number of float32, {_SMALLEST:.4g} to {_LARGEST:.4g} in size")
     return value
 
 
 def _distinct(value: tuple[int, ...]) -> tuple[int, ...]:
-    twice = sorted({item for item in value if value.count(item) > 1})
+    twice = sorted(item for item, count in Counter(value).items() if count > 1)
     if twice:
-        raise ValueError(f"must not hold the same number twice, got {', '.join(map(str, twice))} again")
+        raise ValueError(f"must not hold the same number twice, got {', '.join(map(str, twice[:10]))} again")
     return value
 
 
-def _auto_or_count(value: Any) -> Any:
-    if value != "auto" and (type(value) is not int or value < 1):
-        raise ValueError(f"must be 'auto' or a whole number from 1 on, got {value!r}")
-    return value
+def _auto_or_up_to(largest: int) -> BeforeValidator:
+    def check(value: Any) -> Any:
+        if value != "auto" and (type(value) is not int or not 1 <= value <= largest):
+            raise ValueError(f"must be 'auto' or a whole number from 1 to {largest:,}")
+        return value
+
+    return BeforeValidator(check)
 
 
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(list_to_tuple), AfterValidator(_ordered)]
@@ -37,8 +53,9 @@ Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(list_to_tup
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
-NonNegative: TypeAlias = Annotated[float, Field(ge=0)]
-Positive: TypeAlias = Annotated[float, Field(gt=0)]
+Float32: TypeAlias = Annotated[float, AfterValidator(_in_float32)]
+NonNegative: TypeAlias = Annotated[Float32, Field(ge=0)]
+Positive: TypeAlias = Annotated[Float32, Field(gt=0)]
 
 
 class _Section(BaseModel):
@@ -155,9 +172,13 @@ class EvaluationConfig(_Section):
     tasks: Annotated[int, Field(ge=2, le=10**7)] = 600
     """Meta-test tasks, the same for every K, seed and run."""
     shots: Annotated[
-        tuple[Count, ...], BeforeValidator(list_to_tuple), AfterValidator(_distinct), Field(min_length=1)
+        tuple[Count, ...],
+        Field(max_length=100),
+        BeforeValidator(list_to_tuple),
+        AfterValidator(_distinct),
+        Field(min_length=1),
     ] = (5, 10, 20)
-    """The K to evaluate; each adapts on the first K support samples of a task."""
+    """The K to evaluate, at most 100; each adapts on the first K support samples of a task."""
     inner_steps: CountOrZero = 10
     """Measure after 0 to this many steps of adaptation."""
     query_shots: Count = 100
@@ -191,10 +212,10 @@ class EngineConfig(_Section):
     """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change, `fused` is
     dense and compiles to one C++ kernel (MAML, ReLU and Adam on a CPU); `auto` is low_rank from hidden layers of 128
     units on, and else fused where it can be."""
-    task_chunk: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
+    task_chunk: Annotated[Literal["auto"] | int, _auto_or_up_to(10**9)] = "auto"
     """Tasks differentiated at a time; fewer hold less memory. `auto` cuts what holds more than about 16 MiB, which is
     also faster."""
-    threads: Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)] = "auto"
+    threads: Annotated[Literal["auto"] | int, _auto_or_up_to(1024)] = "auto"
     """CPU threads; `auto` is one for small experiments, which a busy second core would slow down manyfold, and more
     as there is more to compute."""
 
@@ -206,9 +227,10 @@ class Config(_Section):
     """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         tuple[Seed, ...],
+        Field(max_length=10_000),
         BeforeValidator(list_to_tuple),
         AfterValidator(_distinct),
-        Field(min_length=1, max_length=10_000),
+        Field(min_length=1),
     ] = (0, 1, 2)
     """The seeds of the run, trained side by side; each has its own initial parameters and tasks."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

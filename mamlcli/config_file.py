@@ -10,10 +10,16 @@ from pydantic import BaseModel, ValidationError
 
 from mamlcli.config import Config, known_keys
 from mamlcli.errors import ConfigError, UsageError
+from mamlcli.escaping import shorten, visible
 from mamlcli.published import PublishedRow
-from mamlcli.yaml_text import Document, KeyPath, dotted, dump_yaml, read_yaml
+from mamlcli.reading import read_file
+from mamlcli.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 
-MAX_BYTES = 64 * 1024
+# Room for 10,000 seeds of ten digits, which a run writes back.
+MAX_BYTES = 256 * 1024
+# What is said of a config that is wrong all over.
+_MAX_PROBLEMS, _MAX_LETTERS = 20, 600
+_MAX_SEEDS = 10_000
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,38 +28,37 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read an experiment from a YAML file.
 
     Args:
-        path: The file; UTF-8, at most 64 KiB.
+        path: The file; UTF-8, at most 256 KiB. A pipe is read only as `/dev/stdin` or `/dev/fd/N`.
         overrides: `key.path=value` texts, applied in order; values follow the rules of the file.
 
     Returns:
         The checked config with every default filled in.
 
     Raises:
-        ConfigError: If the file cannot be read or anything in it is wrong; all problems at once.
+        ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
     """
-    return parse_config(_read(Path(path)), source=str(path), overrides=overrides)
+    return parse_config(_read(Path(path)), source=visible(str(path)), overrides=overrides)
 
 
 def load_published(path: str | Path) -> PublishedRow:
     """Read a published result and its experiment from a YAML file; see `load_config`."""
-    document = _document(_read(Path(path)), str(path), "title: a line")
+    document = _document(_read(Path(path)), visible(str(path)), "title: a line")
     return _validated(PublishedRow, document)
 
 
 def _read(path: Path) -> str:
     """Read a short text file."""
+    named = visible(str(path))
     try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError([f"{path}: cannot read the config: {error.strerror}"]) from None
-    if len(raw) > MAX_BYTES:
-        raise ConfigError([f"{path}: larger than {MAX_BYTES // 1024} KiB; a config is a few lines of YAML"])
+        raw = read_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:  # a ValueError for a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError([f"{named}: cannot read the config: {reason}"]) from None
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise ConfigError([f"{path}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
+        raise ConfigError([f"{named}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
 
 
 def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str] = ()) -> Config:
@@ -69,6 +74,8 @@ def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str] 
 
 def _document(text: str, source: str, example: str) -> Document:
     """Read YAML text that must be a mapping."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB; a config is a few lines of YAML"])
     document = read_yaml(text, source)
     if document.data is None:
         raise ConfigError([f"{source}:1:1: the config is empty; it needs at least '{example}'"])
@@ -79,13 +86,17 @@ def _document(text: str, source: str, example: str) -> Document:
 
 def _validated(model: type[Model], document: Document) -> Model:
     """Check data against a model; all problems at once, each with its place."""
+    checked, problems = None, document.problems[:_MAX_PROBLEMS]
+    count = len(document.problems)
     try:
         checked = model.model_validate(document.data)
     except ValidationError as error:
-        problems = [_explain(dict(item), document) for item in error.errors(include_url=False)]
-        raise ConfigError(document.problems + problems) from None
-    if document.problems:
-        raise ConfigError(document.problems)
+        count += error.error_count()
+        shown = error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]
+        problems += [_explain(dict(item), document) for item in shown]
+    if checked is None or count:
+        more = [f"and {count - len(problems)} more"] if count > len(problems) else []
+        raise ConfigError([shorten(problem, _MAX_LETTERS) for problem in problems] + more)
     return checked
 
 
@@ -120,24 +131,27 @@ def parse_seeds(text: str) -> list[int]:
     Raises:
         UsageError: If the text is no such list.
     """
-    shown = text if len(text) <= 60 else text[:60] + "..."
-    seeds: list[int] = []
+    shown, seeds = visible(shorten(text)), list[int]()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-        if not first <= last or last - first >= 10_000:
-            raise UsageError(f"--seeds {shown}: write seeds as 0-4 or 0,3,7 (at most 10,000 of them)")
+        if not first <= last or len(seeds) + last - first >= _MAX_SEEDS:
+            raise UsageError(f"--seeds {shown}: write seeds as 0-4 or 0,3,7 (at most {_MAX_SEEDS:,} of them)")
         seeds += range(first, last + 1)
-    if len(set(seeds)) < len(seeds) or len(seeds) > 10_000:
-        raise UsageError(f"--seeds {shown}: name each seed once, and at most 10,000 of them")
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {shown}: name each seed once")
     return seeds
 
 
 def _override(document: Document, text: str) -> None:
     """Write `key.path=value` into the document, as if the value stood in the file."""
-    source = f"--set {text}"
+    source = f"--set {visible(shorten(text))}"
+    if len(text) > MAX_BYTES:
+        raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB"])
     key, equals, value = text.partition("=")
     path: KeyPath = tuple(key.strip().split("."))
+    if len(path) > MAX_DEPTH:
+        raise ConfigError([f"{source}: a key of more than {MAX_DEPTH} levels"])
     if not equals or not all(path):
         raise UsageError(f"{source}: write it as --set key.path=value, like --set outer.lr=1e-3")
     section = document.data
@@ -157,7 +171,7 @@ def _override(document: Document, text: str) -> None:
 def _override_value(text: str, source: str) -> Any:
     """Read a value as the file would, after its key and on one line."""
     if len(text.splitlines()) > 1:
-        raise ConfigError([f"{source!r}: a value of --set stands on one line"])
+        raise ConfigError([f"{source}: a value of --set stands on one line"])
     try:
         read = read_yaml(f"key: {text}", source)
     except ConfigError as error:
@@ -175,7 +189,7 @@ def _explain(error: dict[str, Any], document: Document) -> str:
     value = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return f"{_nearest(document.keys, path)}: {dotted(path)}: unknown key{_suggest(path)}"
+            return f"{_nearest(document.keys, path)}: {_key(path)}: unknown key{_suggest(path)}"
         case "missing" if isinstance(path[-1], int):
             return f"{_nearest(document.values, path)}: {dotted(path[:-1])}: must be a list of two: [low, high]"
         case "missing":
@@ -195,8 +209,12 @@ def _explain(error: dict[str, Any], document: Document) -> str:
     expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
     hint = f"; did you mean '{close[0]}'?" if close else ""
-    key = f"{dotted(path)}: " if path else ""
+    key = f"{_key(path)}: " if path else ""
     return f"{_nearest(document.values, path)}: {key}{message}{got}{hint}"
+
+
+def _key(path: KeyPath) -> str:
+    return visible(shorten(dotted(path), 100))
 
 
 def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:
@@ -228,7 +246,7 @@ def _describe(value: Any) -> str:
         case bool():
             return f"the boolean {str(value).lower()}"
         case str():
-            return f"the text {value if len(value) <= 40 else value[:40] + '...'!r}"
+            return f"the text {shorten(value, 40)!r}"
         case list() | tuple():
             return f"a list of {len(value)}"
         case dict():

@@ -3,9 +3,9 @@
 import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mamlcli.config import Config, list_to_tuple
+from mamlcli.config import Config, Count, CountOrZero, Float32, NonNegative, list_to_tuple
 
 VERDICT_RULE = (
     "reproduced: the two means differ by at most sqrt(a^2 + b^2 + c^2), where a and b are the half-widths of our 95% "
@@ -24,13 +24,13 @@ class _Part(BaseModel):
 class PublishedNumber(_Part):
     """One published number, or a place in the table where none is known."""
 
-    shots: Annotated[int, Field(ge=1)]
+    shots: Count
     """K."""
-    inner_steps: Annotated[int, Field(ge=0)]
+    inner_steps: CountOrZero
     """Steps of adaptation before the query loss is measured."""
-    mean: float | None = None
+    mean: Float32 | None = None
     """The published mean query loss."""
-    ci95: Annotated[float, Field(ge=0)] | None = None
+    ci95: NonNegative | None = None
     """Half-width of its 95% interval, where one was published."""
     relation: Literal["equals", "at_most", "at_least"] = "equals"
     """Whether the number is a bound."""
@@ -57,6 +57,19 @@ class PublishedRow(_Part):
     """The numbers."""
     config: Config
     """The experiment."""
+
+    @model_validator(mode="after")
+    def _is_measured(self) -> "PublishedRow":
+        measured = self.config.evaluation
+        for number in self.published:
+            if number.shots not in measured.shots:
+                raise ValueError(f"shots {number.shots} is not among evaluation.shots {list(measured.shots)} of config")
+            if number.inner_steps > measured.inner_steps:
+                raise ValueError(
+                    f"inner_steps {number.inner_steps} is more than evaluation.inner_steps ({measured.inner_steps}) "
+                    "of config"
+                )
+        return self
 
 
 def verdict(

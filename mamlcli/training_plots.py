@@ -55,7 +55,10 @@ def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
 def _training_figure(
     lines: Mapping[str, tuple[Sequence[Row], str, str]], title: str, y_label: str, *, is_log: bool
 ) -> Figure:
-    """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth."""
+    """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth.
+
+    A seed that has diverged is left out from that step on: it stands still, and would hide what the others do.
+    """
     figure, axes = _axes(title, "meta-update", y_label, height=5.2)
     for name, (rows, column, color) in lines.items():
         steps, table = _by_seed_and_step(rows, column)
@@ -65,7 +68,8 @@ def _training_figure(
             # Of what the seeds say themselves: the range of their smoothed curves would be narrower than they are.
             axes.fill_between(steps, table.min(axis=0), table.max(axis=0), color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, _moving_mean(table.mean(axis=0)), color=color, linewidth=1.8, label=name)
-    _explain(axes, *table.shape)
+    diverged = {row["seed"] for rows, _, _ in lines.values() for row in rows if _has_diverged(row)}
+    _explain(axes, *table.shape, len(diverged))
     _framed(figure, axes)
     return _legend_below(figure, axes, num_columns=2, note=_log_scale([axes]) if is_log else "")
 
@@ -77,8 +81,8 @@ def _thin_lines(table: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
     return [_moving_mean(values) for values in table] if len(table) <= _MAX_LINES else []
 
 
-def _explain(axes: Axes, num_seeds: int, num_steps: int) -> None:
-    """Say in the legend what is thin, what a line is, and what is shaded."""
+def _explain(axes: Axes, num_seeds: int, num_steps: int, num_diverged: int) -> None:
+    """Say in the legend what is thin, what a line is, what is shaded, and what is left out."""
     window = 2 * _reach(num_steps) + 1
     smoothing = f", moving mean over {window} logged steps" if window > 1 else ""
     mean, thin = (f"mean of {num_seeds} seeds", "each seed, smoothed alike" if smoothing else "each seed")
@@ -89,15 +93,21 @@ def _explain(axes: Axes, num_seeds: int, num_steps: int) -> None:
     axes.plot([], [], color="black", linewidth=1.8, label=f"line: {mean}{smoothing}")
     if num_seeds > 1:
         _shade_key(axes, f"range of {num_seeds} seeds at each logged step, not smoothed")
+    if num_diverged:
+        axes.plot([], [], " ", label=f"{num_diverged} diverged, left out from there on")
+
+
+def _has_diverged(row: Row) -> bool:
+    return row.get("diverged_at_step") is not None
 
 
 def _by_seed_and_step(rows: Sequence[Row], column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The logged steps, and a column by seed and logged step; NaN where it is null or missing."""
+    """The logged steps, and a column by seed and logged step, masked where it is null, missing or of a dead seed."""
     seeds, steps = sorted({row["seed"] for row in rows}), np.array(sorted({row["step"] for row in rows}))
     table = np.full((len(seeds), len(steps)), np.nan)
     for row, value in zip(rows, _column(rows, column), strict=True):
-        table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = value
-    return steps, table
+        table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = np.nan if _has_diverged(row) else value
+    return steps, np.ma.masked_invalid(table)
 
 
 def _reach(num_points: int) -> int:
@@ -108,4 +118,5 @@ def _reach(num_points: int) -> int:
 def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A centred moving mean; at both ends of those points that there are."""
     reach = _reach(len(values))
-    return np.array([values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))])
+    means = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))]
+    return np.ma.masked_invalid(np.ma.array(means)).filled(np.nan)

@@ -15,6 +15,7 @@ from mamlcli.errors import ConfigError
 
 MAX_DEPTH = 16
 MAX_DIGITS = 400
+MAX_VALUES = 20_000
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
@@ -107,6 +108,8 @@ class _Reader:
 
     def value(self, event: Any, path: KeyPath) -> Any:
         self.document.values[path] = self.place(event)
+        if len(self.document.values) > MAX_VALUES:
+            self.fail(event, f"more than {MAX_VALUES:,} values")
         if isinstance(event, yaml.AliasEvent):
             self.fail(event, f"aliases are not allowed: write the value of *{event.anchor} out")
         if event.tag not in (None, "!"):
@@ -145,7 +148,7 @@ def read_yaml(text: str, source: str) -> Document:
     """Read one YAML document; `source` names the text in places and messages.
 
     Raises:
-        ConfigError: If the text is no YAML, or uses aliases, tags or too many levels.
+        ConfigError: If the text is no YAML, or uses aliases, tags, too many levels or too many values.
     """
     try:
         return _Reader(text, source).read()

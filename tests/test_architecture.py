@@ -12,6 +12,8 @@ PACKAGE = Path(mamlcli.__file__).parent
 # From the ground up: a room imports only from rooms before it, and from itself.
 ROOMS = [
     "errors",
+    "escaping",
+    "reading",
     "types",
     "config",
     "published",

@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mamlcli.experiments.setup import Silent
+from mamlcli.experiments.train import report_step
+from mamlcli.training_plots import loss_figure
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks import Samples, Task, TaskStream
+from mamlcli.types import Row
 from tests.conftest import Maml
 from tests.same_run import metrics
 
@@ -76,6 +80,55 @@ def test_freeze_marks_the_dead_seed_in_a_comparison(maml: Maml, folder: Path) ->
     assert all(row["num_diverged_seeds"] == 1 for row in found["results"])
     assert {row["diverged_at_step"] for row in found["cosines"] if row["seed"] == 5 and row["step"] > 6} == {6}
     assert {row["diverged_at_step"] for row in found["cosines"] if row["seed"] != 5} == {None}
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("command", ["train", "compare-orders"])
+def test_freeze_goes_on_where_the_step_at_which_a_seed_diverges_is_logged(
+    maml: Maml, folder: Path, command: str
+) -> None:
+    outcome = maml(command, *COMMON, *FREEZE, "--set", "run.log_every_steps=1", "--out", "run")
+    assert outcome.code == 0, outcome.err
+    run = folder / "run" if command == "train" else folder / "run" / "second"
+    at_six = [row for row in metrics(run) if row["step"] == 6]
+    assert [row["post_adapt_loss"] is None for row in at_six] == [False, True, False]
+    assert "n/a" not in outcome.err
+
+
+def test_a_reporter_hears_the_mean_of_the_seeds_that_have_not_diverged() -> None:
+    heard: list[tuple[int, int, float | None, float | None]] = []
+
+    class Listener(Silent):
+        def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:
+            heard.append((step, num_steps, pre_adapt_loss, post_adapt_loss))
+
+    def row(pre: float | None, post: float | None, diverged_at_step: int | None) -> Row:
+        return {"step": 6, "pre_adapt_loss": pre, "post_adapt_loss": post, "diverged_at_step": diverged_at_step}
+
+    report_step(Listener(), [row(1.0, 0.5, None), row(None, None, 6), row(3.0, 1.5, None), row(9.0, 9.0, 2)], 12)
+    report_step(Listener(), [row(None, 0.5, None), row(3.0, 1.5, None)], 12)
+    report_step(Listener(), [row(1.0, 1.0, 6)], 12)
+    assert heard == [(6, 12, 2.0, 1.0), (6, 12, None, 1.0), (6, 12, None, None)]
+
+
+@pytest.mark.parametrize("seeds", [3, 8])
+def test_the_loss_figure_goes_on_for_the_seeds_that_have_not_diverged(seeds: int) -> None:
+    rows = [
+        {
+            "step": step,
+            "seed": seed,
+            "diverged_at_step": 3 if seed == 1 and step >= 3 else None,
+            "pre_adapt_loss": None if seed == 1 and step == 3 else 2.0 + seed,
+            "post_adapt_loss": None if seed == 1 and step == 3 else 1.0 + seed,
+        }
+        for step in range(1, 7)
+        for seed in range(seeds)
+    ]
+    axes = loss_figure(rows, title="x").axes[0]
+    mean = next(line for line in axes.lines if str(line.get_label()).startswith("after adaptation"))
+    everyone, healthy = (seeds - 1) / 2 + 1, (sum(range(seeds)) - 1) / (seeds - 1) + 1
+    assert list(mean.get_ydata()) == pytest.approx([everyone] * 2 + [healthy] * 4)
+    assert "1 diverged, left out from there on" in str(mean.get_label())
 
 
 @pytest.mark.usefixtures("poisoned")

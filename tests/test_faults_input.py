@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import re
+import threading
+import tracemalloc
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +14,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, load_config, parse_config
-from mamlcli.errors import ConfigError
+from mamlcli.config_file import dump_config, parse_seeds
+from mamlcli.errors import ConfigError, UsageError
 from mamlcli.yaml_text import read_yaml
 from tests.conftest import ROOT, Maml
 
@@ -56,7 +60,133 @@ def test_a_config_of_100_mb_is_not_read(maml: Maml, folder: Path) -> None:
         file.truncate(100 * 2**20)
     outcome = maml("train", "-c", "hostile.yaml")
     assert outcome.code == 2
-    assert "hostile.yaml: larger than 64 KiB" in outcome.err
+    assert "hostile.yaml: cannot read the config: it is larger than 256 KiB" in outcome.err
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(maml: Maml, folder: Path) -> None:
+    os.mkfifo(folder / "pipe.yaml")
+    terminal, other_end = os.openpty()
+    said = {
+        "pipe.yaml": "it is a pipe by name",
+        "/dev/zero": "it is a device or a terminal",
+        os.ttyname(other_end): "it is a device or a terminal",
+        str(folder): "it is a folder",
+    }
+    for path, reason in said.items():
+        for command in (("train", "-c", path), ("check-grads", "-c", path)):
+            outcome = maml(*command)
+            assert outcome.code == 2
+            assert f"{path}: cannot read the config: {reason}, not a file" in outcome.err
+    os.close(terminal)
+    os.close(other_end)
+
+
+def test_a_row_that_is_no_file_is_refused(maml: Maml, folder: Path) -> None:
+    os.mkfifo(folder / "row.yaml")
+    outcome = maml("reproduce", "row.yaml")
+    assert outcome.code == 2
+    assert "row.yaml: cannot read the config: it is a pipe by name, not a file" in outcome.err
+
+
+@pytest.mark.parametrize(("text", "is_config"), [(b"name: piped", True), (b"#" * 2**20, False)])
+def test_a_pipe_that_the_shell_hands_over_is_read_to_a_bound(text: bytes, is_config: bool) -> None:
+    ours, theirs = os.pipe()
+
+    def write() -> None:
+        with suppress(BrokenPipeError), os.fdopen(theirs, "wb") as pipe:
+            pipe.write(text)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    if is_config:
+        assert load_config(f"/dev/fd/{ours}").name == "piped"
+    else:
+        with pytest.raises(ConfigError, match="larger than 256 KiB"):
+            load_config(f"/dev/fd/{ours}")
+    os.close(ours)
+    writer.join()
+
+
+@pytest.mark.parametrize("name", ["run.json", "config.yaml", "metrics.jsonl", "step-12.pt", "step-12.pt.sha256"])
+def test_a_pipe_in_a_run_is_refused_and_not_waited_for(maml: Maml, folder: Path, name: str) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    path = next((folder / "run").rglob(name))
+    path.unlink()
+    os.mkfifo(path)
+    outcome = maml("train", "-c", "tiny.yaml", "--out", "run", "--resume", "auto")
+    assert outcome.code == (0 if name.startswith("step") else 4), outcome.err  # an older checkpoint serves
+    assert "it is a pipe by name, not a file" in outcome.err
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"sessions": ' + "[" * 200_000, "NaN"])
+def test_a_run_json_that_no_run_writes_is_refused(maml: Maml, folder: Path, text: str) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    (folder / "run" / "run.json").write_text(text)
+    outcome = maml("eval", "run")
+    assert outcome.code == 4
+    assert "run: not a run: run.json" in outcome.err
+
+
+def test_lines_of_the_metrics_that_no_run_writes_are_left_out(maml: Maml, folder: Path) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    path = folder / "run" / "metrics.jsonl"
+    whole = path.read_text()
+    path.write_text("[" * 200_000 + "\n" + '{"step": 1, "seed": NaN}\n' + whole)
+    assert maml("train", "-c", "tiny.yaml", "--out", "run", "--resume", "auto").code == 0
+    assert path.read_text() == whole
+
+
+def test_a_run_of_as_many_seeds_as_there_may_be_can_be_read_back() -> None:
+    seeds = list(range(2**32 - 10_000, 2**32))
+    config = parse_config("name: a", overrides=[f"seeds={seeds}"])
+    assert parse_config(dump_config(config)) == config
+
+
+TOO_MUCH = {
+    "brackets": (
+        "seeds=[" + "[]," * 10_000 + "]",
+        r"seeds\[0\]: must be a valid integer, got a list of 0(.*\n)+and 9980 more",
+    ),
+    "nested": ("seeds=" + "[" * 60_000, "nested more than 16 levels"),
+    "numbers": ("evaluation.shots=" + str(list(range(1, 10_001))), "must have at most 100 items"),
+    "values": ("evaluation.shots=" + str(list(range(1, 25_001))), "more than 20,000 values"),
+    "texts": ("seeds=[" + "a," * 9_000 + "]", "and 8980 more"),
+    "levels": (".".join("a" * 60_000) + "=1", "more than 16 levels"),
+    "bytes": ("seeds=[" + "1," * 200_000 + "]", "larger than 256 KiB"),
+    "keys": ("outer={" + ",".join(f"k{i}: 1" for i in range(10_000)) + "}", "and 9980 more"),
+    "a key": ("k" * 200_000 + "=1", "unknown key"),
+    "twice": ("evaluation.shots=[" + "5," * 90 + "]", "the same number twice, got 5 again"),
+}
+
+
+@pytest.mark.parametrize("case", TOO_MUCH)
+def test_an_override_costs_no_more_than_its_length(case: str) -> None:
+    override, said = TOO_MUCH[case]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match=said) as refusal:
+            parse_config("name: a", overrides=[override])
+        assert tracemalloc.get_traced_memory()[1] < 150 * 2**20
+    finally:
+        tracemalloc.stop()
+    assert len(refusal.value.problems) <= 21
+    assert all(len(problem) < 1000 for problem in refusal.value.problems)
+
+
+def test_a_text_of_a_config_is_bounded_wherever_it_comes_from() -> None:
+    with pytest.raises(ConfigError, match="larger than 256 KiB"):
+        parse_config("name: a #" + "x" * 2**20)
+
+
+@pytest.mark.parametrize("text", ["0-999999999", ",".join(f"{i}0000-{i}9999" for i in range(1, 2000)), "1," * 10_001])
+def test_ranges_of_seeds_are_counted_before_they_are_made(text: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(UsageError, match="at most 10,000"):
+            parse_seeds(text)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(
@@ -208,3 +338,87 @@ def test_a_config_that_was_tampered_with_is_a_config_or_a_config_error(
 def test_any_override_is_used_or_refused(override: str) -> None:
     with suppress(ConfigError):
         parse_config("name: a\nouter: {lr: 1}\nseeds: [1]", overrides=[override])
+
+
+NO_FLOAT32 = ("3.5e38", "1e39", "1e308", "1" + "0" * 350)
+TOO_SMALL = ("1e-38", "1e-46", "1e-300")
+NUMBERS = ("outer.lr", "outer.max_grad_norm", "algorithm.inner_lr", "tasks.noise_std", "evaluation.diverged_above")
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+@pytest.mark.parametrize("value", NO_FLOAT32 + TOO_SMALL)
+def test_a_number_that_float32_does_not_hold_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=") + r".*must be a (number of float32|valid number)"):
+        parse_config("name: a", overrides=[f"{key}={value}"])
+
+
+@pytest.mark.parametrize("key", [f"tasks.{name}" for name in ("amplitude", "phase", "frequency", "x")] + ["algorithm"])
+@pytest.mark.parametrize("interval", ["[0, 1e39]", "[-1e39, 0]", "[-3e38, 3e38]"])
+def test_an_interval_that_float32_does_not_hold_is_refused(key: str, interval: str) -> None:
+    override = f"{key}={interval}"
+    if key == "algorithm":
+        override = f"algorithm={{learned_inner_lr: tensor, inner_lr_init: {interval}}}"
+    with pytest.raises(ConfigError, match="float32"):
+        parse_config("name: a", overrides=[override])
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"])
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        ("outer.lr=3.4028234663852886e38", "outer.max_grad_norm=3.4e38"),
+        ("outer.lr=1.1754943508222875e-38", "outer.max_grad_norm=1.2e-38"),
+        ("algorithm.inner_lr=3.4e38",),
+        ("tasks.noise_std=3.4e38", "tasks.amplitude=[3e38, 3.4e38]", "tasks.x=[-1e38, 1e38]"),
+    ],
+)
+def test_the_outermost_numbers_of_float32_train_or_diverge(
+    maml: Maml, numbers: tuple[str, ...], optimizer: str
+) -> None:
+    overrides = [part for number in numbers for part in ("--set", number)]
+    outcome = maml("train", "-c", "tiny.yaml", *overrides, "--set", f"outer.optimizer={optimizer}")
+    assert outcome.code in (0, 5), outcome.err
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("engine.threads", "1025"),
+        ("engine.threads", "1000000"),
+        ("engine.threads", "2147483648"),
+        ("engine.threads", "1e30"),
+        ("engine.threads", "0"),
+        ("engine.threads", "true"),
+        ("engine.task_chunk", "1000000001"),
+        ("engine.task_chunk", "9" * 50),
+        ("outer.steps", "1000000001"),
+        ("evaluation.grid", "1000001"),
+        ("run.keep_checkpoints", "9" * 50),
+        ("evaluation.seed", "4294967296"),
+    ],
+)
+def test_a_count_beyond_what_makes_sense_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=")):
+        parse_config("name: a", overrides=[f"{key}={value}"])
+
+
+def row_file(published: str) -> str:
+    return f"title: t\nsource: s\nambiguous: a\npublished: [{published}]\nconfig: {{name: x, outer: {{steps: 1}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("published", "said"),
+    [
+        ("{shots: 5, inner_steps: 1, mean: 1e200}", "float32"),
+        ("{shots: 5, inner_steps: 1, mean: 1, ci95: 1e39}", "float32"),
+        ("{shots: 7, inner_steps: 1, mean: 1}", "shots 7 is not among evaluation.shots [5, 10, 20]"),
+        ("{shots: 5, inner_steps: 11, mean: 1}", "inner_steps 11 is more than evaluation.inner_steps (10)"),
+    ],
+)
+def test_a_published_number_that_cannot_be_measured_is_refused(
+    maml: Maml, folder: Path, published: str, said: str
+) -> None:
+    (folder / "row.yaml").write_text(row_file(published))
+    outcome = maml("reproduce", "row.yaml", "--fast", "--seeds", "0")
+    assert outcome.code == 2
+    assert said in outcome.err

@@ -43,3 +43,15 @@ def test_quiet_leaves_only_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
         progress.note("device auto: using cpu")
         progress.note("warning: checkpoint not used")
     assert log.getvalue() == "warning: checkpoint not used\n"
+
+
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_a_mean_that_is_not_finite_is_shown_as_such(monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]) -> None:
+    log = stream()
+    monkeypatch.setattr("sys.stderr", log)
+    monkeypatch.setenv("COLUMNS", "140")
+    with Progress(quiet=False) as progress:
+        for step in (1, 100):
+            progress.step(step, 100, None, 0.5)
+    assert "n/a" in log.getvalue()
+    assert "0.500" in log.getvalue()

@@ -35,15 +35,17 @@ class Progress:
             with suppress(OSError, ValueError):  # nobody may be listening, which ends no run
                 tqdm.write(message, file=sys.stderr)
 
-    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:
         """Show where training is."""
         if self.quiet:
             return
         with suppress(OSError, ValueError, AttributeError):
             if sys.stderr.isatty():
-                self._bar(step, num_steps, f"pre-adapt {pre_adapt_loss:.3f} post-adapt {post_adapt_loss:.3f}")
+                self._bar(
+                    step, num_steps, f"pre-adapt {_shown(pre_adapt_loss, 3)} post-adapt {_shown(post_adapt_loss, 3)}"
+                )
             else:
-                losses = f"pre_adapt_loss {pre_adapt_loss:.4f}  post_adapt_loss {post_adapt_loss:.4f}"
+                losses = f"pre_adapt_loss {_shown(pre_adapt_loss, 4)}  post_adapt_loss {_shown(post_adapt_loss, 4)}"
                 self._line(step, num_steps, losses)
 
     def _bar(self, step: int, num_steps: int, losses: str) -> None:
@@ -72,3 +74,7 @@ class Progress:
         rate = (step - self.first_step) / max(now - self.started, 1e-9)
         left = (num_steps - step) / rate
         print(f"step {step}/{num_steps}  {rate:.0f} steps/s  {left:.0f} s left  {losses}", file=sys.stderr)
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "n/a" if value is None else f"{value:.{digits}f}"

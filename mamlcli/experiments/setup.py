@@ -43,8 +43,11 @@ class Reporter(Protocol):
     def note(self, message: str) -> None:
         """Hear something that a person should know."""
 
-    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
-        """Hear that a logged step is done; losses are means over seeds."""
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:
+        """Hear that a logged step is done.
+
+        Losses are means over the seeds that have not diverged; None where one of theirs is not finite.
+        """
 
 
 class Silent:
@@ -53,7 +56,7 @@ class Silent:
     def note(self, message: str) -> None:
         """Ignore it."""
 
-    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:
         """Ignore it."""
 
 

@@ -177,10 +177,17 @@ def check_same_experiment(run: RunFolder, config: Config) -> None:
         raise UsageError(f"{run.path} cannot be resumed under another config:\n{lines}\nonly outer.steps may grow")
 
 
-def report_step(reporter: Reporter, rows: list[dict[str, Any]], num_steps: int) -> None:
-    """Tell a reporter the mean losses over seeds of a logged step."""
-    means = [sum(row[name] for row in rows) / len(rows) for name in ("pre_adapt_loss", "post_adapt_loss")]
+def report_step(reporter: Reporter, rows: Sequence[Row], num_steps: int) -> None:
+    """Tell a reporter the mean losses of a logged step, over the seeds that have not diverged."""
+    healthy = [row for row in rows if row["diverged_at_step"] is None]
+    means = [_mean([row[name] for row in healthy]) for name in ("pre_adapt_loss", "post_adapt_loss")]
     reporter.step(rows[0]["step"], num_steps, *means)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean; None if there is nothing, or if one of the values is not finite."""
+    finite = [value for value in values if value is not None]
+    return sum(finite) / len(finite) if finite and len(finite) == len(values) else None
 
 
 def _save_figure(session: Session, stem: str, draw: FigureOfRows, rows: list[Row], what: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import pickle
 import re
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import torch
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
+from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
 from mamlcli.runs.files import flush_folder, write_atomic
 from mamlcli.runs.fits import optimizer_problem, params_problem
@@ -61,7 +63,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
     path = folder / f"step-{state.step}.pt"
     line = f"{hashlib.sha256(buffer.getvalue()).hexdigest()}  {path.name}\n"
     # Until the new content is there, the hash of what it replaces stays valid beside its own.
-    before = _hash_path(path).read_text("utf-8", "replace") if path.exists() and _hash_path(path).exists() else ""
+    before = _read_hash(_hash_path(path)) if path.exists() and _hash_path(path).exists() else ""
     write_atomic(_hash_path(path), (line + before).encode())
     write_atomic(path, buffer.getvalue())
     if before:
@@ -123,10 +125,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes
 def _read(path: Path, max_bytes: int) -> bytes:
     """Read a file and compare it with its hash."""
     try:
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise CheckpointError(f"{path}: not a checkpoint of this experiment: it is longer than {max_bytes} bytes")
-        with path.open("rb") as file:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                reason = f"it is longer than {max_bytes} bytes"
+                raise CheckpointError(f"{path}: not a checkpoint of this experiment: {reason}")
             raw = file.read(size)  # no more is allocated than the file was long
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
@@ -135,11 +138,18 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if (path.parent.parent / "run.json").exists():
             raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
         return raw
-    with hash_path.open("rb") as file:
-        lines = file.read(2**16).decode("utf-8", "replace").splitlines()
+    try:
+        lines = _read_hash(hash_path).splitlines()
+    except OSError as error:
+        raise CheckpointError(f"{hash_path}: cannot read it: {error.strerror}") from None
     if hashlib.sha256(raw).hexdigest() not in [line[:64] for line in lines]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
     return raw
+
+
+def _read_hash(path: Path) -> str:
+    with open_file(path) as file:
+        return file.read(2**16).decode("utf-8", "replace")
 
 
 def _checked(path: Path, content: Any) -> Checkpoint:

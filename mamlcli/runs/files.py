@@ -54,6 +54,22 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def read_json(raw: bytes) -> Any:
+    """Read one JSON document as `json_text` writes them.
+
+    Raises:
+        ValueError: If it is none: also if it holds NaN or infinity, or is nested without end.
+    """
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def json_text(value: Any) -> str:
     """One JSON document, readable and strict: no NaN, no infinity."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -2,7 +2,6 @@
 
 import fcntl
 import io
-import json
 import os
 import secrets
 import shutil
@@ -17,10 +16,12 @@ from matplotlib.figure import Figure
 from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, RunFolderError
-from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, write_atomic
+from mamlcli.reading import read_file, read_lines
+from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
 from mamlcli.types import Row
 
 OUTPUTS = Path("outputs")
+_MAX_INFO_BYTES, _MAX_METRICS_BYTES, _MAX_LINE = 2**24, 2**32, 2**24
 
 
 class RunFolder(NamedTuple):
@@ -48,7 +49,7 @@ class RunFolder(NamedTuple):
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
         try:
-            info = json.loads((self.path / "run.json").read_text("utf-8"))
+            info = read_json(read_file(self.path / "run.json", _MAX_INFO_BYTES))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{self.path}: not a run: run.json cannot be read ({error})") from None
         if not isinstance(info, dict) or not _are_objects(info.get("sessions", [])):
@@ -84,15 +85,20 @@ class RunFolder(NamedTuple):
             os.fsync(file.fileno())
 
     def read_metrics(self) -> list[Row]:
-        """Read the rows; a last line that a crash cut is left out."""
+        """Read the rows; what is none is left out, like a last line that a crash cut.
+
+        Raises:
+            CheckpointError: If the file cannot be read.
+        """
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text("utf-8", "replace").splitlines(keepends=True):
-            try:
-                rows.append(json.loads(line) if line.endswith("\n") else None)
-            except ValueError:
-                rows.append(None)
+        try:
+            for line in read_lines(self.metrics, _MAX_METRICS_BYTES, longest=_MAX_LINE):
+                with suppress(ValueError):
+                    rows.append(read_json(line) if line.endswith(b"\n") else None)
+        except OSError as error:
+            raise CheckpointError(f"{self.metrics}: cannot be read: {error.strerror}") from None
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
 
     def trim_metrics(self, keep: Callable[[Row], bool]) -> None:
