@@ -69,7 +69,7 @@ def _training_figure(
             axes.fill_between(steps, table.min(axis=0), table.max(axis=0), color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, _moving_mean(table.mean(axis=0)), color=color, linewidth=1.8, label=name)
     diverged = {row["seed"] for rows, _, _ in lines.values() for row in rows if _has_diverged(row)}
-    _explain(axes, *table.shape, len(diverged))
+    _explain(axes, num_seeds=table.shape[0], num_steps=table.shape[1], num_diverged=len(diverged))
     _framed(figure, axes)
     return _legend_below(figure, axes, num_columns=2, note=_log_scale([axes]) if is_log else "")
 
@@ -81,7 +81,7 @@ def _thin_lines(table: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
     return [_moving_mean(values) for values in table] if len(table) <= _MAX_LINES else []
 
 
-def _explain(axes: Axes, num_seeds: int, num_steps: int, num_diverged: int) -> None:
+def _explain(axes: Axes, *, num_seeds: int, num_steps: int, num_diverged: int) -> None:
     """Say in the legend what is thin, what a line is, what is shaded, and what is left out."""
     window = 2 * _reach(num_steps) + 1
     smoothing = f", moving mean over {window} logged steps" if window > 1 else ""
@@ -102,12 +102,13 @@ def _has_diverged(row: Row) -> bool:
 
 
 def _by_seed_and_step(rows: Sequence[Row], column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The logged steps, and a column by seed and logged step, masked where it is null, missing or of a dead seed."""
+    """The logged steps, and a column by seed and logged step: NaN where it is null, masked once a seed diverged."""
     seeds, steps = sorted({row["seed"] for row in rows}), np.array(sorted({row["step"] for row in rows}))
-    table = np.full((len(seeds), len(steps)), np.nan)
+    table = np.ma.array(np.full((len(seeds), len(steps)), np.nan), mask=False)
     for row, value in zip(rows, _column(rows, column), strict=True):
-        table[seeds.index(row["seed"]), np.searchsorted(steps, row["step"])] = np.nan if _has_diverged(row) else value
-    return steps, np.ma.masked_invalid(table)
+        place = seeds.index(row["seed"]), np.searchsorted(steps, row["step"])
+        table[place] = np.ma.masked if _has_diverged(row) else value
+    return steps, table
 
 
 def _reach(num_points: int) -> int:
@@ -119,4 +120,4 @@ def _moving_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """A centred moving mean; at both ends of those points that there are."""
     reach = _reach(len(values))
     means = [values[max(0, i - reach) : i + reach + 1].mean() for i in range(len(values))]
-    return np.ma.masked_invalid(np.ma.array(means)).filled(np.nan)
+    return np.array([np.nan if mean is np.ma.masked else mean for mean in means])
