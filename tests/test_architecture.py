@@ -13,6 +13,7 @@ PACKAGE = Path(mamlcli.__file__).parent
 ROOMS = [
     "errors",
     "types",
+    "statistics",
     "config",
     "published",
     "schemas",
