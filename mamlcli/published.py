@@ -8,10 +8,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from mamlcli.config import Config, Count, CountOrZero, Float32, NonNegative, list_to_tuple
 
 VERDICT_RULE = (
-    "reproduced: the two means differ by at most sqrt(a^2 + b^2 + c^2), where a and b are the half-widths of our 95% "
-    "intervals over seeds and over tasks, and c that of the published interval; where none was published, b stands "
-    "for it once more, since theirs were other tasks; c is 0 for an analytic number. A bound is reproduced if it is "
-    "met within the same distance."
+    "reproduced: the two means differ by at most sqrt(a^2 + b^2), where a is the half-width of our 95% interval over "
+    "seeds and tasks (with one seed over its tasks, and the verdict is on this seed alone), and b that of the "
+    "published interval; where none was published, b is that of our uncorrected mean over tasks, since theirs were "
+    "other tasks; b is 0 for an analytic number. A bound is reproduced if it is met within a."
 )
 
 
@@ -76,8 +76,8 @@ def verdict(
     published: PublishedNumber,
     mean: float | None,
     *,
-    ci95_seeds: float | None,
-    ci95_tasks: float | None,
+    ci95: float | None,
+    ci95_theirs: float | None,
     num_diverged: int,
 ) -> str:
     """Say whether a mean reproduces a published number; see VERDICT_RULE.
@@ -85,24 +85,23 @@ def verdict(
     Args:
         published: The number.
         mean: Ours, over seeds and tasks; None if it is not finite.
-        ci95_seeds: Half-width of its interval over seeds; None for a single seed, which counts as 0.
-        ci95_tasks: Half-width of its interval over tasks.
+        ci95: Half-width of its interval; None, where there is none, counts as 0.
+        ci95_theirs: What stands for the half-width of theirs where none was published.
         num_diverged: Tasks that diverged, over all seeds.
 
     >>> published = PublishedNumber(shots=5, inner_steps=1, mean=0.7)
-    >>> verdict(published, 0.69, ci95_seeds=0.02, ci95_tasks=0.05, num_diverged=0)
+    >>> verdict(published, 0.69, ci95=0.02, ci95_theirs=0.05, num_diverged=0)
     'reproduced'
     """
     if published.mean is None:
         return "no number published"
     if mean is None:
         return f"not reproduced: {num_diverged} diverged"
-    seeds, tasks = ci95_seeds or 0.0, ci95_tasks or 0.0
     if published.ci95 is None:
-        theirs = 0.0 if published.analytic or published.relation != "equals" else tasks
+        theirs = 0.0 if published.analytic or published.relation != "equals" else ci95_theirs or 0.0
     else:
         theirs = published.ci95
-    distance = math.sqrt(seeds**2 + tasks**2 + theirs**2)
+    distance = math.hypot(ci95 or 0.0, theirs)
     above, below = mean > published.mean + distance, mean < published.mean - distance
     if above and published.relation != "at_least":
         return "not reproduced: higher" + (f" ({num_diverged} diverged)" if num_diverged else "")

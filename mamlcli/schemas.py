@@ -82,7 +82,13 @@ class EvalRow(_Object):
     median: Number
     num_diverged: Count
     """Tasks whose loss is not finite or above evaluation.diverged_above."""
-    interval: Literal["over tasks", "over seeds"]
+    interval: Literal[
+        "over tasks",
+        "over seeds and tasks",
+        "over tasks of one seed; nothing is known of other seeds",
+        "none: one seed says nothing of other seeds",
+    ]
+    """What `ci95` is over."""
     diverged_at_step: int | None
     num_diverged_seeds: Count
     """Seeds behind this row that were frozen in training."""
@@ -139,7 +145,7 @@ class ComparisonRow(_Object):
     difference: Number
     """first - second."""
     low: Number
-    """Low end of the 95% bootstrap interval of the difference."""
+    """Low end of the 95% interval of the difference."""
     high: Number
     num_diverged_seeds: Count
 
@@ -168,6 +174,7 @@ class CompareOrders(_Object):
     runs: dict[Order, str]
     """The run folder of each order."""
     interval: str
+    """What the intervals of the differences are over."""
     results: list[ComparisonRow]
     evaluations: dict[Order, list[EvalRow]]
     query: Query
@@ -244,11 +251,27 @@ class ReproducedNumber(_Object):
     published_ci95: Number
     relation: Literal["equals", "at_most", "at_least"]
     mean: Number
+    """Corrected as `correction` says; null, like all that follows, where the row could not be run."""
+    ci95: Number
+    """Half-width of its 95% interval over seeds and tasks; with one seed over its tasks alone."""
     ci95_seeds: Number
+    """Half-width of its interval over seeds, for these tasks."""
     ci95_tasks: Number
+    """Half-width of its interval over tasks, for these seeds."""
+    plain_mean: Number
+    """As measured."""
+    plain_ci95: Number
+    """As `ci95`, of the plain mean."""
+    control_mean: Number
+    """What a model that always says zero scores on these tasks."""
+    control_expected: Number
+    """What it scores over all tasks."""
+    control_coefficient: Number
+    """How much the mean moves with what zero scores; null where it corrects nothing."""
+    correction: str | None
+    """How `mean` was corrected, in words."""
     median: Number
     num_diverged: Count | None
-    """Null, like the numbers before it, where the row could not be run."""
     query: str | None
     verdict: str
 

@@ -3,7 +3,7 @@
 from jaxtyping import install_import_hook
 
 # The rooms whose signatures carry shapes.
-_ROOMS = ("algorithms", "evaluation", "mlp", "tasks", "training")
+_ROOMS = ("algorithms", "evaluation", "mlp", "statistics", "tasks", "training")
 _HOOK = install_import_hook([f"mamlcli.{room}" for room in _ROOMS], "beartype.beartype")
 
 import shutil  # noqa: E402

@@ -15,6 +15,7 @@ ROOMS = [
     "escaping",
     "reading",
     "types",
+    "statistics",
     "config",
     "published",
     "schemas",

@@ -44,15 +44,30 @@ def test_json_is_one_object_and_quiet_is_quiet(maml: Maml) -> None:
 def test_eval_says_what_each_interval_is_over(maml: Maml) -> None:
     maml("train", "-c", "tiny.yaml", "--out", "run", "-q")
     out = maml("eval", "run").out
-    assert "the 95% interval over seeds" in out
-    assert "the 95% interval over tasks" in out
+    assert "the 95% interval over seeds and tasks)" in out
+    assert "the 95% interval over tasks)" in out
     assert "figure       run/fits.png" in out
 
 
 def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
     out = maml("compare-orders", "-c", "tiny.yaml", "--out", "both").out
-    for text in ("first - second", "ms per meta-step", "MiB", "cosine of both meta-gradients", "bootstrap"):
+    for text in ("first - second", "ms per meta-step", "MiB", "cosine of both meta-gradients", "over seeds and tasks"):
         assert text in out
+
+
+def test_with_one_seed_tables_and_json_say_that_nothing_is_known_of_others(maml: Maml, folder: Path) -> None:
+    said = "over tasks of one seed; nothing is known of other seeds"
+    maml("train", "-c", "tiny.yaml", "--seeds", "7", "--out", "run", "-q")
+    assert f"the 95% interval {said})" in maml("eval", "run").out
+    rows = json.loads((folder / "run" / "evaluation.json").read_text())["results"]
+    assert {(row["seed"], row["interval"]) for row in rows} == {
+        (7, said),
+        ("all", "none: one seed says nothing of other seeds"),
+    }
+    assert f"paired difference: {said}." in maml("compare-orders", "-c", "tiny.yaml", "--seeds", "7", "--out", "o").out
+    written = json.loads((folder / "o" / "comparison.json").read_text())
+    assert written["interval"] == f"95% interval of the paired difference, {said}"
+    assert all(row["low"] < row["high"] for row in written["results"] if row["inner_steps"])
 
 
 def test_options_override_the_file(maml: Maml, folder: Path) -> None:
@@ -163,7 +178,7 @@ def test_help_loads_neither_torch_nor_anything_else_that_is_slow() -> None:
         "from mamlcli.cli import main\n"
         "try: main()\n"
         "except SystemExit as error: assert error.code in (0, None)\n"
-        "slow = {'torch', 'numpy', 'matplotlib', 'pydantic', 'tqdm', 'jaxtyping', 'yaml'} & set(sys.modules)\n"
+        "slow = {'torch', 'numpy', 'scipy', 'matplotlib', 'pydantic', 'tqdm', 'jaxtyping', 'yaml'} & set(sys.modules)\n"
         "assert not slow, slow\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -29,7 +29,7 @@ def test_tables_and_figures_are_written(run: Path) -> None:
     assert len(written["results"]) == len(table) == len(result.results) == 3 * 2 * 4
     assert written["schema"] == "mamlcli.eval/1"
     assert written["query"] == {"points": 9, "sampling": "uniform in [-5, 5]", "test_seed": 0}
-    assert {row["interval"] for row in table} == {"over tasks", "over seeds"}
+    assert {row["interval"] for row in table} == {"over tasks", "over seeds and tasks"}
     assert float(table[0]["mean"]) == result.results[0]["mean"]
     for stem in ("adaptation", "fits"):
         assert all((run / f"{stem}.{suffix}").stat().st_size > 0 for suffix in ("png", "svg", "csv"))

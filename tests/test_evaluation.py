@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from mamlcli.algorithms.maml import adapt
-from mamlcli.evaluation import adaptation_losses, bootstrap_intervals, half_width, student_quantile, summarise
+from mamlcli.evaluation import adaptation_losses, summarise
 from mamlcli.mlp import init_params
 from mamlcli.tasks import Samples, SinusoidFamily, TaskList
 from mamlcli.types import Params
@@ -39,19 +39,6 @@ def test_adaptation_losses_equal_an_explicit_loop_measured_on_query() -> None:
                 sgd.step()
 
 
-@pytest.mark.parametrize("degrees", [1, 2, 3, 4, 9, 10, 99, 599, 1001, 10**6])
-@pytest.mark.parametrize("probability", [0.5, 0.95, 0.99])
-def test_student_quantiles_are_those_of_scipy(degrees: int, probability: float) -> None:
-    expected = stats.t.ppf((1 + probability) / 2, degrees)
-    assert student_quantile(degrees, probability) == pytest.approx(expected, rel=1e-10)
-
-
-def test_half_width_is_that_of_scipy() -> None:
-    sample = np.random.default_rng(0).gamma(2.0, size=50)
-    low, high = stats.t.interval(0.95, 49, loc=sample.mean(), scale=stats.sem(sample))
-    assert half_width(sample) == pytest.approx((high - low) / 2)
-
-
 def test_rows_say_mean_median_and_interval_per_seed_and_over_seeds() -> None:
     losses = torch.from_numpy(np.random.default_rng(1).gamma(2.0, size=(3, 40, 2)))
     rows = summarise(losses, seeds=(4, 5, 6), shots=10, diverged_above=3.0)
@@ -64,9 +51,14 @@ def test_rows_say_mean_median_and_interval_per_seed_and_over_seeds() -> None:
     assert seed["num_diverged"] == (values[1] > 3).sum()
     assert seed["interval"] == "over tasks"
     assert over["mean"] == pytest.approx(values.mean())
-    assert over["ci95"] == pytest.approx(stats.t.ppf(0.975, 2) * stats.sem(values.mean(axis=1)))
+    # Seeds: T times the variance of their means, on 2 degrees; what tasks add to that: S times theirs less the rest's.
+    seeds, tasks = 40 * values.mean(axis=1).var(ddof=1), 3 * values.mean(axis=0).var(ddof=1)
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    added = max(tasks - np.sum(left**2) / (2 * 39), 0.0)
+    t = np.average(stats.t.ppf(0.975, [2, 39]), weights=[seeds, added])
+    assert over["ci95"] == pytest.approx(t * np.sqrt((seeds + added) / 120))
     assert over["median"] == pytest.approx(np.median(values))
-    assert over["interval"] == "over seeds"
+    assert over["interval"] == "over seeds and tasks"
 
 
 def test_tasks_that_diverged_are_counted_and_kept() -> None:
@@ -80,34 +72,17 @@ def test_tasks_that_diverged_are_counted_and_kept() -> None:
     assert summarise(losses, seeds=(0,), shots=5, diverged_above=100.0)[0]["median"] == 1.0
 
 
-def test_one_seed_has_no_interval_over_seeds() -> None:
-    rows = summarise(torch.ones(1, 5, 1), seeds=(0,), shots=5, diverged_above=100.0)
-    assert rows[1]["seed"] == "all"
+def test_one_seed_has_no_interval_over_seeds_and_says_so() -> None:
+    rows = summarise(torch.arange(5.0).view(1, 5, 1), seeds=(0,), shots=5, diverged_above=100.0)
+    assert [row["seed"] for row in rows] == [0, "all"]
+    assert rows[0]["ci95"] == pytest.approx(stats.t.ppf(0.975, 4) * stats.sem(range(5)))
+    assert rows[0]["interval"] == "over tasks of one seed; nothing is known of other seeds"
     assert rows[1]["ci95"] is None
+    assert rows[1]["interval"] == "none: one seed says nothing of other seeds"
 
 
-def test_the_bootstrap_of_one_seed_is_that_of_scipy() -> None:
-    sample = np.random.default_rng(2).normal(0.3, 1.0, size=80)
-    low, high = bootstrap_intervals(sample[None, None, :])[0]
-    expected = stats.bootstrap((sample,), np.mean, method="percentile", rng=0).confidence_interval
-    assert low == pytest.approx(expected.low, abs=0.01)
-    assert high == pytest.approx(expected.high, abs=0.01)
-
-
-def test_the_bootstrap_sees_the_spread_over_seeds() -> None:
-    seeds = np.array([[0.0], [1.0], [2.0]]) + np.zeros((3, 50))
-    low, high = bootstrap_intervals(seeds[None])[0]
-    assert low == pytest.approx(0.0, abs=0.34)
-    assert high == pytest.approx(2.0, abs=0.34)
-
-
-def test_equal_numbers_have_an_interval_of_exactly_zero() -> None:
-    assert bootstrap_intervals(np.zeros((2, 3, 50))) == [(0.0, 0.0), (0.0, 0.0)]
-
-
-def test_an_interval_of_what_is_not_finite_is_not_a_number_and_spoils_no_other() -> None:
-    differences = np.zeros((2, 1, 50))
-    differences[0, 0, 3] = np.inf
-    first, second = bootstrap_intervals(differences)
-    assert np.isnan(first).all()
-    assert second == (0.0, 0.0)
+def test_the_interval_over_all_seeds_knows_that_tasks_are_a_sample() -> None:
+    # Ten seeds that agree on every task, so that all that is uncertain is which tasks there are.
+    losses = torch.from_numpy(np.random.default_rng(2).gamma(2.0, size=(1, 50, 1))).expand(10, 50, 1)
+    rows = summarise(losses, seeds=range(10), shots=5, diverged_above=100.0)
+    assert rows[-1]["ci95"] == pytest.approx(rows[0]["ci95"])

@@ -66,7 +66,7 @@ def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights
 @pytest.mark.parametrize(
     ("published", "mean", "expected"),
     [
-        # Half-widths of 0.3 over seeds and 0.4 over tasks make 0.5; with 1.2 published, 1.3; with 0.4 once more, 0.64.
+        # Ours is 0.5; with 1.2 published, 1.3; with 0.4 for theirs, 0.64.
         ({"mean": 2.0, "analytic": True}, 2.49, "reproduced"),
         ({"mean": 2.0, "analytic": True}, 2.51, "not reproduced: higher"),
         ({"mean": 2.0, "analytic": True}, 1.49, "not reproduced: lower"),
@@ -85,7 +85,7 @@ def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights
 def test_the_verdict_follows_its_rule(published: dict[str, object], mean: float | None, expected: str) -> None:
     number = PublishedNumber.model_validate({"shots": 5, "inner_steps": 1, **published})
     diverged = 3 if mean is None else 0
-    assert verdict(number, mean, ci95_seeds=0.3, ci95_tasks=0.4, num_diverged=diverged) == expected
+    assert verdict(number, mean, ci95=0.5, ci95_theirs=0.4, num_diverged=diverged) == expected
 
 
 def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: Path) -> None:
@@ -99,8 +99,8 @@ def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: P
     ]
     evaluated = json.loads(maml("eval", "back/runs/tiny-row", "--json").out)["results"]
     over = next(line for line in evaluated if (line["seed"], line["shots"], line["inner_steps"]) == ("all", 3, 1))
-    assert result["results"][0]["mean"] == pytest.approx(over["mean"], rel=1e-6)
-    assert result["results"][0]["ci95_seeds"] == pytest.approx(over["ci95"], rel=1e-6)
+    assert result["results"][0]["plain_mean"] == pytest.approx(over["mean"], rel=1e-6)
+    assert result["results"][0]["plain_ci95"] == pytest.approx(over["ci95"], rel=1e-6)
     assert result["results"][1]["verdict"] == "no number published"
     page = (folder / "back" / "report.html").read_text()
     assert "a tiny &lt;experiment&gt; &amp; more" in page
@@ -146,6 +146,50 @@ def test_the_zero_predictor_scores_the_mean_square_of_the_targets(maml: Maml) ->
     query = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 600, support_shots=5, query_shots=100).query
     assert found["mean"] == pytest.approx(query.y.square().mean().item(), rel=1e-5)
     assert found["ci95_seeds"] == pytest.approx(0.0, abs=1e-6)
+    assert found["control_expected"] == pytest.approx((0.1**2 + 0.1 * 5 + 5**2) / 3 / 2)
+    assert found["correction"] == "not corrected: it is the control variate itself"
+
+
+UNTRAINED = """
+title: what training begins with
+source: nobody
+ambiguous: nothing
+start: random-init
+published:
+- {shots: 5, inner_steps: 0, mean: 4.2517, analytic: true}
+config: {name: untrained, algorithm: {inner_lr: 0.0}, evaluation: {shots: [5], inner_steps: 0}}
+"""
+
+
+def test_how_hard_the_tasks_happen_to_be_is_corrected_by_what_zero_scores(maml: Maml, folder: Path) -> None:
+    # Before training a model says nearly nothing: its loss is nearly that of zero, which is 4.441 on the fixed tasks
+    # and 4.252 over all of them. Corrected, it is what it is over 20,000 other tasks.
+    (folder / "untrained.yaml").write_text(UNTRAINED)
+    found = json.loads(maml("reproduce", "untrained.yaml", "--out", "back", "--json").out)["results"][0]
+    assert found["control_mean"] == pytest.approx(4.441, abs=5e-4)
+    assert found["control_expected"] == pytest.approx(4.2517, abs=5e-5)
+    assert found["plain_mean"] - found["mean"] == pytest.approx(
+        found["control_coefficient"] * (found["control_mean"] - found["control_expected"])
+    )
+    many = UNTRAINED.replace("evaluation: {", "evaluation: {tasks: 20000, seed: 1, query_shots: 20, ")
+    (folder / "many.yaml").write_text(many)
+    truth = json.loads(maml("reproduce", "many.yaml", "--out", "more", "--json").out)["results"][0]["plain_mean"]
+    assert abs(found["mean"] - truth) < 0.25 * abs(found["plain_mean"] - truth)
+    assert found["ci95_tasks"] < 0.3 * found["plain_ci95"]
+    report = (folder / "back" / "report.md").read_text()
+    assert (
+        "corrected by the zero predictor as control variate (zero scores 4.441 on these tasks, 4.252 over all)"
+        in report
+    )
+    assert (
+        "corrected by the zero predictor as control variate: untrained"
+        in maml("reproduce", "untrained.yaml", "--out", "b").out
+    )
+
+
+def test_with_one_seed_the_table_says_that_nothing_is_known_of_others(maml: Maml, row: Path) -> None:
+    out = maml("reproduce", row, "--seeds", "0", "--out", "back").out
+    assert "over tasks of one seed; nothing is known of other seeds" in out
 
 
 def test_rows_are_listed_and_unknown_ones_refused(maml: Maml) -> None:

@@ -1,13 +1,15 @@
 """The task stream: a pure function of (seed, split, step)."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import integrate, stats
 
-from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList, TaskStream
+from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList, TaskStream, zero_predictor_loss
 
 NOISY = SinusoidFamily(noise_std=0.3, frequency=(0.5, 2.0))
 
@@ -124,3 +126,31 @@ def test_the_stream_is_pinned() -> None:
 
 def test_samples_are_a_pair_of_tensors() -> None:
     assert Samples._fields == ("x", "y")
+
+
+def test_what_zero_scores_is_what_an_integral_and_twenty_thousand_tasks_say() -> None:
+    # Neither symmetric nor over whole periods, so that nothing cancels.
+    family = SinusoidFamily((1.0, 2.0), (0.3, 1.1), (0.5, 2.5), (-1.0, 4.0), noise_std=0.3)
+    integral, _ = integrate.tplquad(lambda p, w, x: np.sin(w * x - p) ** 2, -1.0, 4.0, 0.5, 2.5, 0.3, 1.1)
+    square, _ = integrate.quad(np.square, 1.0, 2.0)
+    found = zero_predictor_loss(family)
+    assert found == pytest.approx(square * integral / (5 * 2 * 0.8) + 0.09, rel=1e-9)
+    y = TaskList(family, 0, "meta-test").tasks(0, 20_000, support_shots=1, query_shots=20).query.y
+    losses = y.double().square().mean(dim=(1, 2)).numpy()
+    assert abs(losses.mean() - found) < 3 * stats.sem(losses)
+
+
+def test_what_zero_scores_on_a_grid_is_the_sum_over_its_points() -> None:
+    family = SinusoidFamily((2.0, 2.0), (0.3, 0.3), (1.5, 1.5), (-1.0, 4.0))
+    x = torch.linspace(-1.0, 4.0, 7, dtype=torch.float64)
+    expected = (2.0 * torch.sin(1.5 * x - 0.3)).square().mean().item()
+    assert zero_predictor_loss(family, grid=7) == pytest.approx(expected, rel=1e-12)
+    assert zero_predictor_loss(family) != pytest.approx(expected, rel=1e-2)
+
+
+@pytest.mark.parametrize("frequency", [1e-6, 1.0, 300.0])
+def test_what_zero_scores_of_one_phase_is_a_closed_form(frequency: float) -> None:
+    family = SinusoidFamily((3.0, 3.0), (0.7, 0.7), (frequency, frequency), (-1.0, 4.0))
+    angles = [2 * (frequency * x - 0.7) for x in (-1.0, 4.0)]
+    cosine = (math.sin(angles[1]) - math.sin(angles[0])) / (angles[1] - angles[0])
+    assert zero_predictor_loss(family) == pytest.approx(9 * (1 - cosine) / 2, rel=1e-8)

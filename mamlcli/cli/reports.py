@@ -53,11 +53,13 @@ def eval_report(result: "EvalResult") -> str:
     ]
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
-        parts += ["", f"over {len(seeds)} seeds (± is the 95% interval over seeds):", format_table(_eval_rows(over))]
+        title = f"over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"
+        parts += ["", title, format_table(_eval_rows(over))]
     per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
     if len(seeds) > 1:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
-    parts += ["", "per seed (± is the 95% interval over tasks):", format_table(_eval_rows(per_seed))]
+    title = f"per seed (± is the 95% interval {per_seed[0]['interval']}):"
+    parts += ["", title, format_table(_eval_rows(per_seed))]
     parts += _slot_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
@@ -106,8 +108,7 @@ def _eval_rows(rows: list[Row]) -> list[Row]:
 
 def comparison_report(result: "Comparison", config: Config) -> str:
     """Say how first and second order compare in loss, direction and cost."""
-    many = len(config.seeds) > 1
-    speaker = "all" if many else config.seeds[0]
+    speaker = "all" if len(config.seeds) > 1 else config.seeds[0]
     means = {
         (order, row["shots"], row["inner_steps"]): with_interval(row["mean"], row["ci95"])
         for order, evaluation in result.evaluations.items()
@@ -143,10 +144,8 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     query = result.query
     parts = [
         f"query loss on {config.evaluation.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
-        f"mean over {len(config.seeds)} seed(s); "
-        f"± is its 95% interval over {'seeds' if many else 'tasks'};",
-        "low and high: 95% bootstrap interval of the paired difference, over "
-        f"{'seeds and tasks' if many else 'tasks'}. "
+        f"mean over {len(config.seeds)} seed(s); ± is its 95% interval,",
+        f"low and high are that of the paired difference: {result.interval}.",
         "Positive: second order is better.",
         format_table(rows),
         "",
@@ -184,15 +183,18 @@ def rows_report(rows: "dict[str, PublishedRow]") -> str:
 def reproduction_report(result: "Reproduction") -> str:
     """Say what came back of what was published."""
     from mamlcli.experiments.reproduction_report import count_reproduced, table_cells, table_columns
+    from mamlcli.statistics import interval_over
 
     columns = table_columns()
     lines: list[Row] = [dict(zip(columns, table_cells(row), strict=True)) for row in result.results]
     held = f"{count_reproduced(result.results)} reproduced; the report states the rule"
     parts = [
-        f"query loss, means over {len(result.seeds)} seed(s) and all meta-test tasks; ±: half-width of a 95% interval",
+        f"query loss, means over {len(result.seeds)} seed(s) and all meta-test tasks; "
+        f"±: half-width of the 95% interval of ours, {interval_over(len(result.seeds))}",
         format_table(lines, left=("row", "verdict")),
         "",
         *_queries(result.results),
+        *_corrections(result.results),
         "the trainings were cut short: the numbers mean nothing" if result.fast else held,
         f"report       {result.run / 'report.html'}",
         f"             {result.run / 'report.md'}",
@@ -205,6 +207,13 @@ def _queries(results: list[Row]) -> list[str]:
     queries = dict.fromkeys(row["query"] for row in results if row["query"])
     rows = {query: dict.fromkeys(row["row"] for row in results if row["query"] == query) for query in queries}
     return [f"measured on {query}: {', '.join(names)}" for query, names in rows.items()]
+
+
+def _corrections(results: list[Row]) -> list[str]:
+    """Which rows were corrected for how hard their tasks are, and which were not."""
+    how = dict.fromkeys(row["correction"] for row in results if row["correction"])
+    rows = {one: dict.fromkeys(row["row"] for row in results if row["correction"] == one) for one in how}
+    return [f"{one}: {', '.join(names)}" for one, names in rows.items()]
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:

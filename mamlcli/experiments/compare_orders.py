@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from mamlcli.config import Config
 from mamlcli.engine import using_threads
 from mamlcli.errors import InterruptedRunError, MamlError, UsageError
-from mamlcli.evaluation import bootstrap_intervals, finite_or_none
+from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.chain_notes import chain_note
 from mamlcli.experiments.cosine_log import CosineLog
 from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
@@ -35,6 +35,7 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.plots import order_adaptation_figure
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
+from mamlcli.statistics import crossed_half_width, interval_over
 from mamlcli.training import frozen_seeds
 from mamlcli.training_plots import cosine_figure, order_learning_figure
 from mamlcli.types import ORDERS, Order, Row
@@ -47,7 +48,9 @@ class Comparison(NamedTuple):
     runs: dict[Order, Path]
     results: list[Row]
     """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, the low and high
-    end of its 95% bootstrap interval over seeds and tasks, null for what is not finite, and num_diverged_seeds."""
+    end of its 95% interval, null for what is not finite, and num_diverged_seeds."""
+    interval: str
+    """What the intervals of the differences are over."""
     evaluations: dict[Order, list[Row]]
     query: dict[str, Any]
     """On what the losses are measured."""
@@ -66,7 +69,7 @@ class Comparison(NamedTuple):
             "schema": "mamlcli.compare-orders/1",
             "run": str(self.run),
             "runs": {order: str(path) for order, path in self.runs.items()},
-            "interval": "95% bootstrap of the paired difference, over seeds and tasks (over tasks for one seed)",
+            "interval": f"95% interval of the paired difference, {self.interval}",
             "results": self.results,
             "evaluations": self.evaluations,
             "query": self.query,
@@ -121,6 +124,7 @@ def compare_orders(
                     row | {"num_diverged_seeds": _num_frozen(sessions)}
                     for row in _paired(losses["first"], losses["second"])
                 ],
+                interval=interval_over(len(config.seeds)),
                 evaluations={
                     order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
                     for order, values in losses.items()
@@ -209,13 +213,14 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
         one, other = (losses[shots].double().cpu().numpy().transpose(2, 0, 1) for losses in (first, second))
         with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both orders
             differences = one - other
-        for step, (low, high) in enumerate(bootstrap_intervals(differences)):
+            means, halves = differences.mean(axis=(1, 2)), crossed_half_width(differences)
+        for step, (mean, half) in enumerate(zip(means, halves, strict=True)):
             numbers = {
                 "first": one[step].mean(),
                 "second": other[step].mean(),
-                "difference": differences[step].mean(),
-                "low": low,
-                "high": high,
+                "difference": mean,
+                "low": mean - half,
+                "high": mean + half,
             }
             finite = {name: finite_or_none(number) for name, number in numbers.items()}
             rows.append({"shots": shots, "inner_steps": step} | finite)
@@ -266,7 +271,7 @@ def _draw(
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
-    adaptation = f"{learning}, 95% interval {curves[0]['interval']}"
+    adaptation = f"{learning}, {config.evaluation.tasks} tasks; 95% interval {curves[0]['interval']}"
     figures: list[tuple[str, Callable[[], Figure], list[Row]]] = [
         ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
         ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),

@@ -23,9 +23,8 @@ _GRID_POINTS = 200
 
 def draw_adaptation(run: RunFolder, config: Config, rows: list[Row], reporter: Reporter) -> Path | None:
     """Draw the rows that speak for the whole run, or of its only seed."""
-    title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks (95% interval {rows[0]['interval']})"
-    )
+    tasks = f"{config.evaluation.tasks} meta-test tasks"
+    title = f"{config.name}: adaptation on {tasks}\n95% interval {rows[0]['interval']}"
     return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title), rows, reporter)
 
 

@@ -11,22 +11,28 @@ from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_published
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
-from mamlcli.evaluation import finite_or_none, half_width
-from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, summarise_all
+from mamlcli.experiments.evaluate import meta_test, over_seeds, summarise_all
+from mamlcli.experiments.reproduction_numbers import measured_numbers
 from mamlcli.experiments.reproduction_report import html_report, markdown_report
 from mamlcli.experiments.setup import Reporter, Silent, make_state
 from mamlcli.experiments.side_by_side import train_side_by_side
 from mamlcli.interrupts import StopRequest
 from mamlcli.plots import reproduction_figure
-from mamlcli.published import PublishedNumber, PublishedRow, verdict
+from mamlcli.published import PublishedNumber, PublishedRow
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
 from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.statistics import interval_over
 from mamlcli.types import Params, Row
 
 ROWS = Path("configs/reproduce")
 _FAST_STEPS, _FAST_TASKS = 1000, 50
+# What a row that could not be run has none of.
+_NUMBERS = (
+    *("mean", "ci95", "ci95_seeds", "ci95_tasks", "plain_mean", "plain_ci95", "control_mean", "control_expected"),
+    *("control_coefficient", "correction", "median", "num_diverged", "query"),
+)
 
 
 class Reproduction(NamedTuple):
@@ -37,10 +43,10 @@ class Reproduction(NamedTuple):
     """Whether the trainings were cut short, so that no number means anything."""
     seeds: tuple[int, ...]
     results: list[Row]
-    """One for each published number: row, title, shots, inner_steps, published, published_ci95, relation, mean,
-    ci95_seeds, ci95_tasks, median, num_diverged, query and verdict."""
+    """One for each published number: row, title, shots, inner_steps, published, published_ci95, relation, and what
+    `measured_numbers` found."""
     curves: list[Row]
-    """What the figure shows: curve, shots, inner_steps, mean and ci95."""
+    """What the figure shows: curve, shots, inner_steps, mean and ci95, as measured, without a correction."""
     wall_s: float
     figure: Path | None
 
@@ -193,7 +199,7 @@ def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str)
         "published": number.mean,
         "published_ci95": number.ci95,
         "relation": number.relation,
-        **dict.fromkeys(("mean", "ci95_seeds", "ci95_tasks", "median", "num_diverged", "query")),
+        **dict.fromkeys(_NUMBERS),
         "verdict": outcome,
     }
 
@@ -202,20 +208,9 @@ def _measured(
     name: str, row: PublishedRow, number: PublishedNumber, config: Config, losses: torch.Tensor, *, fast: bool
 ) -> Row:
     """A line of the table with what was found; `losses` are of all seeds and tasks, (S, T)."""
-    values = losses.double().cpu().numpy()
-    mean = finite_or_none(values.mean())
-    over_seeds_, over_tasks = (finite_or_none(half_width(values.mean(axis=axis))) for axis in (1, 0))
-    diverged = int((~(values <= config.evaluation.diverged_above)).sum())
-    found = verdict(number, mean, ci95_seeds=over_seeds_, ci95_tasks=over_tasks, num_diverged=diverged)
-    protocol = query_protocol(config)
-    return _result(name, row, number, "not comparable: --fast" if fast and row.start == "trained" else found) | {
-        "mean": mean,
-        "ci95_seeds": over_seeds_,
-        "ci95_tasks": over_tasks,
-        "median": finite_or_none(float(losses.double().nan_to_num(torch.inf).median())),
-        "num_diverged": diverged,
-        "query": f"{protocol['points']} points, {protocol['sampling']}",
-    }
+    found = measured_numbers(row, number, config, losses)
+    comparable = row.start != "trained" or not fast
+    return _result(name, row, number, "") | found | ({} if comparable else {"verdict": "not comparable: --fast"})
 
 
 def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:
@@ -235,8 +230,8 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
     figure = None
     if result.curves:
         seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
-        over = "seeds" if len(result.seeds) > 1 else "tasks"
-        title = f"Query loss against gradient steps, {seeds}, 95% interval over {over}"
+        over = interval_over(len(result.seeds))
+        title = f"Query loss against gradient steps, {seeds}, not corrected\n95% interval {over}"
         try:
             drawn = reproduction_figure(result.curves, title=title)
             figure = folder.save_figure("curves", drawn, result.curves)
