@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from mamlcli.escaping import label as escaped
 from mamlcli.types import Row
 
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.
@@ -88,7 +89,7 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """
     shots = sorted({row["shots"] for row in rows})
     figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.0), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, shots, strict=True):
         for order, color in (("first", _ORANGE), ("second", _BLUE)):
@@ -114,12 +115,12 @@ def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
     shots = sorted({row["shots"] for row in rows})
     names = list(dict.fromkeys(row["curve"] for row in rows))
     figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(1, len(shots), sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, shots, strict=True):
-        for color, name in zip(_CYCLE * len(names), names, strict=False):
+        for index, (color, name) in enumerate(zip(_CYCLE * len(names), names, strict=False)):
             chosen = [row for row in rows if row["curve"] == name and row["shots"] == count]
-            _interval_line(axes, chosen, name, color)
+            _interval_line(axes, chosen, f"curve {index}", color)
         axes.set_title(f"K = {count}", fontsize=10)
         axes.set_xlabel("gradient steps of adaptation")
         axes.spines[["top", "right"]].set_visible(False)
@@ -130,7 +131,9 @@ def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
         panels[0].set_ylim(top=2 * max(begun))
     panels[0].set_ylabel("query loss (mean squared error)")
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set_text(escaped(name))  # a label that begins with "_" would be left out
     return figure
 
 
@@ -144,7 +147,7 @@ def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> 
     """
     tasks = sorted({row["task"] for row in curves})
     figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     names = list(dict.fromkeys(row["curve"] for row in curves))
     looks: list[dict[str, Any]] = [
@@ -179,7 +182,7 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
     names = [row["tensor"] if row["step"] is None else f"{row['tensor']}, step {row['step']}" for row in rows]
     figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(escaped(title), fontsize=11)
     axes.set_xlabel("inner learning rate")
     lines = np.arange(len(rows))
     low, median, high = (_column(rows, name) for name in ("low", "median", "high"))
@@ -197,7 +200,7 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
 def _axes(title: str, x_label: str, y_label: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, 4.4), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(escaped(title), fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure, axes
