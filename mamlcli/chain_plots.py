@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from mamlcli.escaping import label as escaped
 from mamlcli.plots import _BLUE, _GREY, _ORANGE, _PURPLE, _axes, _column, _finished
 from mamlcli.types import Row
 
@@ -62,7 +63,7 @@ def chain_fits_figure(lines: Sequence[Row], points: Sequence[Row], *, title: str
     """
     tasks, models = sorted({row["task"] for row in lines}), list(dict.fromkeys(row["model"] for row in lines))
     figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.1 * len(models) + 0.8), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(len(models), len(tasks), sharex=True, sharey=True, squeeze=False)
     for model, line in zip(models, panels, strict=True):
         for task, axes in zip(tasks, line, strict=True):

@@ -300,7 +300,7 @@ def config_reference() -> str:
         model: Any = Config.model_fields[section].annotation if section else Config
         field = model.model_fields[name]
         if not isinstance(field.default, BaseModel):
-            meaning = " ".join((field.description or "").split())
+            meaning = " ".join((field.description or "").split()).replace("|", r"\|")
             lines.append(f"| `{key}` | {_shown(field.default, required=field.is_required())} | {meaning} |")
     return "\n".join(lines)
 

@@ -3,7 +3,8 @@
 import html
 import re
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~-])")
+# Of a text that begins no line.
+_MARKDOWN = re.compile(r"([\\`*_\[\]|~$])")
 
 
 def visible(text: str) -> str:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
+from mamlcli.escaping import label as escaped
 from mamlcli.types import Row
 
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.
@@ -74,7 +75,7 @@ def fits_figure(curves: Sequence[Row], points: Sequence[Row], *, title: str) -> 
     """
     tasks = sorted({row["task"] for row in curves})
     figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.9), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
     names = list(dict.fromkeys(row["curve"] for row in curves))
     looks: list[dict[str, Any]] = [
@@ -107,7 +108,7 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
     names = [row["tensor"] if row["step"] is None else f"{row['tensor']}, step {row['step']}" for row in rows]
     figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(escaped(title), fontsize=11)
     axes.set_xlabel("inner learning rate")
     lines = np.arange(len(rows))
     low, median, high = (_column(rows, name) for name in ("low", "median", "high"))
@@ -125,7 +126,7 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
 def _axes(title: str, x_label: str, y_label: str, *, height: float = 4.4) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(title, fontsize=11)
+    axes.set_title(escaped(title), fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure, axes
@@ -172,17 +173,20 @@ def _panels_by_shots(
     rows = [row for chosen in lines.values() for row in chosen]
     shots = sorted({row["shots"] for row in rows})
     figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(escaped(title), fontsize=11)
     panels = figure.subplots(1, len(shots), sharex=True, sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, shots, strict=True):
-        for color, (name, chosen) in zip(colors, lines.items(), strict=False):
-            _interval_line(axes, [row for row in chosen if row["shots"] == count], name, color)
+        for index, (color, chosen) in enumerate(zip(colors, lines.values(), strict=False)):
+            _interval_line(axes, [row for row in chosen if row["shots"] == count], f"line {index}", color)
         axes.set_title(f"K = {count}", fontsize=10)
         axes.set_xlabel("gradient steps of adaptation")
         _framed(figure, axes)
     _shade_key(panels[0], _interval_name(rows))
     panels[0].set_ylabel("query loss (mean squared error)")
-    return _legend_below(figure, panels[0], note=_log_scale(list(panels), top))
+    _legend_below(figure, panels[0], note=_log_scale(list(panels), top))
+    for text, name in zip(figure.legends[0].get_texts(), lines, strict=False):
+        text.set_text(escaped(name))  # a label that begins with "_" would be left out
+    return figure
 
 
 def _legend_below(figure: Figure, axes: Axes, *, num_columns: int | None = None, note: str = "") -> Figure:

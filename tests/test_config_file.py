@@ -85,12 +85,12 @@ def test_scalars_mean_what_they_look_like(written: str, value: object) -> None:
 def test_a_file_that_is_missing_binary_or_huge_is_refused(tmp_path: Path) -> None:
     binary, huge = tmp_path / "binary.yaml", tmp_path / "huge.yaml"
     binary.write_bytes(b"name: a\n\xff\xfe")
-    huge.write_bytes(b"a" * 100_000)
+    huge.write_bytes(b"a" * 300_000)
     for path, message in (
         (tmp_path / "none.yaml", "No such file"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "it is a folder, not a file"),
         (binary, "binary.yaml:2: not a text file"),
-        (huge, "larger than 64 KiB"),
+        (huge, "larger than 256 KiB"),
     ):
         with pytest.raises(ConfigError, match=message):
             load_config(path)

@@ -352,3 +352,87 @@ def test_a_home_that_cannot_be_written_to_is_no_obstacle(folder: Path, monkeypat
     (folder / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "file"))
     assert library.built().exists()
+
+
+COPYING_COMPILER = '#!/bin/sh\nfor out; do :; done\necho whole >"$out"\n'
+
+
+def cache_of(folder: Path) -> Path:
+    (folder / "cache" / "mamlcli").mkdir(parents=True, mode=0o700)
+    return folder / "cache" / "mamlcli"
+
+
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o722, 0o1777])
+def test_a_folder_that_others_may_write_to_keeps_no_library(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    kept = cache_of(folder)
+    prepared = library.built()  # what others would have put there
+    assert prepared.parent == kept
+    prepared.write_text("wrong\n")
+    kept.chmod(mode)
+    assert library.built().read_text() == "whole\n"
+    assert not library.built().is_relative_to(folder)
+    assert f"{kept}: not used to keep the built kernel, since others may write to it" in library.folder_problem()
+
+
+def test_a_parent_that_others_may_write_to_keeps_no_library_unless_it_is_sticky(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    kept = cache_of(folder)
+    kept.parent.chmod(0o777)
+    assert not library.built().is_relative_to(folder)
+    assert f"others may write to {kept.parent}" in library.folder_problem()
+    kept.parent.chmod(0o1777)
+    assert library.built().parent == kept
+    assert library.folder_problem() == ""
+
+
+@pytest.mark.parametrize("whose", ["mamlcli", "cache"])
+def test_a_folder_of_another_user_keeps_no_library(folder: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
+    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    kept, stat = cache_of(folder), Path.stat
+
+    def of_another(path: Path, **options: bool) -> os.stat_result:
+        found = stat(path, **options)
+        return os.stat_result([*found[:4], os.geteuid() + 1, *found[5:]]) if path.name == whose else found
+
+    monkeypatch.setattr(Path, "stat", of_another)
+    assert not library.built().is_relative_to(folder)
+    assert "another user" in library.folder_problem()
+    assert not any(kept.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["writable", "link"])
+def test_a_library_that_others_can_change_is_built_anew(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    cache_of(folder)
+    first = library.built()
+    if kind == "link":
+        (folder / "other.so").write_text("wrong\n")
+        first.unlink()
+        first.symlink_to(folder / "other.so")
+    else:
+        first.write_text("wrong\n")
+        first.chmod(0o666)
+    assert library.built() == first
+    assert first.read_text() == "whole\n"
+    assert not first.is_symlink()
+    assert first.stat().st_mode & 0o077 == 0
+
+
+@needs_compiler
+def test_a_run_says_that_the_kernel_is_not_kept(maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    kept = cache_of(folder)
+    kept.chmod(0o777)
+    chosen = ("--set", "engine={inner_update: fused, compile: on}")
+    outcome = maml("train", "-c", "tiny.yaml", "--out", "run", *chosen)
+    assert outcome.code == 0, outcome.err
+    assert f"warning: {kept}: not used to keep the built kernel, since others may write to it" in outcome.err
+    kept.chmod(0o700)
+    assert "not used to keep" not in maml("train", "-c", "tiny.yaml", "--out", "again", *chosen).err

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mamlcli.errors import CheckpointError, MamlError, UsageError
+from mamlcli.escaping import visible_lines
 
 if TYPE_CHECKING:
     from mamlcli.config import Config
@@ -238,9 +239,8 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _fail(message: str, exit_code: int) -> None:
     with suppress(OSError, ValueError):  # nobody may be listening
-        for line in message.splitlines():
-            shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
-            print(f"maml: {shown}" if not shown.startswith(" ") else shown, file=sys.stderr)
+        for line in visible_lines(message).splitlines():
+            print(f"maml: {line}" if not line.startswith(" ") else line, file=sys.stderr)
     raise SystemExit(exit_code)
 
 
@@ -298,7 +298,7 @@ def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
 
 def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
     try:
-        print(json.dumps(fields, allow_nan=False) if as_json else text, flush=True)
+        print(json.dumps(fields, allow_nan=False) if as_json else visible_lines(text), flush=True)
     except OSError as error:
         # Whoever read our output has left, or it does not fit; the interpreter flushes what is left of it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

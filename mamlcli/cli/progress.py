@@ -9,6 +9,8 @@ from typing import Any, Self
 
 from tqdm import tqdm
 
+from mamlcli.escaping import visible
+
 # Seconds between lines where stderr is no terminal.
 _LINE_EVERY_S = 10.0
 
@@ -33,7 +35,7 @@ class Progress:
         """Print a message, above the bar if there is one."""
         if not self.quiet or message.startswith("warning"):
             with suppress(OSError, ValueError):  # nobody may be listening, which ends no run
-                tqdm.write(message, file=sys.stderr)
+                tqdm.write(visible(message), file=sys.stderr)
 
     def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:
         """Show where training is."""

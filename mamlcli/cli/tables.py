@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from mamlcli.escaping import visible
 from mamlcli.types import Row
 
 
@@ -37,7 +38,7 @@ def format_cell(value: Any) -> str:
         return "n/a"
     if isinstance(value, float):
         return f"{value:.3e}" if value and (abs(value) < 1e-3 or abs(value) >= 1e5) else f"{value:.4f}"
-    return str(value)
+    return visible(str(value))
 
 
 def with_interval(mean: float | None, half: float | None) -> str:

@@ -1,9 +1,9 @@
 """The report of a reproduction, as Markdown and as one HTML page with its figure inside."""
 
-import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from mamlcli.escaping import markdown, page
 from mamlcli.published import VERDICT_RULE, PublishedRow
 from mamlcli.statistics import interval_over
 from mamlcli.types import Row
@@ -75,6 +75,10 @@ def _measured_on(results: Sequence[Row], name: str) -> str:
     return " ".join(dict.fromkeys(said))
 
 
+def _described(name: str, row: PublishedRow, results: Sequence[Row]) -> str:
+    return f"{row.title}. Source: {row.source}. Open: {row.ambiguous} {_measured_on(results, name)}"
+
+
 def markdown_report(
     rows: dict[str, PublishedRow], results: Sequence[Row], figure: Path | None, *, fast: bool, seeds: Sequence[int]
 ) -> str:
@@ -83,14 +87,12 @@ def markdown_report(
     for paragraph in _introduction(results, seeds, fast=fast):
         lines += [paragraph, ""]
     lines += [" | ".join(["", *_COLUMNS, ""]).strip(), "|" + "---|" * len(_COLUMNS)]
-    lines += [" | ".join(["", *table_cells(row), ""]).strip() for row in results]
+    lines += [" | ".join(["", *map(markdown, table_cells(row)), ""]).strip() for row in results]
     if figure is not None:
         lines += ["", f"![Query loss against gradient steps]({figure.name})"]
     lines += ["", "## The rows", ""]
     for name, row in rows.items():
-        lines += [
-            f"- **{name}**: {row.title}. Source: {row.source}. Open: {row.ambiguous} {_measured_on(results, name)}"
-        ]
+        lines += [f"- **{markdown(name)}**: {markdown(_described(name, row, results))}"]
     return "\n".join(lines) + "\n"
 
 
@@ -99,11 +101,11 @@ def html_report(
 ) -> str:
     """Write the report as one page that needs no other file; `svg` is the figure's text."""
     body = ["<h1>Reproduction</h1>"]
-    body += [f"<p>{html.escape(paragraph)}</p>" for paragraph in _introduction(results, seeds, fast=fast)]
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in _COLUMNS)
+    body += [f"<p>{page(paragraph)}</p>" for paragraph in _introduction(results, seeds, fast=fast)]
+    head = "".join(f"<th>{page(column)}</th>" for column in _COLUMNS)
     body.append(f"<table><thead><tr>{head}</tr></thead><tbody>")
     for row in results:
-        cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in table_cells(row))
+        cells = "".join(f"<td>{page(cell)}</td>" for cell in table_cells(row))
         kind = "yes" if row["verdict"] == "reproduced" else "no" if row["verdict"].startswith("not re") else "open"
         body.append(f'<tr class="{kind}">{cells}</tr>')
     body.append("</tbody></table>")
@@ -111,10 +113,7 @@ def html_report(
         body.append(f"<h2>Loss against gradient steps</h2><figure>{svg[svg.index('<svg') :]}</figure>")
     body.append("<h2>The rows</h2><dl>")
     for name, published in rows.items():
-        text = (
-            f"{published.title}. Source: {published.source}. Open: {published.ambiguous} {_measured_on(results, name)}"
-        )
-        body.append(f"<dt>{html.escape(name)}</dt><dd>{html.escape(text)}</dd>")
+        body.append(f"<dt>{page(name)}</dt><dd>{page(_described(name, published, results))}</dd>")
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'

@@ -26,6 +26,7 @@ from mamlcli.experiments.setup import (
     make_stream,
     pre_adapt_loss,
 )
+from mamlcli.fused.library import folder_problem
 from mamlcli.interrupts import StopRequest
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
 from mamlcli.runs.folder import RunFolder
@@ -121,6 +122,8 @@ class Session:
         )
         form, compiled = self.inner_update, "compiled" if self.compiling.compiled else "not compiled"
         order = self.config.algorithm.order
+        if form == "fused" and (problem := folder_problem()):
+            self.reporter.note(f"warning: {problem}")
         self.reporter.note(f"{order}-order meta-gradient, {form}, {compiled}: {self.compiling.reason}")
         with self._recorded(), self._tasks_named():
             since = time.perf_counter()

@@ -7,6 +7,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -89,7 +90,7 @@ def built() -> Path:
     made_from = hashlib.sha256("\n".join(texts).encode()).hexdigest()
     folder, stem = _folder(), f"fused-{made_from[:16]}"
     for kept in folder.glob(f"{stem}-*.so"):
-        if kept.name == _name(stem, kept):
+        if _is_own_file(kept) and kept.name == _name(stem, kept):
             return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "built.so"
@@ -98,6 +99,7 @@ def built() -> Path:
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
             raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
+        built.chmod(0o700)  # whatever the umask says
         return built.replace(folder / _name(stem, built))  # whole or not at all, whoever else builds it
 
 
@@ -106,16 +108,50 @@ def _name(stem: str, file: Path) -> str:
     return f"{stem}-{file.stat().st_size}.so"
 
 
+def folder_problem() -> str:
+    """Say why built libraries are not kept where they would be, if others could put one there; empty if they are."""
+    kept = _kept_folder()
+    return "" if kept is None else _distrust(kept)
+
+
 def _folder() -> Path:
-    """Where built libraries are kept; if that cannot be written, a folder that goes with the process."""
+    """Where built libraries are kept; if that cannot be written or trusted, a folder that goes with the process."""
+    kept = _kept_folder()
+    return _temporary_folder() if kept is None or _distrust(kept) else kept
+
+
+def _kept_folder() -> Path | None:
+    """The folder in the user's cache, made if it is missing and without links; None if it cannot be written."""
     try:
         kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
         kept.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(kept, os.R_OK | os.W_OK | os.X_OK):
-            return kept
+        return kept.resolve() if os.access(kept, os.R_OK | os.W_OK | os.X_OK) else None
     except (OSError, RuntimeError):  # a user without a home is a RuntimeError
-        pass
-    return _temporary_folder()
+        return None
+
+
+def _distrust(kept: Path) -> str:
+    """Say who else could exchange what is in a folder, whose libraries run in this process; empty if nobody could.
+
+    The folder is its user's own and nobody else may write to it. Each folder above is the user's or root's, and
+    others write to it only where it is sticky, like /tmp: there they cannot rename what is not theirs.
+    """
+    for folder in (kept, *kept.parents):
+        found = folder.stat()
+        owners, others_write = {os.geteuid(), 0 if folder != kept else os.geteuid()}, found.st_mode & 0o022
+        which = "it" if folder == kept else str(folder)
+        reason = "" if found.st_uid in owners else f"{which} belongs to another user"
+        if others_write and (folder == kept or not found.st_mode & stat.S_ISVTX):
+            reason = f"others may write to {which} (chmod go-w '{folder}')"
+        if reason:
+            return f"{kept}: not used to keep the built kernel, since {reason}; it is built anew in each run"
+    return ""
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether a file is a plain one of this user, to which nobody else may write."""
+    found = path.stat(follow_symlinks=False)
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
 
 
 @functools.cache
