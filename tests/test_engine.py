@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from mamlcli import Config, parse_config
+from mamlcli.algorithms.low_rank import low_rank_meta_gradient
+from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
 from mamlcli.errors import DeviceError
 from mamlcli.experiments.setup import (
@@ -21,8 +26,9 @@ from mamlcli.experiments.setup import (
     uses_low_rank,
 )
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.mlp import forward, squared_error
 from mamlcli.tasks import Samples, Task
-from mamlcli.types import Params
+from mamlcli.types import Order, Params
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run, metrics
 
@@ -63,6 +69,34 @@ def test_low_rank_updates_give_the_dense_meta_gradient(
     )
     assert uses_low_rank(chosen)
     assert_equal_to_plain(chosen)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("inner_steps", [0, 1, 4])
+@pytest.mark.parametrize("num_outputs", [1, 2, 3])
+def test_low_rank_updates_are_those_of_any_number_of_outputs(order: Order, inner_steps: int, num_outputs: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    seeds, tasks, sizes = 2, 5, (3, 8, 6, num_outputs)
+    params = {
+        f"layer{index}.{name}": drawn(seeds, outputs, *([inputs] if name == "weight" else [])) / inputs**0.5
+        for index, (inputs, outputs) in enumerate(pairwise(sizes))
+        for name in ("weight", "bias")
+    }
+    support, query = (
+        Samples(drawn(seeds, tasks, shots, sizes[0]), drawn(seeds, tasks, shots, num_outputs)) for shots in (6, 4)
+    )
+
+    def loss_fn(params: Params, samples: Samples) -> Tensor:
+        return squared_error(forward(params, samples.x, activation=torch.tanh), samples.y)
+
+    settings: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": inner_steps, "order": order}
+    ours = low_rank_meta_gradient(torch.tanh, params, Task(support, query), **settings)
+    dense = meta_gradient(loss_fn, params, Task(support, query), **settings)
+    torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("size", [1, 3, 6, 7, 100])

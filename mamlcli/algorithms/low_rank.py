@@ -42,7 +42,8 @@ def low_rank_meta_gradient(
     Args:
         activation: What follows each layer but the last.
         params: `layer<i>.weight` of shape (S, out, in) and `layer<i>.bias` of shape (S, out), in order.
-        tasks: Support of shape (S, B, K, 1) and query of shape (S, B, Q, 1).
+        tasks: Support x of shape (S, B, K, inputs) and y of (S, B, K, outputs); query the same with Q samples. A
+            task's loss is the mean over its samples and outputs.
         inner_lr: alpha, >= 0.
         inner_steps: Gradient steps of adaptation, >= 0.
         order: As for `mamlcli.adapt`.
@@ -71,14 +72,15 @@ def _inner_gradient(
     inner_lr: float,
 ) -> list[_Update]:
     """The gradient of every task's support loss in its own weights, in factors."""
-    seeds, tasks, shots, _ = support.x.shape
+    seeds, tasks, shots, num_outputs = support.y.shape
     widths = [weight.shape[1] for name, weight in params.items() if name.endswith("weight")]
     offsets = [support.x.new_zeros(seeds, tasks, shots, width) for width in widths]
 
     def support_loss(offsets: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         outputs, inputs = _forward(activation, params, support.x, history, inner_lr, offsets)
-        # Tasks do not share what is differentiated here, so their losses can be summed.
-        return (outputs - support.y).square().sum() / shots, inputs
+        # A task's loss is the mean over its samples and outputs; tasks do not share what is differentiated here, so
+        # their losses can be summed.
+        return (outputs - support.y).square().sum() / (shots * num_outputs), inputs
 
     derivatives, inputs = torch.func.grad(support_loss, has_aux=True)(offsets)
     return [_Update(*update) for update in zip(inputs, derivatives, strict=True)]
@@ -91,7 +93,7 @@ def _forward(
     history: list[list[_Update]],
     inner_lr: float,
     offsets: list[Tensor] | None = None,
-) -> tuple[Float[Tensor, "seeds tasks shots 1"], list[Tensor]]:
+) -> tuple[Float[Tensor, "seeds tasks shots outputs"], list[Tensor]]:
     """Apply every task's adapted MLP; returns its outputs and the inputs of every layer.
 
     `offsets` are added to the outputs of the layers, so that a derivative in them is one in the outputs.
