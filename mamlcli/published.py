@@ -11,7 +11,8 @@ VERDICT_RULE = (
     "reproduced: the two means differ by at most sqrt(a^2 + b^2), where a is the half-width of our 95% interval over "
     "seeds and tasks (with one seed over its tasks, and the verdict is on this seed alone), and b that of the "
     "published interval; where none was published, b is that of our uncorrected mean over tasks, since theirs were "
-    "other tasks; b is 0 for an analytic number. A bound is reproduced if it is met within a."
+    "other tasks; b is 0 for an analytic number. A bound is reproduced if it is met within a. Where that distance is "
+    "larger than the published number itself, nothing is decided."
 )
 
 
@@ -102,9 +103,12 @@ def verdict(
     else:
         theirs = published.ci95
     distance = math.hypot(ci95 or 0.0, theirs)
+    diverged = f" ({num_diverged} diverged)" if num_diverged else ""
+    if distance > abs(published.mean) > 0:
+        return f"undecided: the interval is wider than the number{diverged}"
     above, below = mean > published.mean + distance, mean < published.mean - distance
     if above and published.relation != "at_least":
-        return "not reproduced: higher" + (f" ({num_diverged} diverged)" if num_diverged else "")
+        return f"not reproduced: higher{diverged}"
     if below and published.relation != "at_most":
         return "not reproduced: lower"
     return "reproduced"

@@ -88,6 +88,14 @@ def test_the_verdict_follows_its_rule(published: dict[str, object], mean: float 
     assert verdict(number, mean, ci95=0.5, ci95_theirs=0.4, num_diverged=diverged) == expected
 
 
+def test_an_interval_wider_than_the_number_decides_nothing() -> None:
+    number = PublishedNumber(shots=5, inner_steps=5, mean=0.38)
+    assert verdict(number, 148.5, ci95=455.5, ci95_theirs=326.0, num_diverged=4) == (
+        "undecided: the interval is wider than the number (4 diverged)"
+    )
+    assert verdict(number, 0.5, ci95=0.1, ci95_theirs=0.1, num_diverged=0) == "reproduced"
+
+
 def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: Path) -> None:
     outcome = maml("reproduce", row, "--seeds", "0-1", "--out", "back", "--json")
     assert outcome.code == 0, outcome.err
@@ -178,13 +186,24 @@ def test_how_hard_the_tasks_happen_to_be_is_corrected_by_what_zero_scores(maml: 
     assert found["ci95_tasks"] < 0.3 * found["plain_ci95"]
     report = (folder / "back" / "report.md").read_text()
     assert (
-        "corrected by the zero predictor as control variate (zero scores 4.441 on these tasks, 4.252 over all)"
-        in report
+        "where zero scores 4.441, and 4.252 over all tasks. Corrected by the zero predictor as control vari" in report
     )
+    assert f"| {found['mean']:.3f} | {found['ci95']:.3f} | {found['plain_mean']:.3f} |" in report
+
+
+def test_a_mean_of_adaptations_that_diverged_is_not_corrected(maml: Maml, folder: Path, row: Path) -> None:
+    row.write_text(TINY_ROW.replace("query_shots: 9", "query_shots: 9, diverged_above: 0.001"))
+    outcome = maml("reproduce", row, "--out", "back")
     assert (
-        "corrected by the zero predictor as control variate: untrained"
-        in maml("reproduce", "untrained.yaml", "--out", "b").out
+        "by the zero predictor as control variate; where the uncorrected is the same, adaptations diverged"
+        in outcome.out
     )
+    assert re.search(r"tiny-row +3 +1 +0.5 .* same ", outcome.out)
+    found = json.loads((folder / "back" / "reproduction.json").read_text())["results"][0]
+    assert found["num_diverged"] > 0
+    assert found["correction"] == "not corrected: adaptations diverged, and the mean is theirs"
+    assert found["mean"] == found["plain_mean"]
+    assert found["control_coefficient"] is None
 
 
 def test_with_one_seed_the_table_says_that_nothing_is_known_of_others(maml: Maml, row: Path) -> None:

@@ -194,7 +194,8 @@ def reproduction_report(result: "Reproduction") -> str:
         format_table(lines, left=("row", "verdict")),
         "",
         *_queries(result.results),
-        *_corrections(result.results),
+        "ours is corrected for how hard these tasks are, by the zero predictor as control variate; where the "
+        "uncorrected is the same, adaptations diverged, or it is that predictor",
         "the trainings were cut short: the numbers mean nothing" if result.fast else held,
         f"report       {result.run / 'report.html'}",
         f"             {result.run / 'report.md'}",
@@ -207,13 +208,6 @@ def _queries(results: list[Row]) -> list[str]:
     queries = dict.fromkeys(row["query"] for row in results if row["query"])
     rows = {query: dict.fromkeys(row["row"] for row in results if row["query"] == query) for query in queries}
     return [f"measured on {query}: {', '.join(names)}" for query, names in rows.items()]
-
-
-def _corrections(results: list[Row]) -> list[str]:
-    """Which rows were corrected for how hard their tasks are, and which were not."""
-    how = dict.fromkeys(row["correction"] for row in results if row["correction"])
-    rows = {one: dict.fromkeys(row["row"] for row in results if row["correction"] == one) for one in how}
-    return [f"{one}: {', '.join(names)}" for one, names in rows.items()]
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:

@@ -13,8 +13,9 @@ from mamlcli.statistics import control_variate, crossed_half_width, half_width
 from mamlcli.tasks import zero_predictor_loss
 from mamlcli.types import Row
 
-CORRECTED = "corrected by the zero predictor as control variate"
-UNCORRECTED = "not corrected: it is the control variate itself"
+_CORRECTED = "corrected by the zero predictor as control variate"
+_IS_CONTROL = "not corrected: it is the control variate itself"
+_DIVERGED = "not corrected: adaptations diverged, and the mean is theirs"
 
 
 def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config, losses: torch.Tensor) -> Row:
@@ -33,11 +34,11 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
         correction in words, median, num_diverged, query and verdict. What is not finite is null.
     """
     plain = losses.double().cpu().numpy()
-    control, expected = _zero_losses(config, number.shots), _expected(config)
-    found = control_variate(plain, control, expected=expected)
-    is_control = row.start == "zero"
-    values, fitted = (plain, 0) if is_control else (found.values, 1)
     diverged = int((~(plain <= config.evaluation.diverged_above)).sum())
+    control, expected = _zero_losses(config, number.shots), _expected(config)
+    how = _IS_CONTROL if row.start == "zero" else _DIVERGED if diverged else _CORRECTED
+    found, fitted = (control_variate(plain, control, expected=expected), 1) if how == _CORRECTED else (None, 0)
+    values = plain if found is None else found.values
     numbers = {
         "mean": values.mean(),
         "ci95": crossed_half_width(values, fitted=fitted),
@@ -47,14 +48,14 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
         "plain_ci95": crossed_half_width(plain),
         "control_mean": control.mean(),
         "control_expected": expected,
-        "control_coefficient": np.nan if is_control else found.coefficient,
+        "control_coefficient": np.nan if found is None else found.coefficient,
         "median": np.median(np.where(np.isnan(plain), np.inf, plain)),
     }
     finite = {name: finite_or_none(float(value)) for name, value in numbers.items()}
     theirs = finite_or_none(float(half_width(plain.mean(axis=0))))
     protocol = query_protocol(config)
     return finite | {
-        "correction": UNCORRECTED if is_control else CORRECTED,
+        "correction": how,
         "num_diverged": diverged,
         "query": f"{protocol['points']} points, {protocol['sampling']}",
         "verdict": verdict(number, finite["mean"], ci95=finite["ci95"], ci95_theirs=theirs, num_diverged=diverged),

@@ -12,7 +12,8 @@ _COLUMNS = ("row", "K", "steps", "published", "ours", "±", "uncorrected", "medi
 CORRECTION_NOTE = (
     "Ours is corrected for how hard the tasks at hand are: a model that always says zero scores more or less on them "
     "than over all tasks, where its loss is known analytically, and ours moves with it (a control variate, whose "
-    "coefficient is the slope over tasks of each row's losses). The uncorrected mean stands beside it."
+    "coefficient is the slope over tasks of each row's losses). The uncorrected mean stands beside it; it is the same "
+    "where adaptations diverged, and of the zero predictor itself."
 )
 _SIGNS = {"equals": "", "at_most": "at most ", "at_least": "at least "}
 _FAST = "Made with --fast: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
@@ -32,9 +33,12 @@ def table_cells(row: Row) -> list[str]:
     if row["published"] is not None:
         spread = "" if row["published_ci95"] is None else f" ± {row['published_ci95']:g}"
         published = f"{_SIGNS[row['relation']]}{row['published']:g}{spread}"
-    numbers = [_number(row[name]) for name in ("mean", "ci95", "plain_mean", "median")]
+    mean, ci95, plain, median = (_number(row[name]) for name in ("mean", "ci95", "plain_mean", "median"))
+    if row["control_coefficient"] is None and row["mean"] is not None:
+        plain = "same"
     diverged = "n/a" if row["num_diverged"] is None else str(row["num_diverged"])
-    return [row["row"], str(row["shots"]), str(row["inner_steps"]), published, *numbers, diverged, row["verdict"]]
+    where = [row["row"], str(row["shots"]), str(row["inner_steps"])]
+    return [*where, published, mean, ci95, plain, median, diverged, row["verdict"]]
 
 
 def table_columns() -> list[str]:
@@ -67,11 +71,15 @@ def _introduction(results: Sequence[Row], seeds: Sequence[int], *, fast: bool) -
 
 def _measured_on(results: Sequence[Row], name: str) -> str:
     measured = [row for row in results if row["row"] == name and row["query"]]
-    said = (
-        f"Measured on {row['query']}; {row['correction']} (zero scores {_number(row['control_mean'])} on these tasks, "
-        f"{_number(row['control_expected'])} over all)."
+    said = [
+        f"Measured on {row['query']}, where zero scores {_number(row['control_mean'])}, and "
+        f"{_number(row['control_expected'])} over all tasks."
         for row in measured
-    )
+    ]
+    for how in dict.fromkeys(row["correction"] for row in measured):
+        steps = [str(row["inner_steps"]) for row in measured if row["correction"] == how]
+        some = f"After {', '.join(steps)} step(s) " if len(steps) < len(measured) else ""
+        said.append(f"{some}{how}." if some else f"{how[0].upper()}{how[1:]}.")
     return " ".join(dict.fromkeys(said))
 
 
