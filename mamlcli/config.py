@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-
 # The largest number of float32, and the smallest that is computed with in full.
 _LARGEST, _SMALLEST = float.fromhex("0x1.fffffep+127"), 2.0**-126
 

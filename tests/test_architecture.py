@@ -25,6 +25,7 @@ ROOMS = [
     "measure",
     "tasks",
     "mlp",
+    "cores",
     "algorithms",
     "engine",
     "training",

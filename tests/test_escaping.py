@@ -107,9 +107,7 @@ def test_figures_show_titles_and_names_as_they_are(text: str) -> None:
             figure.savefig(io.BytesIO(), format="png")
 
 
-def test_no_control_character_reaches_the_terminal(
-    maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_control_character_reaches_the_terminal(maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = folder / "re\x1b[31md\u202e"
     outcome = maml("train", "-c", "tiny.yaml", "--out", out)
     assert outcome.code == 0

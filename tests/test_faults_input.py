@@ -143,7 +143,10 @@ def test_a_run_of_as_many_seeds_as_there_may_be_can_be_read_back() -> None:
 
 
 TOO_MUCH = {
-    "brackets": ("seeds=[" + "[]," * 10_000 + "]", r"seeds\[0\]: must be a valid integer, got a list of 0(.*\n)+and 9980 more"),
+    "brackets": (
+        "seeds=[" + "[]," * 10_000 + "]",
+        r"seeds\[0\]: must be a valid integer, got a list of 0(.*\n)+and 9980 more",
+    ),
     "nested": ("seeds=" + "[" * 60_000, "nested more than 16 levels"),
     "numbers": ("evaluation.shots=" + str(list(range(1, 10_001))), "must have at most 100 items"),
     "values": ("evaluation.shots=" + str(list(range(1, 25_001))), "more than 20,000 values"),

@@ -426,9 +426,7 @@ def test_a_library_that_others_can_change_is_built_anew(
 
 
 @needs_compiler
-def test_a_run_says_that_the_kernel_is_not_kept(
-    maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_says_that_the_kernel_is_not_kept(maml: Maml, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     kept = cache_of(folder)
     kept.chmod(0o777)

@@ -46,9 +46,7 @@ def test_quiet_leaves_only_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
-def test_a_mean_that_is_not_finite_is_shown_as_such(
-    monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]
-) -> None:
+def test_a_mean_that_is_not_finite_is_shown_as_such(monkeypatch: pytest.MonkeyPatch, stream: type[io.StringIO]) -> None:
     log = stream()
     monkeypatch.setattr("sys.stderr", log)
     monkeypatch.setenv("COLUMNS", "140")

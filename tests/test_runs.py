@@ -38,7 +38,7 @@ class InterruptAt(Silent):
     def __init__(self, step: int, number: int) -> None:
         self.at, self.number = step, number
 
-    def step(self, step: int, num_steps: int, pre_adapt_loss: float, post_adapt_loss: float) -> None:  # noqa: ARG002
+    def step(self, step: int, num_steps: int, pre_adapt_loss: float | None, post_adapt_loss: float | None) -> None:  # noqa: ARG002
         if step == self.at:
             os.kill(os.getpid(), self.number)
 

@@ -43,7 +43,9 @@ class Progress:
             return
         with suppress(OSError, ValueError, AttributeError):
             if sys.stderr.isatty():
-                self._bar(step, num_steps, f"pre-adapt {_shown(pre_adapt_loss, 3)} post-adapt {_shown(post_adapt_loss, 3)}")
+                self._bar(
+                    step, num_steps, f"pre-adapt {_shown(pre_adapt_loss, 3)} post-adapt {_shown(post_adapt_loss, 3)}"
+                )
             else:
                 losses = f"pre_adapt_loss {_shown(pre_adapt_loss, 4)}  post_adapt_loss {_shown(post_adapt_loss, 4)}"
                 self._line(step, num_steps, losses)
