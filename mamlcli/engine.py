@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
+from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
@@ -136,19 +137,19 @@ def _one_graph(function: Callable[P, T], options: dict[str, Any]) -> Callable[P,
 
 
 def resolve_threads(setting: Literal["auto"] | int, *, multiply_adds: int) -> int:
-    """Say how many CPU threads training uses.
+    """Say how many CPU threads are used where all cores are idle.
 
     Two threads wait for each other several times in a meta-step. Where the step is short and another process
     wants a core, they mostly wait: 3 ms became 13 to 65 ms.
 
     Args:
         setting: A number, or `auto`: one for each two million multiply-adds of a forward pass over the samples
-            of a meta-step, at most one a core.
-        multiply_adds: Parameters of one seed times all samples of a meta-step.
+            that are computed at once, at most one for each core that this process may use.
+        multiply_adds: Parameters of one seed times all samples of all seeds.
     """
     if setting != "auto":
         return setting
-    return max(1, min(os.cpu_count() or 1, multiply_adds // _MULTIPLY_ADDS_PER_THREAD))
+    return max(1, min(usable_cores(), multiply_adds // _MULTIPLY_ADDS_PER_THREAD))
 
 
 @contextmanager

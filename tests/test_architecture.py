@@ -26,6 +26,7 @@ ROOMS = [
     "measure",
     "tasks",
     "mlp",
+    "cores",
     "algorithms",
     "engine",
     "training",

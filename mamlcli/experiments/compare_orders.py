@@ -13,7 +13,6 @@ import torch
 from matplotlib.figure import Figure
 
 from mamlcli.config import Config
-from mamlcli.engine import using_threads
 from mamlcli.errors import InterruptedRunError, MamlError, UsageError
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.chain_notes import chain_note
@@ -22,6 +21,7 @@ from mamlcli.experiments.evaluate import meta_test, over_seeds, query_protocol, 
 from mamlcli.experiments.figures import save_or_warn
 from mamlcli.experiments.session import LoggedStep, Session
 from mamlcli.experiments.setup import Reporter, Silent, make_state, make_stream, num_threads, with_order
+from mamlcli.experiments.threads import Threads
 from mamlcli.experiments.train import (
     announce_device,
     check_same_experiment,
@@ -110,13 +110,15 @@ def compare_orders(
         folder, resumed = start_or_open(
             config, held, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
-        with using_threads(num_threads(config)), _recorded(folder):
+        with Threads(config, num_threads(config), reporter) as threads, _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
-            sessions = {order: _session(folder, config, order, device, stop, reporter, held) for order in ORDERS}
+            sessions = {order: _session(folder, config, order, device, stop, threads, held) for order in ORDERS}
             update_config(folder, config)
             cosines = _train_in_turn(sessions, folder, reporter)
-            losses = {order: meta_test(config, one.state.params, device, stop) for order, one in sessions.items()}
+            losses = {
+                order: meta_test(config, one.state.params, device, stop, threads) for order, one in sessions.items()
+            }
             result = Comparison(
                 run=folder.path,
                 runs={order: session.run.path for order, session in sessions.items()},
@@ -148,13 +150,13 @@ def _session(
     order: Order,
     device: torch.device,
     stop: StopRequest,
-    reporter: Reporter,
+    threads: Threads,
     held: ExitStack,
 ) -> Session:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     config = with_order(config, order)
     run, resumed = start_or_open(config, held, out=folder.path / order, overwrite=False, resume=True)
-    session = Session(run, config, device, stop, reporter)
+    session = Session(run, config, device, stop, threads, threads.reporter)
     if resumed:
         prepare_resume(session)
     return session

@@ -10,6 +10,7 @@ import torch
 from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config, parse_config
+from mamlcli.engine import resolve_threads
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
 from mamlcli.experiments.evaluate_chain import chain_test_losses
@@ -24,6 +25,7 @@ from mamlcli.experiments.setup import (
     num_params,
     unlabelled_inputs,
 )
+from mamlcli.experiments.threads import Threads
 from mamlcli.experiments.train import announce_device
 from mamlcli.interrupts import StopRequest
 from mamlcli.runs.checkpoints import (
@@ -110,7 +112,8 @@ def evaluate(
         check_fits(checkpoint, begun)
         device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
-        results = _measure(config, params, device, stop, {} if random_init else checkpoint.frozen)
+        with Threads(config, threads_of_test(config), reporter) as threads:
+            results = _measure(config, params, device, stop, threads, {} if random_init else checkpoint.frozen)
         run = make_folder(_result_folder(folder, random_init) if out is None else Path(out), may_exist=out is None)
         result = EvalResult(
             run=run.path,
@@ -162,16 +165,29 @@ def query_protocol(config: Config) -> dict[str, Any]:
     }
 
 
+def threads_of_test(config: Config) -> int:
+    """How many CPU threads a meta-test uses where all cores are idle."""
+    settings = config.evaluation
+    samples = min(_TASKS_AT_A_TIME, settings.tasks) * (max(settings.shots) + (settings.grid or settings.query_shots))
+    work = num_params(config) * samples * len(config.seeds)
+    return resolve_threads(config.engine.threads, multiply_adds=work)
+
+
 def _measure(
-    config: Config, params: Params, device: torch.device, stop: StopRequest, frozen: Mapping[int, int]
+    config: Config,
+    params: Params,
+    device: torch.device,
+    stop: StopRequest,
+    threads: Threads,
+    frozen: Mapping[int, int],
 ) -> list[Row]:
     """Make the rows of a meta-test: of a chain, those of its student and then those of its teacher."""
     if config.algorithm.name != "chain":
-        return summarise_all(config, meta_test(config, params, device, stop), frozen)
+        return summarise_all(config, meta_test(config, params, device, stop, threads), frozen)
     return [
         {"model": model} | row
         for model in ("student", "teacher")
-        for row in summarise_all(config, meta_test(config, params, device, stop, model), frozen)
+        for row in summarise_all(config, meta_test(config, params, device, stop, threads, model), frozen)
     ]
 
 
@@ -180,6 +196,7 @@ def meta_test(
     params: Params,
     device: torch.device,
     stop: StopRequest,
+    threads: Threads,
     model: Literal["student", "teacher"] = "student",
 ) -> dict[int, torch.Tensor]:
     """Measure the adaptation losses, of shape (S, T, N + 1), for each K of the config; of a chain, those of a model."""
@@ -195,6 +212,7 @@ def meta_test(
         parts = []
         for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
+            threads.look()
             count = min(_TASKS_AT_A_TIME, settings.tasks - first)
             parts.append(measure(params, _to(meta_test_tasks(config, shots, first, count), device)))
         losses[shots] = torch.cat(parts, dim=1)

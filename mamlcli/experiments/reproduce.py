@@ -11,11 +11,12 @@ from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_published
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
-from mamlcli.experiments.evaluate import meta_test, over_seeds, summarise_all
+from mamlcli.experiments.evaluate import meta_test, over_seeds, summarise_all, threads_of_test
 from mamlcli.experiments.reproduction_numbers import measured_numbers
 from mamlcli.experiments.reproduction_report import html_report, markdown_report
 from mamlcli.experiments.setup import Reporter, Silent, make_state
 from mamlcli.experiments.side_by_side import train_side_by_side
+from mamlcli.experiments.threads import Threads
 from mamlcli.interrupts import StopRequest
 from mamlcli.plots import reproduction_figure
 from mamlcli.published import PublishedNumber, PublishedRow
@@ -186,7 +187,8 @@ def _losses(
             raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
         checkpoint, _ = found
         params = checkpoint.params
-    return meta_test(config, params, device, stop)
+    with Threads(config, threads_of_test(config), reporter) as threads:
+        return meta_test(config, params, device, stop, threads)
 
 
 def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str) -> Row:

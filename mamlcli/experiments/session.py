@@ -26,6 +26,7 @@ from mamlcli.experiments.setup import (
     make_stream,
     pre_adapt_loss,
 )
+from mamlcli.experiments.threads import Threads
 from mamlcli.fused.library import folder_problem
 from mamlcli.interrupts import StopRequest
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
@@ -47,9 +48,16 @@ class Session:
     """A process's work on one run, from its start or from its newest whole checkpoint to its last step."""
 
     def __init__(
-        self, run: RunFolder, config: Config, device: torch.device, stop: StopRequest, reporter: Reporter
+        self,
+        run: RunFolder,
+        config: Config,
+        device: torch.device,
+        stop: StopRequest,
+        threads: Threads,
+        reporter: Reporter,
     ) -> None:
         self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
+        self.threads = threads
         self.state = make_state(config, device)
         self.compiling = compile_decision(config, device)
         self.update: Update = make_engine_update(
@@ -136,6 +144,7 @@ class Session:
                     yield LoggedStep(step.step, rows)
                     since = time.perf_counter()
                 self._save_if_due(step.step)
+                self.threads.look()
 
     def _rows(self, step: MetaStep) -> list[Row]:
         assert step.pre_adapt_loss is not None
@@ -219,6 +228,7 @@ class Session:
         finally:
             session |= self.engine() | {
                 "ended": utc_now(),
+                "threads": torch.get_num_threads(),
                 "to_step": self.state.step,
                 "train_s": round(self.train_s, 3),
             }

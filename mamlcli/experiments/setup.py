@@ -257,7 +257,7 @@ def task_chunk(config: Config) -> int:
 
 
 def num_threads(config: Config) -> int:
-    """How many CPU threads training uses."""
+    """How many CPU threads training uses where all cores are idle."""
     samples = config.outer.meta_batch_size * (config.tasks.support_shots + config.tasks.query_shots)
     work = num_params(config) * samples * len(config.seeds)
     return resolve_threads(config.engine.threads, multiply_adds=work)

@@ -16,7 +16,6 @@ from mamlcli.chain_plots import slot_weights_figure
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config
 from mamlcli.devices import resolve_device
-from mamlcli.engine import using_threads
 from mamlcli.errors import UsageError
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.figures import save_or_warn
@@ -32,6 +31,7 @@ from mamlcli.experiments.setup import (
     num_threads,
     pre_adapt_loss,
 )
+from mamlcli.experiments.threads import Threads
 from mamlcli.interrupts import StopRequest
 from mamlcli.plots import rates_figure
 from mamlcli.runs.folder import RunFolder, create_run, default_path, open_run
@@ -95,9 +95,9 @@ def train(
     device = announce_device(config, reporter)
     start = time.perf_counter()
     with StopRequest() as stop:
-        with ExitStack() as held, using_threads(num_threads(config)):
+        with ExitStack() as held, Threads(config, num_threads(config), reporter) as threads:
             run, resumed = start_or_open(config, held, out=out, overwrite=overwrite, resume=resume)
-            session = Session(run, config, device, stop, reporter)
+            session = Session(run, config, device, stop, threads, reporter)
             if resumed:
                 prepare_resume(session)
             for logged in session.train():
@@ -114,7 +114,7 @@ def train(
         status="done",
         outer_steps=session.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": num_threads(config), **session.engine()},
+        engine={"device": device.type, "threads": threads.count, **session.engine()},
         from_step=session.from_step,
         wall_s=round(time.perf_counter() - start, 3),
         metrics=metrics[-len(config.seeds) :],

@@ -1,0 +1,79 @@
+"""The CPU cores that a process may use, and how many of them others are using."""
+
+import math
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_PROC_STAT = Path("/proc/stat")
+_CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Usage(NamedTuple):
+    """What the usable cores have done up to a moment; all in seconds."""
+
+    at: float
+    busy: float
+    """Over all usable cores, for anyone."""
+    own: float
+    """By the threads of this process."""
+
+
+def usable_cores() -> int:
+    """How many cores this process may use: of those it is bound to, as many as its container pays for."""
+    return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize))
+
+
+def used_by_others(before: Usage, now: Usage) -> float:
+    """How many of the usable cores other processes used between two moments, on average; at least 0."""
+    others = (now.busy - before.busy) - (now.own - before.own)
+    return max(0.0, others / (now.at - before.at)) if now.at > before.at else 0.0
+
+
+def read_usage() -> Usage | None:
+    """Read what the usable cores have done so far; None where the system does not say."""
+    try:
+        lines = [line.split() for line in _PROC_STAT.read_text("ascii").splitlines()]
+        ticks = {int(name[3:]): map(int, numbers) for name, *numbers in lines if name[:3] == "cpu" and name != "cpu"}
+        busy = sum(_busy(numbers) for core, numbers in ticks.items() if core in _bound_to())
+    except (OSError, ValueError):
+        return None
+    return Usage(time.monotonic(), busy / _TICKS_PER_S, time.process_time()) if busy else None
+
+
+def _busy(ticks: Iterator[int]) -> int:
+    """All but idle time and time of waiting for a disk; also what another virtual machine took."""
+    user, nice, system, _, _, irq, softirq, steal = [*ticks][:8]
+    return user + nice + system + irq + softirq + steal
+
+
+def _bound_to() -> set[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _quotas() -> Iterator[float]:
+    """The cores that each control group around this process may use, where it is limited."""
+    try:
+        groups = _OWN_CGROUP.read_text("utf-8").splitlines()
+        mine = [line.split(":", 2)[2] for line in groups if line.startswith("0::")]
+    except (OSError, ValueError):
+        mine = []
+    path = Path(mine[0]) if mine else Path("/")
+    for group in (path, *path.parents):
+        yield from _quota(_CGROUPS / str(group).lstrip("/") / "cpu.max")
+    yield from _quota(_CGROUPS / "cpu" / "cpu.cfs_quota_us", _CGROUPS / "cpu" / "cpu.cfs_period_us")
+
+
+def _quota(*files: Path) -> Iterator[float]:
+    try:
+        quota, period = " ".join(file.read_text("ascii") for file in files).split()
+        if int(quota) > 0:  # -1: as many as there are
+            yield int(quota) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # "max" says the same
+        return
