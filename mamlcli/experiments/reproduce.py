@@ -208,7 +208,7 @@ def _measured(
     diverged = int((~(values <= config.evaluation.diverged_above)).sum())
     found = verdict(number, mean, ci95_seeds=over_seeds_, ci95_tasks=over_tasks, num_diverged=diverged)
     protocol = query_protocol(config)
-    return _result(name, row, number, "not comparable: --fast" if fast and row.start == "trained" else found) | {
+    return _result(name, row, number, "not comparable: a fast run" if fast and row.start == "trained" else found) | {
         "mean": mean,
         "ci95_seeds": over_seeds_,
         "ci95_tasks": over_tasks,
