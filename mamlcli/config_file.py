@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,7 +24,16 @@ _MAX_SEEDS = 10_000
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+class Override(NamedTuple):
+    """A change of one key, and what messages call the place where it was asked for."""
+
+    text: str
+    """`key.path=value`."""
+    place: str
+    """As its writer knows it, like `--set outer.lr=1` or `--seeds 0-4`."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> Config:
     """Read an experiment from a YAML file.
 
     Args:
@@ -61,12 +70,13 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{named}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
 
 
-def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str] = ()) -> Config:
+def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str | Override] = ()) -> Config:
     """Turn YAML text into a checked config; see `load_config`."""
     document = _document(text, source, "name: <word>")
     for override in overrides:
+        named = override if isinstance(override, Override) else Override(override, f"override {override}")
         try:
-            _override(document, override)
+            _override(document, named.text, visible(shorten(named.place)))
         except UsageError as error:
             document.problems.append(str(error))
     return _validated(Config, document)
@@ -143,9 +153,8 @@ def parse_seeds(text: str) -> list[int]:
     return seeds
 
 
-def _override(document: Document, text: str) -> None:
+def _override(document: Document, text: str, source: str) -> None:
     """Write `key.path=value` into the document, as if the value stood in the file."""
-    source = f"--set {visible(shorten(text))}"
     if len(text) > MAX_BYTES:
         raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB"])
     key, equals, value = text.partition("=")
@@ -153,7 +162,7 @@ def _override(document: Document, text: str) -> None:
     if len(path) > MAX_DEPTH:
         raise ConfigError([f"{source}: a key of more than {MAX_DEPTH} levels"])
     if not equals or not all(path):
-        raise UsageError(f"{source}: write it as --set key.path=value, like --set outer.lr=1e-3")
+        raise UsageError(f"{source}: write it as key.path=value, like outer.lr=1e-3")
     section = document.data
     for part in path[:-1]:
         if section.get(part) is None:
@@ -171,11 +180,11 @@ def _override(document: Document, text: str) -> None:
 def _override_value(text: str, source: str) -> Any:
     """Read a value as the file would, after its key and on one line."""
     if len(text.splitlines()) > 1:
-        raise ConfigError([f"{source}: a value of --set stands on one line"])
+        raise ConfigError([f"{source}: a value stands on one line"])
     try:
         read = read_yaml(f"key: {text}", source)
     except ConfigError as error:
-        # Where on the line of --set it is wrong needs no line number.
+        # Where on its one line it is wrong needs no line number.
         message = re.sub(r"^:\d+(:\d+)?", "", error.problems[-1].removeprefix(source))
         raise ConfigError([source + message]) from None
     if read.problems:

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 import torch
 
-from mamlcli.errors import DeviceError
+from mamlcli.errors import DeviceError, Remedy
 
 DeviceName: TypeAlias = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -23,10 +23,12 @@ def resolve_device(name: DeviceName) -> torch.device:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available[name]:
         here = ", ".join(device for device, is_here in available.items() if is_here)
-        raise DeviceError(f"device {name} is not available here; available: {here} (or --device auto)")
+        remedy = Remedy("set device: auto", "use --device auto")
+        raise DeviceError(f"device {name} is not available here; available: {here}", remedy)
     device = torch.device(name)
     if name == "mps" and not _differentiates_twice(device):
-        raise DeviceError("device mps gives wrong second derivatives with this torch; use --device cpu")
+        remedy = Remedy("set device: cpu", "use --device cpu")
+        raise DeviceError("device mps gives wrong second derivatives with this torch", remedy)
     return device
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mamlcli.algorithms import MetaGradient
 from mamlcli.cores import usable_cores
-from mamlcli.errors import DeviceError
+from mamlcli.errors import DeviceError, Remedy
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Params
 
@@ -53,7 +53,8 @@ def decide_compile(setting: Compile, *, num_steps: int, earned_after: int, devic
     missing = _missing_compiler(device)
     if setting == "on":
         if missing:
-            raise DeviceError(f"engine.compile is on, but {missing}; install one, or use --set engine.compile=off")
+            remedy = Remedy("install one, or set engine.compile: off", "install one, or use --set engine.compile=off")
+            raise DeviceError(f"engine.compile is on, but {missing}", remedy)
         return Decision(compiled=True, reason="engine.compile is on")
     if num_steps < earned_after:
         reason = f"{num_steps} steps are too few to earn it back (from {earned_after} on)"

@@ -1,15 +1,33 @@
 """What a user may see go wrong; each kind knows the exit code of the command that meets it."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
+
+
+class Remedy(NamedTuple):
+    """What to do about an error, in the words of each who may have caused it."""
+
+    python: str
+    """What a program passes or calls, like `pass resume=True to continue it`."""
+    command_line: str
+    """What a person types, like `use --resume to continue it`."""
 
 
 class MamlError(Exception):
-    """Base of every error that is the world's or the user's doing, not a bug."""
+    """Base of every error that is the world's or the user's doing, not a bug.
+
+    As a text it speaks to a program; `command_line` says the same to a person at a terminal. After a message of
+    several lines the remedy is a line of its own.
+    """
 
     exit_code: ClassVar[int] = 1
     status: ClassVar[str] = "failed"
     """What run.json says of a run that it ended."""
+
+    def __init__(self, message: str, remedy: Remedy | None = None) -> None:
+        before = message + ("\n" if "\n" in message else "; ")
+        super().__init__(message if remedy is None else before + remedy.python)
+        self.command_line = message if remedy is None else before + remedy.command_line
 
 
 class UsageError(MamlError, ValueError):
@@ -56,8 +74,8 @@ class InterruptedRunError(MamlError):
 
     status = "interrupted"
 
-    def __init__(self, signal_number: int, message: str) -> None:
-        super().__init__(message)
+    def __init__(self, signal_number: int, message: str, remedy: Remedy | None = None) -> None:
+        super().__init__(message, remedy)
         self.signal_number = signal_number
 
     @property

@@ -160,10 +160,10 @@ def test_set_creates_sections_and_later_ones_win() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("outer.lr", "write it as --set key.path=value"),
-        ("=3", "write it as --set key.path=value"),
-        ("outer.lr=no", "--set outer.lr=no: outer.lr: must be a valid number, got the text 'no'"),
-        ("outer.stesp=3", "--set outer.stesp=3: outer.stesp: unknown key; did you mean 'outer.steps'?"),
+        ("outer.lr", "write it as key.path=value"),
+        ("=3", "write it as key.path=value"),
+        ("outer.lr=no", "override outer.lr=no: outer.lr: must be a valid number, got the text 'no'"),
+        ("outer.stesp=3", "override outer.stesp=3: outer.stesp: unknown key; did you mean 'outer.steps'?"),
         ("name.x=3", "name holds a value, not keys"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.errors import CheckpointError, ConfigError, RunFolderError, UsageError
+from mamlcli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError, RunFolderError, UsageError
 from mamlcli.experiments.evaluate import meta_test_tasks
-from tests.test_runs import Listener
+from tests.conftest import Maml
+from tests.test_runs import InterruptAt, Listener
 
 
 @pytest.fixture
@@ -61,14 +63,62 @@ def test_a_checkpoint_file_is_evaluated_beside_its_run(run: Path, tmp_path: Path
     assert (tmp_path / "evaluation-stray" / "evaluation.json").exists()
 
 
-def test_the_latest_run_is_the_default(tiny: Config, folder: Path) -> None:
-    with pytest.raises(CheckpointError, match="no run found in outputs/"):
-        mamlcli.evaluate()
-    mamlcli.train(tiny)
-    latest = mamlcli.train(tiny).run
-    assert mamlcli.evaluate().run == latest
-    assert latest.is_relative_to("outputs/tiny")
+def test_the_run_that_finished_last_is_the_default_and_is_named(tiny: Config, folder: Path) -> None:
+    first, second = mamlcli.train(tiny).run, mamlcli.train(tiny).run
+    assert first.is_relative_to("outputs/tiny")
+    assert mamlcli.evaluate().run == second
+    mamlcli.train(tiny, out=first, resume=True)
+    listener = Listener()
+    assert mamlcli.evaluate(reporter=listener).run == first
+    assert f"evaluating the run that finished last: {first}" in listener.notes
     assert folder.exists()
+
+
+@pytest.mark.parametrize("name", ["a.old-one", "a.tmp"])
+def test_a_run_is_found_whatever_its_experiment_is_called(tiny: Config, folder: Path, name: str) -> None:
+    run = mamlcli.train(tiny.model_copy(update={"name": name})).run
+    assert mamlcli.evaluate().run == run
+    mamlcli.train(tiny, out=run, overwrite=True).run.rename(folder / "elsewhere")
+    with pytest.raises(CheckpointError, match="no run found"):  # the one that was moved aside is not meant
+        mamlcli.evaluate()
+
+
+def test_what_stands_inside_a_comparison_is_not_the_latest_run(tiny: Config, folder: Path) -> None:
+    run = mamlcli.train(tiny).run
+    both = mamlcli.compare_orders(tiny).run
+    assert mamlcli.evaluate().run == run
+    assert mamlcli.evaluate(both / "second").run == both / "second"
+    assert folder.exists()
+
+
+def test_a_run_that_diverged_or_was_interrupted_is_not_the_latest_run(tiny: Config, folder: Path) -> None:
+    run = mamlcli.train(tiny).run
+    wild = tiny.model_copy(update={"outer": tiny.outer.model_copy(update={"lr": 1e30, "steps": 40})})
+    with pytest.raises(DivergedError):
+        mamlcli.train(wild)
+    with pytest.raises(InterruptedRunError):
+        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM))
+    assert mamlcli.evaluate().run == run
+    assert folder.exists()
+
+
+def test_with_no_finished_run_it_is_said_what_there_is_and_how_to_go_on(maml: Maml, tiny: Config) -> None:
+    assert "no run found in outputs/" in maml("eval").err
+    both = mamlcli.compare_orders(tiny).run
+    with pytest.raises(InterruptedRunError):
+        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM))
+    (begun,) = (path.parent for path in Path("outputs").glob("tiny/*/run.json") if path.parent != both)
+    with pytest.raises(CheckpointError) as caught:
+        mamlcli.evaluate()
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "no run in outputs/ has finished; there are:"
+    assert set(lines[1:3]) == {f"  {begun}: interrupted at step 8", f"  {both}: of compare-orders, with runs inside"}
+    assert lines[3] == "name the one to evaluate, or finish one: mamlcli.train(config, out=..., resume=True)"
+    outcome = maml("eval")
+    assert outcome.code == 4
+    assert "name the one to evaluate, or finish one: maml train --resume RUN" in outcome.err
+    assert maml("train", "--resume", begun).code == 0
+    assert maml("eval", "--json").code == 0
 
 
 def test_overrides_change_the_protocol(run: Path, tmp_path: Path) -> None:

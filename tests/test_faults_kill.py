@@ -98,7 +98,7 @@ def test_sigterm_in_evaluation_and_plotting_loses_nothing(
         assert stopped.wait(0.01) is None, stopped.err
     assert stopped.wait(within_s=5) == 143, stopped.err
     assert "interrupted" in stopped.err
-    written = {path.name for path in (folder / "run").iterdir()}
+    written = {path.name for path in (folder / "run").rglob("*")}
     assert ("evaluation.json" in written) == (command == "eval" and where == "plotting")
     assert ("comparison.json" in written) == (command == "compare-orders" and where == "plotting")
     resumed = zygote.start(folder, *again)
@@ -140,6 +140,7 @@ def test_of_two_processes_in_one_folder_one_wins(zygote: Zygote, folder: Path, e
         arguments = ("train", "-c", "tiny.yaml", "--out", out, *extra, *LONG)
         if extra == ("--overwrite",):
             (folder / out).mkdir()
+            (folder / out / "run.json").write_text('{"kind": "train"}')
             (folder / out / "precious").write_text("data")
         both = [zygote.start(folder, *arguments, fault="wait_for", path=str(start)) for _ in range(2)]
         start.touch()

@@ -63,14 +63,15 @@ def test_a_read_only_home_and_no_cache_make_no_noise_beyond_one_line(folder: Pat
     assert len(done.stderr.splitlines()) <= 1
 
 
-def test_an_existing_folder_is_untouched_or_moved_aside(maml: Maml, folder: Path) -> None:
+def test_an_existing_folder_is_untouched_and_a_run_is_moved_aside(maml: Maml, folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "precious").write_text("data")
-    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 3
-    assert [path.name for path in (folder / "run").iterdir()] == ["precious"]
-    assert maml("train", "-c", "tiny.yaml", "--out", "run", "--overwrite").code == 0
-    assert maml("train", "-c", "tiny.yaml", "--out", "run", "--overwrite").code == 0
-    aside = sorted(folder.glob("run.old-*"))
-    assert len(aside) == 2
-    assert (aside[0] / "precious").read_text() == "data"
-    assert (aside[1] / "run.json").exists()
+    for options in ([], ["--overwrite"]):
+        assert maml("train", "-c", "tiny.yaml", "--out", "run", *options).code == 3
+        assert [path.name for path in (folder / "run").iterdir()] == ["precious"]
+    assert maml("train", "-c", "tiny.yaml", "--out", "new").code == 0
+    again = maml("train", "-c", "tiny.yaml", "--out", "new", "--overwrite")
+    assert again.code == 0
+    (aside,) = folder.glob("new.old-*")
+    assert f"it is kept as {aside.name}" in again.err
+    assert (aside / "run.json").exists()

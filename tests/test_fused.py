@@ -244,7 +244,7 @@ def test_what_cannot_be_fused_is_named() -> None:
         ConfigError, match=r"fused cannot be with model.activation: tanh, outer.optimizer: sgd; use auto"
     ):
         config("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=sgd")
-    with pytest.raises(DeviceError, match="made for the CPU, not for cuda; use --device cpu"):
+    with pytest.raises(DeviceError, match="made for the CPU, not for cuda; set device: cpu"):
         compile_decision(config("engine.inner_update=fused"), torch.device("cuda"))
 
 

@@ -19,13 +19,19 @@ def test_the_config_reference_is_that_of_the_code() -> None:
     assert config_reference() in README, "put the output of mamlcli.config.config_reference() into the README"
 
 
-def test_the_example_from_python_runs(maml: Maml, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_from_python_runs_twice_with_the_same_outcome(
+    maml: Maml, capsys: pytest.CaptureFixture[str]
+) -> None:
     del maml  # it brings an empty working directory
     example = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert example is not None
     source = example[1].replace("configs/", f"{ROOT}/configs/")
-    exec(compile(source, "README.md", "exec"), {})
-    assert "outputs/from-python" in capsys.readouterr().out
+    outputs = []
+    for _ in range(2):
+        exec(compile(source, "README.md", "exec"), {})
+        outputs.append(capsys.readouterr().out)
+    assert "outputs/from-python" in outputs[0]
+    assert outputs[0] == outputs[1]
 
 
 def test_every_option_is_in_the_help(maml: Maml) -> None:

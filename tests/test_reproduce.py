@@ -136,7 +136,7 @@ def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Pat
 def test_fast_says_that_its_numbers_mean_nothing(maml: Maml, folder: Path, row: Path) -> None:
     outcome = maml("reproduce", row, "--fast", "--out", "back")
     assert outcome.code == 0
-    assert "not comparable: --fast" in outcome.out
+    assert "not comparable: a fast run" in outcome.out
     assert "the numbers mean nothing" in (folder / "back" / "report.md").read_text()
 
 

@@ -172,9 +172,41 @@ def test_an_existing_folder_is_left_alone(tiny: Config, tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="exists already"):
         mamlcli.train(tiny, out=out)
     assert [path.name for path in out.iterdir()] == ["precious"]
-    mamlcli.train(tiny, out=out, overwrite=True)
-    aside = [path for path in tmp_path.iterdir() if path.name.startswith("run.old-")]
-    assert (aside[0] / "precious").read_text() == "data"
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", '{"kind": "other"}', "[]", "{"])
+def test_what_is_no_run_is_not_moved_aside(tiny: Config, tmp_path: Path, content: str | None) -> None:
+    out = tmp_path / "mydata"
+    out.mkdir()
+    (out / "precious").write_text("data")
+    if content is not None:
+        (out / "run.json").write_text(content)
+    held = {path.name for path in out.iterdir()}
+    for run in (mamlcli.train, mamlcli.compare_orders):
+        with pytest.raises(RunFolderError, match="mydata: cannot move it aside: it is no run") as caught:
+            run(tiny, out=out, overwrite=True)
+        assert caught.value.exit_code == 3
+    with pytest.raises(RunFolderError, match="exists already and is no run; name another folder"):
+        mamlcli.train(tiny, out=out)
+    assert {path.name for path in out.iterdir()} == held
+    assert [path.name for path in tmp_path.iterdir()] == ["mydata"]
+
+
+def test_a_file_is_not_moved_aside(tiny: Config, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("data")
+    with pytest.raises(RunFolderError, match="it is no run"):
+        mamlcli.train(tiny, out=tmp_path / "notes.txt", overwrite=True)
+    assert (tmp_path / "notes.txt").read_text() == "data"
+
+
+def test_a_run_that_is_overwritten_is_kept_and_it_is_said_where(tiny: Config, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for make in (mamlcli.train, mamlcli.compare_orders, mamlcli.train):
+        listener = Listener()
+        make(tiny, out=out, overwrite=True, reporter=listener)
+    asides = sorted(tmp_path.glob("out.old-*"))
+    assert [json.loads((path / "run.json").read_text())["kind"] for path in asides] == ["train", "compare-orders"]
+    assert f"{out} was there already; it is kept as {asides[1]}" in listener.notes
 
 
 def test_a_folder_in_use_is_refused(tiny: Config, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from mamlcli.escaping import visible_lines
 
 if TYPE_CHECKING:
     from mamlcli.config import Config
+    from mamlcli.config_file import Override
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -37,7 +38,9 @@ SetOption = Annotated[
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
 DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Move an existing --out folder aside.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Move a run that is in --out aside, to DIR.old-<time>.")
+]
 ResumeOption = Annotated[
     str | None,
     typer.Option(
@@ -96,7 +99,7 @@ def train(
 def evaluate(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A run folder or a checkpoint file; the run that was started last when left out."),
+        typer.Argument(help="A run folder or a checkpoint file; the run that finished last when left out."),
     ] = None,
     set_: SetOption = None,
     device: DeviceOption = None,
@@ -116,8 +119,8 @@ def evaluate(
     from mamlcli.experiments.evaluate import evaluate as run_evaluate
 
     with Progress(quiet=quiet) as progress:
-        overrides = _overrides(set_, None, device) + ([] if grid is None else [f"evaluation.grid={grid}"])
-        result = run_evaluate(run, overrides=tuple(overrides), random_init=random_init, out=out, reporter=progress)
+        overrides = tuple(_overrides(set_, None, device, grid))
+        result = run_evaluate(run, overrides=overrides, random_init=random_init, out=out, reporter=progress)
     _print(result.as_json() | {"figures": [str(path) for path in result.figures]}, eval_report(result), as_json=as_json)
 
 
@@ -217,7 +220,7 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except MamlError as error:
-        _fail(str(error), error.exit_code)
+        _fail(error.command_line, error.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted before anything was begun", 130)
     except OSError as error:
@@ -244,15 +247,19 @@ def _fail(message: str, exit_code: int) -> None:
     raise SystemExit(exit_code)
 
 
-def _overrides(set_: list[str] | None, seeds: str | None, device: str | None) -> list[str]:
-    """Turn --seeds and --device into overrides like those of --set, which they come after."""
-    from mamlcli.config_file import parse_seeds
+def _overrides(
+    set_: list[str] | None, seeds: str | None, device: str | None, grid: int | None = None
+) -> "list[Override]":
+    """Turn --seeds, --device and --grid into overrides like those of --set, which they come after."""
+    from mamlcli.config_file import Override, parse_seeds
 
-    overrides = list(set_ or [])
+    overrides = [Override(text, f"--set {text}") for text in set_ or []]
     if seeds is not None:
-        overrides.append(f"seeds={parse_seeds(seeds)}")
+        overrides.append(Override(f"seeds={parse_seeds(seeds)}", f"--seeds {seeds}"))
     if device is not None:
-        overrides.append(f"device={device}")
+        overrides.append(Override(f"device={device}", f"--device {device}"))
+    if grid is not None:
+        overrides.append(Override(f"evaluation.grid={grid}", f"--grid {grid}"))
     return overrides
 
 
@@ -271,7 +278,7 @@ def _resume_folder(resume: str | None, out: Path | None) -> Path | None:
     return Path(resume)
 
 
-def _resolve(config: Path | None, run: Path | None, overrides: list[str]) -> "Config":
+def _resolve(config: Path | None, run: Path | None, overrides: "list[Override]") -> "Config":
     """Read the config from --config, or from the run that is resumed without one."""
     from mamlcli.config_file import load_config
 

@@ -95,7 +95,7 @@ def compare_orders(
     Args:
         config: The experiment; its algorithm.order is not used.
         out: The folder; a new one under `outputs/<name>/` if None. Each order is a run of its own in it.
-        overwrite: Move an existing folder aside first.
+        overwrite: Move a run that is in `out` aside first; what is no run is refused.
         resume: Continue the comparison in `out` if there is one, and start it otherwise.
         reporter: Hears of progress.
 
@@ -108,7 +108,7 @@ def compare_orders(
     device, start = announce_device(config, reporter), time.perf_counter()
     with StopRequest() as stop, ExitStack() as held:
         folder, resumed = start_or_open(
-            config, held, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
+            config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
         with Threads(config, num_threads(config), reporter) as threads, _recorded(folder):
             if resumed:
@@ -155,8 +155,9 @@ def _session(
 ) -> Session:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     config = with_order(config, order)
-    run, resumed = start_or_open(config, held, out=folder.path / order, overwrite=False, resume=True)
-    session = Session(run, config, device, stop, threads, threads.reporter)
+    reporter = threads.reporter
+    run, resumed = start_or_open(config, held, reporter, out=folder.path / order, overwrite=False, resume=True)
+    session = Session(run, config, device, stop, threads, reporter)
     if resumed:
         prepare_resume(session)
     return session

@@ -1,6 +1,6 @@
 """`maml eval`: a run or a checkpoint on the fixed meta-test tasks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -9,7 +9,7 @@ import torch
 
 from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
-from mamlcli.config_file import config_differences, dump_config, parse_config
+from mamlcli.config_file import Override, config_differences, dump_config, parse_config
 from mamlcli.engine import resolve_threads
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.evaluation import adaptation_losses, summarise
@@ -37,7 +37,8 @@ from mamlcli.runs.checkpoints import (
     use_newest,
 )
 from mamlcli.runs.files import csv_text, json_text
-from mamlcli.runs.folder import RunFolder, latest_run, make_folder, open_run
+from mamlcli.runs.folder import RunFolder, make_folder, open_run
+from mamlcli.runs.latest import latest_run
 from mamlcli.tasks import Task, TaskList
 from mamlcli.types import Params, Row
 
@@ -81,7 +82,7 @@ class EvalResult(NamedTuple):
 def evaluate(
     target: str | Path | None = None,
     *,
-    overrides: tuple[str, ...] = (),
+    overrides: Sequence[str | Override] = (),
     random_init: bool = False,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
@@ -90,7 +91,7 @@ def evaluate(
 
     Args:
         target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run
-            that was started last under `outputs/`.
+            that finished last under `outputs/`, outside comparisons and reproductions.
         overrides: `key.path=value` texts that change the run's config, like `evaluation.tasks=100`.
         random_init: Evaluate the parameters that training began with, a baseline for the trained ones.
         out: Where to write. None is the run folder for a run, and a folder of its own for a checkpoint file.
@@ -275,7 +276,7 @@ def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, 
         return stray, folder / f"evaluation-{path.stem}"
     run = latest_run() if target is None else open_run(Path(target))
     if target is None:
-        reporter.note(f"evaluating the latest run: {run.path}")
+        reporter.note(f"evaluating the run that finished last: {run.path}")
 
     def load(path: Path) -> Checkpoint:
         checkpoint = load_checkpoint(path)

@@ -212,7 +212,7 @@ def _measured(
     """A line of the table with what was found; `losses` are of all seeds and tasks, (S, T)."""
     found = measured_numbers(row, number, config, losses)
     comparable = row.start != "trained" or not fast
-    return _result(name, row, number, "") | found | ({} if comparable else {"verdict": "not comparable: --fast"})
+    return _result(name, row, number, "") | found | ({} if comparable else {"verdict": "not comparable: a fast run"})
 
 
 def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:

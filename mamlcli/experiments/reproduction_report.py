@@ -16,7 +16,7 @@ CORRECTION_NOTE = (
     "where adaptations diverged, and of the zero predictor itself."
 )
 _SIGNS = {"equals": "", "at_most": "at most ", "at_least": "at least "}
-_FAST = "Made with --fast: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
+_FAST = "A fast run: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }

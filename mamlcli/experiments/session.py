@@ -12,7 +12,7 @@ import torch
 from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
 from mamlcli.engine import Decision
-from mamlcli.errors import DeviceError, DivergedError, MamlError, UsageError
+from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.divergence import name_tasks
 from mamlcli.experiments.setup import (
@@ -71,7 +71,8 @@ class Session:
         """Go on without, if the config leaves it open."""
         reason = f"compiling failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
         if self.config.engine.compile == "on":
-            raise DeviceError(f"engine.compile is on, but {reason}; use --set engine.compile=off") from error
+            remedy = Remedy("set engine.compile: off", "use --set engine.compile=off")
+            raise DeviceError(f"engine.compile is on, but {reason}", remedy) from error
         self.compiling = Decision(compiled=False, reason=reason)
         self.reporter.note(f"warning: {reason}; going on without")
 

@@ -17,7 +17,7 @@ from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import adapt, meta_gradient
 from mamlcli.config import AlgorithmConfig, Config, ModelConfig, TasksConfig, fused_obstacles
 from mamlcli.engine import Decision, compile_graph, decide_compile, in_chunks, resolve_chunk, resolve_threads
-from mamlcli.errors import DeviceError
+from mamlcli.errors import DeviceError, Remedy
 from mamlcli.fused.update import make_fused_update
 from mamlcli.mlp import ACTIVATIONS, forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
@@ -191,7 +191,8 @@ def compile_decision(config: Config, device: torch.device) -> Decision:
         DeviceError: If what the config asks for cannot be had on the device.
     """
     if config.engine.inner_update == "fused" and device.type != "cpu":
-        raise DeviceError(f"engine.inner_update: fused is made for the CPU, not for {device.type}; use --device cpu")
+        refusal = f"engine.inner_update: fused is made for the CPU, not for {device.type}"
+        raise DeviceError(refusal, Remedy("set device: cpu", "use --device cpu"))
     graph, fused = _GRAPH_EARNED_AFTER * (1 + num_unrolled(config)), _FUSED_EARNED_AFTER
     return decide_compile(
         config.engine.compile,

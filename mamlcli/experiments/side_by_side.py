@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from mamlcli.config import Config
-from mamlcli.errors import CheckpointError, InterruptedRunError
+from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.experiments.setup import Reporter
 from mamlcli.interrupts import StopRequest
 from mamlcli.runs.folder import RunFolder
@@ -55,10 +55,11 @@ def train_side_by_side(
                 else:
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
-                raise InterruptedRunError(
-                    stop.signal_number,
-                    f"interrupted and saved; to go on: maml reproduce --resume {folder.path}, with the same options",
+                remedy = Remedy(
+                    f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
+                    f"to go on: maml reproduce --resume {folder.path}, with the same options",
                 )
+                raise InterruptedRunError(stop.signal_number, "interrupted and saved", remedy)
             time.sleep(_POLL_S)
     finally:
         _end(running)

@@ -16,7 +16,7 @@ from mamlcli.chain_plots import slot_weights_figure
 from mamlcli.config import Config
 from mamlcli.config_file import config_differences, dump_config
 from mamlcli.devices import resolve_device
-from mamlcli.errors import UsageError
+from mamlcli.errors import Remedy, UsageError
 from mamlcli.evaluation import finite_or_none
 from mamlcli.experiments.figures import save_or_warn
 from mamlcli.experiments.session import Session, new_info, warn_if_not_bit_exact
@@ -34,7 +34,7 @@ from mamlcli.experiments.setup import (
 from mamlcli.experiments.threads import Threads
 from mamlcli.interrupts import StopRequest
 from mamlcli.plots import rates_figure
-from mamlcli.runs.folder import RunFolder, create_run, default_path, open_run
+from mamlcli.runs.folder import RunFolder, create_run, default_path, move_aside, open_run
 from mamlcli.training_plots import loss_figure
 from mamlcli.types import Row
 
@@ -76,7 +76,7 @@ def train(
     Args:
         config: The experiment.
         out: The run folder; a new one under `outputs/<name>/` if None.
-        overwrite: Move an existing folder aside first.
+        overwrite: Move a run that is in `out` aside first; what is no run is refused.
         resume: Continue the run in `out` if there is one, and start it otherwise.
         reporter: Hears of progress.
 
@@ -96,7 +96,7 @@ def train(
     start = time.perf_counter()
     with StopRequest() as stop:
         with ExitStack() as held, Threads(config, num_threads(config), reporter) as threads:
-            run, resumed = start_or_open(config, held, out=out, overwrite=overwrite, resume=resume)
+            run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             session = Session(run, config, device, stop, threads, reporter)
             if resumed:
                 prepare_resume(session)
@@ -131,22 +131,33 @@ def announce_device(config: Config, reporter: Reporter) -> torch.device:
 
 
 def start_or_open(
-    config: Config, held: ExitStack, *, out: str | Path | None, overwrite: bool, resume: bool, kind: str = "train"
+    config: Config,
+    held: ExitStack,
+    reporter: Reporter,
+    *,
+    out: str | Path | None,
+    overwrite: bool,
+    resume: bool,
+    kind: str = "train",
 ) -> tuple[RunFolder, bool]:
     """Make the run's folder, or open it where it is to be resumed and exists; returns whether it existed.
 
     The folder is held by this process until `held` ends.
     """
     if resume and out is None:
-        raise UsageError("to resume, say which run: give its folder with --out")
+        remedy = Remedy("pass its folder as out=", "give its folder with --out")
+        raise UsageError("to resume, say which run", remedy)
     if resume and overwrite:
-        raise UsageError("--resume continues a folder and --overwrite replaces it: choose one")
+        remedy = Remedy("choose one of resume=True and overwrite=True", "choose one of --resume and --overwrite")
+        raise UsageError("a folder is continued or replaced, not both", remedy)
     path = default_path(config.name) if out is None else Path(out)
     if resume and path.exists():
         run = open_run(path, kind)
         held.enter_context(run.locked())
         return run, True
-    return create_run(path, config, new_info(config, kind), held, overwrite=overwrite), False
+    if overwrite and (aside := move_aside(path)):
+        reporter.note(f"{path} was there already; it is kept as {aside}")
+    return create_run(path, config, new_info(config, kind), held), False
 
 
 def prepare_resume(session: Session) -> None:

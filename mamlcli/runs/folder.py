@@ -6,7 +6,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +15,15 @@ from matplotlib.figure import Figure
 
 from mamlcli.config import Config
 from mamlcli.config_file import dump_config, load_config
-from mamlcli.errors import CheckpointError, ConfigError, RunFolderError
+from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
 from mamlcli.types import Row
 
 OUTPUTS = Path("outputs")
 _MAX_INFO_BYTES, _MAX_METRICS_BYTES, _MAX_LINE = 2**24, 2**32, 2**24
+KINDS = ("train", "compare-orders", "reproduce")
+"""What makes folders with a run.json."""
 
 
 class RunFolder(NamedTuple):
@@ -132,9 +134,7 @@ def default_path(name: str) -> Path:
     return OUTPUTS / name / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
-def create_run(
-    path: Path, config: Config, info: dict[str, Any], held: ExitStack, *, overwrite: bool = False
-) -> RunFolder:
+def create_run(path: Path, config: Config, info: dict[str, Any], held: ExitStack) -> RunFolder:
     """Make a run folder with its config and run.json, whole or not at all, and hold it for this process.
 
     Args:
@@ -143,16 +143,12 @@ def create_run(
         info: What run.json says.
         held: The folder is held until this ends. The lock is there before the folder appears, so that no other
             process can move it aside or continue it in between.
-        overwrite: Move an existing folder aside (to `<name>.old-<time>`); nothing is ever deleted.
 
     Raises:
         RunFolderError: If the folder exists, or cannot be made.
     """
-    if overwrite and path.exists():
-        _move_aside(path)
-    refusal = f"{path} exists already; use --overwrite to move it aside, or --resume to continue it"
     if path.exists():
-        raise RunFolderError(refusal)
+        raise _exists(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         (temporary / "checkpoints").mkdir(parents=True)
@@ -164,20 +160,54 @@ def create_run(
         flush_folder(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise RunFolderError(refusal if path.exists() else f"{path}: cannot make it: {error.strerror}") from None
+        refusal = RunFolderError(f"{path}: cannot make it: {error.strerror or error}")
+        raise _exists(path) if path.exists() else refusal from None
     return RunFolder(path)
 
 
-def _move_aside(path: Path) -> None:
-    """Give an existing folder another name, unless a process is working in it."""
+def _exists(path: Path) -> RunFolderError:
+    """Say what can be done about a folder that is there already; a run could be continued, and is never lost."""
+    if not _is_ours(path):
+        return RunFolderError(f"{path} exists already and is no run; name another folder")
+    remedy = Remedy(
+        "pass overwrite=True to move it aside, or resume=True to continue it",
+        "use --overwrite to move it aside, or --resume to continue it",
+    )
+    return RunFolderError(f"{path} exists already", remedy)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a path is a folder that a command of ours made."""
+    try:
+        return RunFolder(path).read_info().get("kind") in KINDS
+    except CheckpointError:
+        return False
+
+
+def move_aside(path: Path) -> Path | None:
+    """Give a run's folder the name `<name>.old-<time>`; nothing is ever deleted.
+
+    Returns:
+        Where it is now; None if there was nothing.
+
+    Raises:
+        RunFolderError: If what is there is no run, a process is working in it, or it cannot be moved.
+    """
+    if not path.exists():
+        return None
+    if not _is_ours(path):
+        raise RunFolderError(f"{path}: cannot move it aside: it is no run; name another folder")
     if Path.cwd().is_relative_to(path.resolve()):
         raise RunFolderError(f"{path}: cannot move it aside: the working directory is in it")
-    aside = path.absolute().with_name(f"{path.absolute().name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    aside = path.with_name(f"{path.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
-        with RunFolder(path).locked() if path.is_dir() else nullcontext():
-            path.absolute().rename(aside)
+        with RunFolder(path).locked():
+            path.rename(aside)
+    except RunFolderError:
+        raise
     except OSError as error:
-        raise RunFolderError(f"{path}: cannot move it aside: {error.strerror or error}") from None
+        raise RunFolderError(f"{path}: cannot move it aside: {error.strerror}") from None
+    return aside
 
 
 def make_folder(path: Path, *, may_exist: bool) -> RunFolder:
@@ -214,20 +244,3 @@ def open_run(path: Path, kind: str = "train") -> RunFolder:
     if found != kind:
         raise CheckpointError(f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}")
     return run
-
-
-def latest_run(root: Path = OUTPUTS) -> RunFolder:
-    """Find the run that was started last.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
-    started: list[tuple[str, Path]] = []
-    for path in root.rglob("run.json"):
-        aside = any(".old-" in part or part.endswith(".tmp") for part in path.parts)
-        with suppress(CheckpointError):  # a run that cannot be read is not the one that was meant
-            if not aside and (info := RunFolder(path.parent).read_info()).get("kind") == "train":
-                started.append((str(info.get("started", "")), path.parent))
-    if not started:
-        raise CheckpointError(f"no run found in {root}/; name one, or train one first: maml train --config FILE")
-    return RunFolder(max(started)[1])

@@ -1,0 +1,102 @@
+"""A program is told what to pass, the command line what to type: each error in the words of who called."""
+
+import ast
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import mamlcli
+from mamlcli import Config
+from mamlcli.engine import decide_compile
+from mamlcli.errors import InterruptedRunError, MamlError, Remedy, RunFolderError
+from tests.conftest import Maml
+from tests.test_architecture import FILES, room_of
+
+# An option, or a command of ours, within a sentence.
+SPOKEN = re.compile(r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce)\b")
+
+
+def caught(call: Callable[[], object]) -> MamlError:
+    with pytest.raises(MamlError) as error:
+        call()
+    return error.value
+
+
+def test_a_folder_that_is_there_is_refused_in_the_words_of_the_caller(tiny: Config, maml: Maml) -> None:
+    mamlcli.train(tiny, out="run")
+    said = str(caught(lambda: mamlcli.train(tiny, out="run")))
+    assert said == "run exists already; pass overwrite=True to move it aside, or resume=True to continue it"
+    told = maml("train", "-c", "tiny.yaml", "--out", "run").err
+    assert told == "maml: run exists already; use --overwrite to move it aside, or --resume to continue it\n"
+
+
+def test_what_does_not_go_together_is_refused_in_the_words_of_the_caller(tiny: Config, maml: Maml) -> None:
+    both = str(caught(lambda: mamlcli.train(tiny, out="run", resume=True, overwrite=True)))
+    assert "choose one of resume=True and overwrite=True" in both
+    options = ("train", "-c", "tiny.yaml", "--out", "run", "--resume", "auto", "--overwrite")
+    assert "choose one of --resume and --overwrite" in maml(*options).err
+    assert "pass its folder as out=" in str(caught(lambda: mamlcli.train(tiny, resume=True)))
+
+
+def test_no_run_to_evaluate_is_said_in_the_words_of_the_caller(maml: Maml) -> None:
+    assert "mamlcli.train(" in str(caught(mamlcli.evaluate))
+    assert "maml train --config FILE" in maml("eval").err
+
+
+def test_a_wrong_override_is_named_as_the_caller_wrote_it(tiny: Config, maml: Maml) -> None:
+    run = mamlcli.train(tiny, out="run").run
+    said = str(caught(lambda: mamlcli.evaluate(run, overrides=("evaluation.tasks=1",))))
+    assert said.startswith("override evaluation.tasks=1: evaluation.tasks: must be greater than or equal to 2")
+    for options, place in (
+        (("eval", "run", "--set", "evaluation.tasks=1"), "--set evaluation.tasks=1: evaluation.tasks: must be"),
+        (("eval", "run", "--grid", "1"), "--grid 1: evaluation.grid: must be"),
+        (("train", "-c", "tiny.yaml", "--device", "tpu"), "--device tpu: device: must be"),
+        (("train", "-c", "tiny.yaml", "--seeds", "5000000000"), "--seeds 5000000000: seeds"),
+    ):
+        assert maml(*options).err.startswith(f"maml: {place}")
+
+
+def test_a_device_or_a_compiler_that_is_missing_is_said_in_both_words(
+    tiny: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("mamlcli.engine.find_compiler", list)
+    missing = caught(lambda: mamlcli.train(tiny.model_copy(update={"device": "cuda"})))
+    assert str(missing).endswith("; set device: auto")
+    assert missing.command_line.endswith("; use --device auto")
+    plain = caught(lambda: decide_compile("on", num_steps=1, earned_after=1, device=torch.device("cpu")))
+    assert str(plain).endswith("; install one, or set engine.compile: off")
+    assert plain.command_line.endswith("; install one, or use --set engine.compile=off")
+
+
+def test_an_error_without_a_remedy_says_the_same_to_everyone() -> None:
+    assert str(RunFolderError("busy")) == RunFolderError("busy").command_line == "busy"
+    stopped = InterruptedRunError(15, "saved", Remedy("pass resume=True", "use --resume"))
+    assert (str(stopped), stopped.command_line) == ("saved; pass resume=True", "saved; use --resume")
+    copied = pickle.loads(pickle.dumps(RunFolderError("there", Remedy("pass x=1", "use -x"))))
+    assert (str(copied), copied.command_line) == ("there; pass x=1", "there; use -x")
+
+
+def sentences(tree: ast.AST) -> Iterator[str]:
+    """Texts that a user may read, less docstrings, what a Remedy says to the command line, and who reads --seeds."""
+    for node in ast.iter_child_nodes(tree):
+        match node:
+            case ast.Expr(ast.Constant()) | ast.FunctionDef(name="parse_seeds"):
+                pass
+            case ast.Call(ast.Name("Remedy"), [python, _]):
+                yield from sentences(ast.Tuple([python]))
+            case ast.Constant(str(text)) if " " in text:
+                yield text
+            case _:
+                yield from sentences(node)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_only_the_command_line_is_spoken_to_in_options(path: Path) -> None:
+    if room_of(path) != "cli":
+        spoken = [text for text in sentences(ast.parse(path.read_text())) if SPOKEN.search(text)]
+        assert not spoken, "say it in words of Python, and of the command line with errors.Remedy"
