@@ -14,6 +14,7 @@ ROOMS = [
     "errors",
     "types",
     "config",
+    "changes",
     "published",
     "schemas",
     "yaml_text",
