@@ -115,23 +115,6 @@ def dump_config(config: Config) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
-def config_differences(before: Config, after: Config) -> list[str]:
-    """List what differs between two experiments, but for what a resumed run may change: its steps and device."""
-    old, new = (_flat(one.model_dump()) for one in (before, after))
-    return [
-        f"{key}: {old.get(key)} in the run, {new.get(key)} now"
-        for key in known_keys()
-        if old.get(key) != new.get(key) and key not in ("outer.steps", "device")
-    ]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
-
-
 def parse_seeds(text: str) -> list[int]:
     """Read a list of seeds.
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mamlcli.config import Config
+from mamlcli.config import AlgorithmConfig, Config, EvaluationConfig, TasksConfig
 from mamlcli.published import PublishedRow
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -31,6 +31,8 @@ class Engine(_Object):
     threads: Annotated[int, Field(ge=1)]
     compiled: bool
     inner_update: Literal["dense", "low_rank", "fused"]
+    task_chunk: Annotated[int, Field(ge=1)]
+    """Tasks differentiated at a time."""
 
 
 class MetricsRow(_Object):
@@ -102,6 +104,42 @@ class Query(_Object):
     test_seed: Count
 
 
+class Git(_Object):
+    """Of the working directory's repository."""
+
+    commit: str
+    dirty: bool
+
+
+class MeasuredConfig(_Object):
+    """The sections of a config that say what is measured."""
+
+    tasks: TasksConfig
+    algorithm: AlgorithmConfig
+    evaluation: EvaluationConfig
+
+
+class Protocol(_Object):
+    """All that the numbers of a meta-test depend on."""
+
+    config: MeasuredConfig
+    """As tested, overrides included."""
+    overrides: list[str]
+    """What was set for this evaluation, in the order given; empty where the run was tested by its own settings."""
+    test_seed: Count
+    checkpoint_step: Count
+    checkpoint_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    date: str
+    """UTC, ISO 8601."""
+    argv: list[str]
+    git: Git | None
+    versions: dict[str, str]
+    device: DeviceType
+    device_name: str
+    threads: Annotated[int, Field(ge=1)]
+    cpus: int | None
+
+
 class SlotWeights(_Object):
     """A of one seed of a chain."""
 
@@ -129,6 +167,7 @@ class Eval(_Object):
     start: Literal["trained", "random-init"]
     tasks: Annotated[int, Field(ge=2)]
     query: Query
+    protocol: Protocol
     results: list[EvalRow]
     slot_weights: AllSlotWeights | None = None
     """Of a chain; other algorithms have no such field."""

@@ -17,6 +17,7 @@ ROOMS = [
     "types",
     "statistics",
     "config",
+    "changes",
     "published",
     "schemas",
     "yaml_text",

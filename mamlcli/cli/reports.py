@@ -51,6 +51,8 @@ def eval_report(result: "EvalResult") -> str:
         f"points, {query['sampling']}; "
         + ("the initial parameters" if result.start == "random-init" else f"checkpoint at step {result.step}"),
     ]
+    if result.protocol["overrides"]:
+        parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
         title = f"over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"

@@ -9,12 +9,13 @@ import torch
 
 from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.config import Config
-from mamlcli.config_file import Override, config_differences, dump_config, parse_config
+from mamlcli.config_file import Override
 from mamlcli.engine import resolve_threads
-from mamlcli.errors import CheckpointError, UsageError
+from mamlcli.errors import CheckpointError
 from mamlcli.evaluation import adaptation_losses, summarise
 from mamlcli.experiments.evaluate_chain import chain_test_losses
 from mamlcli.experiments.evaluate_figures import NUM_FITS, draw_adaptation, draw_fits
+from mamlcli.experiments.protocol import protocol, results_folder, tested_config
 from mamlcli.experiments.setup import (
     Reporter,
     Silent,
@@ -44,8 +45,6 @@ from mamlcli.types import Params, Row
 
 # Between them a signal is heard, and the memory of one part is free for the next.
 _TASKS_AT_A_TIME = 2000
-# What an override may change: how a run is tested.
-_TEST_KEYS = ("evaluation.", "tasks.", "algorithm.inner_lr", "device")
 
 
 class EvalResult(NamedTuple):
@@ -59,6 +58,8 @@ class EvalResult(NamedTuple):
     """Whether the parameters are those of the checkpoint, or those that training began with."""
     tasks: int
     query: dict[str, Any]
+    protocol: Row
+    """All that the numbers depend on; see `mamlcli.experiments.protocol.protocol`."""
     results: list[Row]
     """See `summarise_all`."""
     figures: list[Path]
@@ -75,6 +76,7 @@ class EvalResult(NamedTuple):
             "start": self.start,
             "tasks": self.tasks,
             "query": self.query,
+            "protocol": self.protocol,
             "results": self.results,
         } | ({} if self.slot_weights is None else {"slot_weights": self.slot_weights})
 
@@ -92,22 +94,23 @@ def evaluate(
     Args:
         target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run
             that finished last under `outputs/`, outside comparisons and reproductions.
-        overrides: `key.path=value` texts that change the run's config, like `evaluation.tasks=100`.
+        overrides: `key.path=value` texts that change how the run is tested, like `evaluation.tasks=100`.
         random_init: Evaluate the parameters that training began with, a baseline for the trained ones.
-        out: Where to write. None is the run folder for a run, and a folder of its own for a checkpoint file.
+        out: Where to write. None is the run folder for a run as it says itself that it is tested, and else a folder
+            of its own: for other settings, for a checkpoint file, and for `random_init`.
         reporter: Hears of progress.
 
     Raises:
         ConfigError: If an override is wrong.
+        UsageError: If one changes what was trained, or would change nothing.
         CheckpointError: If the target is no run or checkpoint, or does not fit the config.
         DeviceError: If the device is not there.
         InterruptedRunError: If SIGINT or SIGTERM came.
     """
     reporter = reporter or Silent()
     with StopRequest() as stop:
-        checkpoint, folder = _locate(target, reporter)
-        config = parse_config(dump_config(checkpoint.config), source="config of the run", overrides=overrides)
-        _check_overrides(checkpoint.config, config)
+        checkpoint, own, home = _locate(target, reporter, random_init=random_init)
+        config = tested_config(own, overrides)
         check_size(checkpoint, num_params(checkpoint.config) * len(checkpoint.config.seeds))
         begun = make_state(config, torch.device("cpu")).params
         check_fits(checkpoint, begun)
@@ -115,7 +118,8 @@ def evaluate(
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
         with Threads(config, threads_of_test(config), reporter) as threads:
             results = _measure(config, params, device, stop, threads, {} if random_init else checkpoint.frozen)
-        run = make_folder(_result_folder(folder, random_init) if out is None else Path(out), may_exist=out is None)
+        folder = results_folder(home, own, config) if out is None else Path(out)
+        run = make_folder(folder, may_exist=out is None)
         result = EvalResult(
             run=run.path,
             checkpoint=checkpoint.path,
@@ -123,6 +127,7 @@ def evaluate(
             start="random-init" if random_init else "trained",
             tasks=config.evaluation.tasks,
             query=query_protocol(config),
+            protocol=protocol(config, overrides, checkpoint, device),
             results=results,
             figures=[],
             slot_weights=_slot_weights(config, params),
@@ -135,24 +140,6 @@ def evaluate(
         figures.append(_draw_fits(run, config, params, device, reporter))
         stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
     return result._replace(figures=[figure for figure in figures if figure])
-
-
-def _result_folder(folder: Path, random_init: bool) -> Path:
-    """Where results go that no --out was named for; those of the baseline do not replace those of the run."""
-    if not random_init:
-        return folder
-    inside = (folder / "run.json").exists()
-    return folder / "evaluation-random-init" if inside else folder.with_name(f"{folder.name}-random-init")
-
-
-def _check_overrides(trained: Config, config: Config) -> None:
-    """Raise UsageError where an override changes what was trained, not how it is tested."""
-    changed = [line for line in config_differences(trained, config) if not line.startswith(_TEST_KEYS)]
-    if changed or trained.outer.steps != config.outer.steps:
-        lines = "; ".join(changed) or "outer.steps"
-        raise UsageError(
-            f"an evaluation cannot change what was trained ({lines}); only {', '.join(_TEST_KEYS)} may differ"
-        )
 
 
 def query_protocol(config: Config) -> dict[str, Any]:
@@ -266,27 +253,28 @@ def _meta_test_list(config: Config) -> TaskList:
     return TaskList(make_family(config.tasks), config.evaluation.seed, "meta-test")
 
 
-def _locate(target: str | Path | None, reporter: Reporter) -> tuple[Checkpoint, Path]:
-    """Find the checkpoint to evaluate and the folder for what comes out."""
+def _locate(target: str | Path | None, reporter: Reporter, *, random_init: bool) -> tuple[Checkpoint, Config, Path]:
+    """Find the checkpoint to evaluate, how it is tested by itself, and the folder for what comes out of that."""
     if target is not None and Path(target).is_file():
         path = Path(target)
         stray = load_checkpoint(path)
         in_run = path.parent.name == "checkpoints" and (path.parent.parent / "run.json").exists()
         folder = path.parent.parent if in_run else path.parent
-        return stray, folder / f"evaluation-{path.stem}"
+        return stray, stray.config, folder / f"evaluation-{path.stem}{'-random-init' * random_init}"
     run = latest_run() if target is None else open_run(Path(target))
     if target is None:
         reporter.note(f"evaluating the run that finished last: {run.path}")
+    own = run.config()
 
     def load(path: Path) -> Checkpoint:
         checkpoint = load_checkpoint(path)
-        check_experiment(checkpoint, run.config())
+        check_experiment(checkpoint, own)
         return checkpoint
 
     found = use_newest(run.checkpoints, load, reporter.note)
     if found is None:
         raise CheckpointError(f"{run.path}: it has no checkpoint yet")
-    return found[0], run.path
+    return found[0], own, run.path / "evaluation-random-init" if random_init else run.path
 
 
 def _to(task: Task, device: torch.device) -> Task:

@@ -25,6 +25,7 @@ from mamlcli.experiments.setup import (
     make_state,
     make_stream,
     pre_adapt_loss,
+    task_chunk,
 )
 from mamlcli.experiments.threads import Threads
 from mamlcli.fused.library import folder_problem
@@ -239,7 +240,11 @@ class Session:
 
     def engine(self) -> dict[str, Any]:
         """What of the engine can change the last bits of a number."""
-        return {"compiled": self.compiling.compiled, "inner_update": self.inner_update}
+        return {
+            "compiled": self.compiling.compiled,
+            "inner_update": self.inner_update,
+            "task_chunk": task_chunk(self.config),
+        }
 
     def _write(self, info: dict[str, Any], status: str) -> None:
         info |= {"status": status, "outer_steps": self.state.step}

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from mamlcli.algorithms.chain import SLOT_WEIGHTS
 from mamlcli.algorithms.learned_rates import PREFIX
 from mamlcli.chain_plots import slot_weights_figure
+from mamlcli.changes import may_change, refused_changes
 from mamlcli.config import Config
-from mamlcli.config_file import config_differences, dump_config
+from mamlcli.config_file import dump_config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.evaluation import finite_or_none
@@ -175,17 +176,18 @@ def prepare_resume(session: Session) -> None:
 
 
 def update_config(run: RunFolder, config: Config) -> None:
-    """Keep config.yaml true when the number of steps has grown."""
+    """Keep config.yaml true when a run is continued under another config."""
     if run.config() != config:
         run.write_text("config.yaml", dump_config(config))
 
 
 def check_same_experiment(run: RunFolder, config: Config) -> None:
-    """Raise UsageError, listing every difference, unless only outer.steps or the device differ."""
-    changed = config_differences(run.config(), config)
-    if changed:
-        lines = "\n".join(f"  {line}" for line in changed)
-        raise UsageError(f"{run.path} cannot be resumed under another config:\n{lines}\nonly outer.steps may grow")
+    """Raise UsageError, listing every difference that a resumed run must not have."""
+    if refused := refused_changes(run.config(), config, "resume"):
+        lines = "\n".join(f"  {line}" for line in refused)
+        raise UsageError(
+            f"{run.path} cannot be resumed as another experiment:\n{lines}\nthese may change: {may_change('resume')}"
+        )
 
 
 def report_step(reporter: Reporter, rows: Sequence[Row], num_steps: int) -> None:

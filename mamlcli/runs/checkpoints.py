@@ -11,8 +11,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from mamlcli.changes import refused_changes
 from mamlcli.config import Config
-from mamlcli.config_file import config_differences, dump_config, parse_config
+from mamlcli.config_file import dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
@@ -31,6 +32,8 @@ class Checkpoint(NamedTuple):
     """What a checkpoint file holds."""
 
     path: Path
+    sha256: str
+    """Of the file, in hexadecimal digits."""
     config: Config
     step: int
     params: Params
@@ -109,7 +112,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes
     Raises:
         CheckpointError: If the file is damaged, or is no checkpoint of this program.
     """
-    raw = _read(path, max_bytes)
+    raw, sha256 = _read(path, max_bytes)
     try:
         check_archive(raw)
         content = torch.load(io.BytesIO(raw), map_location=device, weights_only=True)
@@ -119,11 +122,11 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes
     except Exception as error:  # what torch raises on a file made of chance bytes is not documented
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path}: not a checkpoint that can be read: {reason}") from None
-    return _checked(path, content)
+    return _checked(path, sha256, content)
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    """Read a file and compare it with its hash."""
+def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:
+    """Read a file and compare it with its hash; returns both."""
     try:
         with open_file(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -137,14 +140,15 @@ def _read(path: Path, max_bytes: int) -> bytes:
     if not hash_path.exists():
         if (path.parent.parent / "run.json").exists():
             raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
-        return raw
+        return raw, hashlib.sha256(raw).hexdigest()
     try:
         lines = _read_hash(hash_path).splitlines()
     except OSError as error:
         raise CheckpointError(f"{hash_path}: cannot read it: {error.strerror}") from None
-    if hashlib.sha256(raw).hexdigest() not in [line[:64] for line in lines]:
+    sha256 = hashlib.sha256(raw).hexdigest()
+    if sha256 not in [line[:64] for line in lines]:
         raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
-    return raw
+    return raw, sha256
 
 
 def _read_hash(path: Path) -> str:
@@ -152,12 +156,12 @@ def _read_hash(path: Path) -> str:
         return file.read(2**16).decode("utf-8", "replace")
 
 
-def _checked(path: Path, content: Any) -> Checkpoint:
+def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise CheckpointError(f"{path}: not a checkpoint of mamlcli ({SCHEMA})")
     try:
         config = parse_config(content["config"], source=f"{path}(config)")
-        checkpoint = Checkpoint(path, config, *(content[name] for name in _PARTS))
+        checkpoint = Checkpoint(path, sha256, config, *(content[name] for name in _PARTS))
     except (ConfigError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     step, updates = checkpoint.step, checkpoint.updates
@@ -210,8 +214,8 @@ def check_size(checkpoint: Checkpoint, num_params: int) -> None:
 
 
 def check_experiment(checkpoint: Checkpoint, config: Config) -> None:
-    """Raise CheckpointError unless a checkpoint was made by this experiment."""
-    different = config_differences(checkpoint.config, config)
+    """Raise CheckpointError unless a checkpoint was made by this experiment, or a run of it may go on from there."""
+    different = refused_changes(checkpoint.config, config, "resume")
     if different:
         raise CheckpointError(f"{checkpoint.path}: of another experiment: " + "; ".join(different))
 

@@ -20,11 +20,14 @@ def utc_now() -> str:
 
 def new_session(device: torch.device, from_step: int) -> dict[str, Any]:
     """Describe one process that works on a run, for run.json."""
+    return {"started": utc_now(), "from_step": from_step, **environment(device)}
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Describe what computes, and which code: command line, commit, versions, device and threads of this process."""
     on_cuda = device.type == "cuda"
     return {
-        "started": utc_now(),
         "argv": sys.argv,
-        "from_step": from_step,
         "git": _git(),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "device": device.type,
