@@ -118,6 +118,7 @@ def evaluate(
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
         with Threads(config, threads_of_test(config), reporter) as threads:
             results = _measure(config, params, device, stop, threads, {} if random_init else checkpoint.frozen)
+            measured_how = protocol(config, overrides, checkpoint, device)
         folder = results_folder(home, own, config) if out is None else Path(out)
         run = make_folder(folder, may_exist=out is None)
         result = EvalResult(
@@ -127,7 +128,7 @@ def evaluate(
             start="random-init" if random_init else "trained",
             tasks=config.evaluation.tasks,
             query=query_protocol(config),
-            protocol=protocol(config, overrides, checkpoint, device),
+            protocol=measured_how,
             results=results,
             figures=[],
             slot_weights=_slot_weights(config, params),
