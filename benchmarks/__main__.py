@@ -17,8 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
-from mamlcli.engine import using_threads
-from mamlcli.experiments.setup import (
+from mamlcli.compute.engine import using_threads
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.setup import (
     make_engine_update,
     make_state,
     make_stream,
@@ -26,7 +27,6 @@ from mamlcli.experiments.setup import (
     num_threads,
     uses_low_rank,
 )
-from mamlcli.measure import peak_memory_bytes
 
 LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
 

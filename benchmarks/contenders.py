@@ -21,8 +21,8 @@ def ours(case: Case, compiled: str = "on") -> Contender:
 
     import torch
 
-    from mamlcli.engine import using_threads
-    from mamlcli.experiments import setup
+    from mamlcli import setup
+    from mamlcli.compute.engine import using_threads
     from mamlcli.tasks import Samples, Task
     from mamlcli.training import train_steps
 

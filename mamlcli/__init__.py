@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mamlcli.algorithms.maml import adapt
-    from mamlcli.config import Config
-    from mamlcli.config_file import dump_config, load_config, parse_config
-    from mamlcli.experiments.compare_orders import compare_orders
-    from mamlcli.experiments.evaluate import evaluate
-    from mamlcli.experiments.train import train
+    from mamlcli.commands.compare_orders import compare_orders
+    from mamlcli.commands.evaluate import evaluate
+    from mamlcli.commands.train import train
+    from mamlcli.config.experiment import Config
+    from mamlcli.config.file import dump_config, load_config, parse_config
 
 __all__ = [
     "Config",
@@ -28,14 +28,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Config": "config",
+    "Config": "config.experiment",
     "adapt": "algorithms.maml",
-    "compare_orders": "experiments.compare_orders",
-    "dump_config": "config_file",
-    "evaluate": "experiments.evaluate",
-    "load_config": "config_file",
-    "parse_config": "config_file",
-    "train": "experiments.train",
+    "compare_orders": "commands.compare_orders",
+    "dump_config": "config.file",
+    "evaluate": "commands.evaluate",
+    "load_config": "config.file",
+    "parse_config": "config.file",
+    "train": "commands.train",
 }
 
 

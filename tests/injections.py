@@ -11,11 +11,11 @@ from typing import Any
 import matplotlib.figure
 import torch
 
-import mamlcli.experiments.evaluate
-import mamlcli.experiments.session
+import mamlcli.commands.evaluate
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
-from mamlcli.config import Config
+import mamlcli.trainings.training
+from mamlcli.config.experiment import Config
 from mamlcli.training import TrainState
 
 
@@ -59,7 +59,7 @@ def kill_while_saving(step: int, point: int) -> None:
         return file
 
     fdopen = os.fdopen
-    _before(mamlcli.experiments.session, "save_checkpoint", begun)
+    _before(mamlcli.trainings.training, "save_checkpoint", begun)
     module: Any = os
     module.fdopen = write_half
     for owner, name in ((os, "fsync"), (Path, "chmod"), (Path, "replace"), (Path, "unlink")):
@@ -94,7 +94,7 @@ def signal_at(where: str, number: int, marker: str) -> None:
             os.kill(os.getpid(), number)
 
     if where == "evaluation":
-        _before(mamlcli.experiments.evaluate, "adaptation_losses", once)
+        _before(mamlcli.commands.evaluate, "adaptation_losses", once)
     else:
         _before(matplotlib.figure.Figure, "savefig", once)
 
@@ -112,7 +112,7 @@ def hang_while_saving(step: int, marker: str) -> None:
             while True:
                 time.sleep(0.01)
 
-    _before(mamlcli.experiments.session, "save_checkpoint", begun)
+    _before(mamlcli.trainings.training, "save_checkpoint", begun)
     _before(os, "fsync", hang)
 
 
@@ -123,7 +123,7 @@ def limit_files(num_bytes: int) -> None:
 
 def out_of_memory(step: int) -> None:
     """Ask for more memory than any machine has when the batch of a step is made."""
-    session: Any = mamlcli.experiments.session
+    session: Any = mamlcli.trainings.training
     stream = session.make_stream
 
     def make(config: Config) -> Any:

@@ -16,10 +16,10 @@ from torch import Tensor
 from mamlcli import Config, parse_config
 from mamlcli.algorithms.chain import Model, adapt_chain, chain_losses, chain_meta_gradient, chain_params
 from mamlcli.algorithms.maml import adapt
-from mamlcli.engine import in_chunks
+from mamlcli.compute.engine import in_chunks
 from mamlcli.errors import ConfigError
-from mamlcli.experiments.setup import make_plain_gradient, make_state, make_stream
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.setup import make_plain_gradient, make_state, make_stream
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Order, Params
 from tests.conftest import ROOT, Maml, needs_compiler
@@ -287,7 +287,7 @@ def test_what_a_finite_difference_loses_is_reported_and_is_no_check(maml: Maml, 
 
 
 def detached_teacher(params: Params, x: Tensor, **settings: Any) -> Tensor:
-    from mamlcli.mlp import forward
+    from mamlcli.models.layers import forward
 
     return forward(params, x, **settings).detach()
 

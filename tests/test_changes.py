@@ -9,10 +9,10 @@ import torch
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.changes import MAY_CHANGE, changes, refused_changes
-from mamlcli.config import known_keys
+from mamlcli.config.changes import MAY_CHANGE, changes, refused_changes
+from mamlcli.config.experiment import known_keys
 from mamlcli.errors import UsageError
-from mamlcli.evaluation import adaptation_losses
+from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.runs.checkpoints import list_checkpoints
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
@@ -172,7 +172,7 @@ def test_an_evaluation_computes_on_the_threads_that_it_is_told(
         return adaptation_losses(*args, **kwargs)
 
     run = mamlcli.train(tiny, out=tmp_path / "run").run
-    monkeypatch.setattr("mamlcli.experiments.evaluate.adaptation_losses", watched)
+    monkeypatch.setattr("mamlcli.commands.evaluate.adaptation_losses", watched)
     mamlcli.evaluate(run, overrides=("engine.threads=3",))
     assert set(counts) == {3}
     assert json.loads((run / "evaluation.json").read_text())["protocol"]["threads"] == 3

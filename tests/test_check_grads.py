@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from mamlcli.algorithms.maml import adapt, meta_gradient
-from mamlcli.gradient_checks import relative_error
-from mamlcli.mlp import squared_error
+from mamlcli.models.layers import squared_error
+from mamlcli.proofs.checks import relative_error
 from mamlcli.tasks import Task
 from mamlcli.types import Params
 from tests.conftest import Maml

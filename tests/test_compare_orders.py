@@ -9,8 +9,8 @@ import torch
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.commands.compare_orders import Comparison
 from mamlcli.errors import InterruptedRunError
-from mamlcli.experiments.compare_orders import Comparison
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from tests.conftest import Maml

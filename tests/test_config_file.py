@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, dump_config, load_config, parse_config
-from mamlcli.config import known_keys
-from mamlcli.config_file import parse_seeds
+from mamlcli.config.experiment import known_keys
+from mamlcli.config.file import parse_seeds
+from mamlcli.config.yaml_text import dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, UsageError
-from mamlcli.yaml_text import dump_yaml, read_yaml
 
 
 def problems(text: str, *overrides: str) -> str:

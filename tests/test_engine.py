@@ -12,11 +12,13 @@ import torch
 from torch import Tensor
 
 from mamlcli import Config, parse_config
-from mamlcli.algorithms.low_rank import low_rank_meta_gradient
 from mamlcli.algorithms.maml import meta_gradient
-from mamlcli.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
+from mamlcli.compute.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
+from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError
-from mamlcli.experiments.setup import (
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.models.layers import forward, squared_error
+from mamlcli.setup import (
     compile_decision,
     make_engine_gradient,
     make_loss_fn,
@@ -25,8 +27,6 @@ from mamlcli.experiments.setup import (
     make_stream,
     uses_low_rank,
 )
-from mamlcli.measure import peak_memory_bytes
-from mamlcli.mlp import forward, squared_error
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Order, Params
 from tests.conftest import Maml, needs_compiler
@@ -207,7 +207,7 @@ def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
     decided = Decision(compiled=True, reason="planted")
     chosen = f"engine={{inner_update: dense, compile: {setting}}}"
     with monkeypatch.context() as patch:
-        patch.setattr("mamlcli.experiments.session.compile_decision", lambda *_: decided)
+        patch.setattr("mamlcli.trainings.training.compile_decision", lambda *_: decided)
         patch.setattr("torch.compile", lambda *_, **__: broken_compiler)
         outcome = maml("train", "-c", "tiny.yaml", "--set", chosen, "--out", "run")
     assert "compiling failed: fatal error: no such header" in outcome.err

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from mamlcli.cli.progress import Progress
 from mamlcli.cli.tables import format_table
-from mamlcli.config import config_reference
+from mamlcli.config.experiment import config_reference
 from mamlcli.escaping import markdown, page, visible
-from mamlcli.plots import reproduction_figure
-from mamlcli.training_plots import loss_figure
+from mamlcli.figures.plots import reproduction_figure
+from mamlcli.figures.training import loss_figure
 from tests.conftest import Maml
 
 TRICKY = "<script>alert(1)</script> | a\\b `c` \x1b[31mred\nnext \u202e$x_1$ *d* _e_ [f](g) &amp;"

@@ -14,8 +14,8 @@ import torch
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.commands.evaluate import meta_test_tasks
 from mamlcli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError, RunFolderError
-from mamlcli.experiments.evaluate import meta_test_tasks
 from tests.conftest import Maml
 from tests.test_runs import InterruptAt, Listener
 

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 
 from mamlcli.algorithms.maml import adapt
-from mamlcli.evaluation import adaptation_losses, summarise
-from mamlcli.mlp import init_params
+from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.models.layers import init_params
 from mamlcli.tasks import Samples, SinusoidFamily, TaskList
 from mamlcli.types import Params
 from tests.test_maml import loss_fn

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from mamlcli.experiments.setup import Silent
-from mamlcli.experiments.train import report_step
+from mamlcli.commands.train import report_step
+from mamlcli.figures.training import loss_figure
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.setup import Silent
 from mamlcli.tasks import Samples, Task, TaskStream
-from mamlcli.training_plots import loss_figure
 from mamlcli.types import Row
 from tests.conftest import Maml
 from tests.same_run import metrics

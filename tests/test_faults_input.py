@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, load_config, parse_config
-from mamlcli.config_file import dump_config, parse_seeds
+from mamlcli.config.file import dump_config, parse_seeds
+from mamlcli.config.yaml_text import read_yaml
 from mamlcli.errors import ConfigError, UsageError
-from mamlcli.yaml_text import read_yaml
 from tests.conftest import ROOT, Maml
 
 SHIPPED = [path.read_text() for path in sorted((ROOT / "configs").glob("*.yaml"))]

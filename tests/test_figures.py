@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.plots import adaptation_figure, order_adaptation_figure, reproduction_figure
+from mamlcli.figures.plots import adaptation_figure, order_adaptation_figure, reproduction_figure
+from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
 from mamlcli.runs.folder import open_run
-from mamlcli.training_plots import cosine_figure, loss_figure, order_learning_figure
 from mamlcli.types import Row
 
 STEPS = 100 * np.arange(1, 401)

@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from mamlcli import Config, parse_config
+from mamlcli.compute.fused import library
+from mamlcli.compute.fused.update import make_fused_update
 from mamlcli.errors import ConfigError, DeviceError
-from mamlcli.experiments.setup import (
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.setup import (
     compile_decision,
     layer_sizes,
     make_engine_update,
@@ -21,9 +24,6 @@ from mamlcli.experiments.setup import (
     make_stream,
     uses_fused,
 )
-from mamlcli.fused import library
-from mamlcli.fused.update import make_fused_update
-from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.training import TrainState, Update, init_state, make_update
 from tests.conftest import Maml, needs_compiler
@@ -78,7 +78,7 @@ def set_compiler(path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> No
     path.chmod(0o755)
     monkeypatch.setenv("CXX", str(path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-    monkeypatch.setattr("mamlcli.fused.update.load_library", library.load_library.__wrapped__)
+    monkeypatch.setattr("mamlcli.compute.fused.update.load_library", library.load_library.__wrapped__)
 
 
 def assert_same_updates(config: Config, steps: int = 4) -> None:

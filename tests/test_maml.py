@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from mamlcli.algorithms.maml import adapt, meta_gradient
-from mamlcli.mlp import forward, init_params, squared_error
+from mamlcli.models.layers import forward, init_params, squared_error
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
 from mamlcli.types import Order, Params
 

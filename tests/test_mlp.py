@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from mamlcli.mlp import ACTIVATIONS, forward, init_params
+from mamlcli.models.layers import ACTIVATIONS, forward, init_params
 
 
 def modules(activation: nn.Module) -> nn.Sequential:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mamlcli.config_file import load_published
-from mamlcli.mlp import init_params
-from mamlcli.published import PublishedNumber, verdict
+from mamlcli.config.file import load_published
+from mamlcli.config.published import PublishedNumber, verdict
+from mamlcli.models.layers import init_params
 from mamlcli.tasks import SinusoidFamily, TaskList
 from tests.conftest import ROOT, Maml
 

@@ -6,7 +6,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from mamlcli.schemas import MODELS, schema_files
+from mamlcli.results import MODELS, schema_files
 from tests.conftest import ROOT, Maml
 
 COMMANDS = {
@@ -25,7 +25,7 @@ HUGE = ("--set", "tasks.amplitude=[1e30, 1e30]")
 
 def test_the_published_schemas_are_those_of_the_models() -> None:
     published = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
-    assert published == schema_files(), "write mamlcli.schemas.schema_files() to docs/schemas/"
+    assert published == schema_files(), "write mamlcli.results.schema_files() to docs/schemas/"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,9 +10,9 @@ import torch
 
 from mamlcli import Config, cores, parse_config
 from mamlcli.cores import Usage, read_usage, usable_cores, used_by_others
-from mamlcli.evaluation import adaptation_losses
-from mamlcli.experiments.setup import Silent
-from mamlcli.experiments.threads import Threads
+from mamlcli.meta_test.losses import adaptation_losses
+from mamlcli.setup import Silent
+from mamlcli.threads import Threads
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
 
@@ -37,10 +37,10 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 at, busy = at + 1, busy + (amount or 0.0)
 
         found = usages()
-        monkeypatch.setattr("mamlcli.experiments.threads.read_usage", lambda: next(found))
-        monkeypatch.setattr("mamlcli.experiments.threads.usable_cores", lambda: 4)
-        monkeypatch.setattr("mamlcli.experiments.threads._FIRST_LOOK_S", 0)
-        monkeypatch.setattr("mamlcli.experiments.threads._LOOK_EVERY_S", float("-inf"))
+        monkeypatch.setattr("mamlcli.threads.read_usage", lambda: next(found))
+        monkeypatch.setattr("mamlcli.threads.usable_cores", lambda: 4)
+        monkeypatch.setattr("mamlcli.threads._FIRST_LOOK_S", 0)
+        monkeypatch.setattr("mamlcli.threads._LOOK_EVERY_S", float("-inf"))
 
     return set_others
 
@@ -78,7 +78,7 @@ def test_a_number_is_a_number_whoever_else_works(others: Callable[..., None]) ->
 
 
 def test_what_is_small_takes_one_thread_and_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mamlcli.experiments.threads.read_usage", lambda: pytest.fail("looked"))
+    monkeypatch.setattr("mamlcli.threads.read_usage", lambda: pytest.fail("looked"))
     with Threads(config(), 1, Silent()) as threads:
         threads.look()
         assert torch.get_num_threads() == threads.count == 1
@@ -107,10 +107,10 @@ def test_auto_gives_way_to_who_comes_later_says_so_once_and_stays_there(others: 
 def test_looking_again_at_once_reads_nothing(others: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     others(0.0)
     with Threads(config(), 4, Silent()) as threads:
-        monkeypatch.setattr("mamlcli.experiments.threads._LOOK_EVERY_S", 1e9)
+        monkeypatch.setattr("mamlcli.threads._LOOK_EVERY_S", 1e9)
         threads.look()
         threads.before = Usage(time.monotonic(), 0.0, 0.0)
-        monkeypatch.setattr("mamlcli.experiments.threads.read_usage", lambda: pytest.fail("looked"))
+        monkeypatch.setattr("mamlcli.threads.read_usage", lambda: pytest.fail("looked"))
         threads.look()
 
 
@@ -119,7 +119,7 @@ def test_a_run_that_gives_way_keeps_its_bits_with_the_fused_kernel(
     maml: Maml, folder: Path, others: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = ("train", "-c", "tiny.yaml", "--set", "engine={inner_update: fused, compile: on}")
-    monkeypatch.setattr("mamlcli.experiments.train.num_threads", lambda _: 4)
+    monkeypatch.setattr("mamlcli.commands.train.num_threads", lambda _: 4)
     others(0.0, 0.0, 0.0, 0.0, 4.0)
     gave_way = maml(*chosen, "--out", "busy", "--json")
     assert gave_way.code == 0, gave_way.err
@@ -136,7 +136,7 @@ def test_a_run_that_gives_way_keeps_its_bits_with_the_fused_kernel(
 def test_an_evaluation_uses_the_threads_of_its_config(
     maml: Maml, others: Callable[..., None], monkeypatch: pytest.MonkeyPatch, setting: str, count: int
 ) -> None:
-    from mamlcli.experiments import evaluate
+    from mamlcli.commands import evaluate
 
     assert maml("train", "-c", "tiny.yaml", "--out", "run", "--set", f"engine.threads={setting}").code == 0
     seen, measure = [], adaptation_losses

@@ -10,7 +10,7 @@ from torch import Tensor
 from mamlcli import Config
 from mamlcli.algorithms import MetaGradient
 from mamlcli.errors import DivergedError
-from mamlcli.experiments.setup import make_loss_fn, make_meta_gradient, make_state, make_stream, pre_adapt_loss
+from mamlcli.setup import make_loss_fn, make_meta_gradient, make_state, make_stream, pre_adapt_loss
 from mamlcli.tasks import Task
 from mamlcli.training import TrainState, clip_per_seed, frozen_seeds, make_update, scheduled_lr, train_steps
 from mamlcli.types import Params

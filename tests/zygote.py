@@ -136,7 +136,7 @@ def _warm_up() -> None:
     from matplotlib.figure import Figure
 
     import mamlcli
-    from mamlcli.experiments.train import dry_run
+    from mamlcli.commands.train import dry_run
 
     torch.set_num_threads(1)
     dry_run(mamlcli.parse_config("{name: warm, device: cpu, model: {hidden_sizes: [2]}}"))

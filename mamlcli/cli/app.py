@@ -19,8 +19,8 @@ from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.escaping import visible_lines
 
 if TYPE_CHECKING:
-    from mamlcli.config import Config
-    from mamlcli.config_file import Override
+    from mamlcli.config.experiment import Config
+    from mamlcli.config.file import Override
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -86,7 +86,7 @@ def train(
         return
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import train_report
-    from mamlcli.experiments.train import train as run_train
+    from mamlcli.commands.train import train as run_train
 
     with Progress(quiet=quiet) as progress:
         result = run_train(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
@@ -116,7 +116,7 @@ def evaluate(
     """Evaluate a run on the fixed meta-test tasks: tables, adaptation curves and fits."""
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import eval_report
-    from mamlcli.experiments.evaluate import evaluate as run_evaluate
+    from mamlcli.commands.evaluate import evaluate as run_evaluate
 
     with Progress(quiet=quiet) as progress:
         overrides = tuple(_overrides(set_, None, device, grid))
@@ -141,7 +141,7 @@ def compare_orders(
     resolved = _resolve(config, None, _overrides(set_, seeds, device))
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import comparison_report
-    from mamlcli.experiments.compare_orders import compare_orders as run_compare
+    from mamlcli.commands.compare_orders import compare_orders as run_compare
 
     with Progress(quiet=quiet) as progress:
         result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
@@ -158,7 +158,7 @@ def check_grads(
     """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
     resolved = _resolve(config, None, _overrides(set_, None, None))
     from mamlcli.cli.reports import gradient_report
-    from mamlcli.experiments.check_grads import check_grads as run_checks
+    from mamlcli.commands.check_grads import check_grads as run_checks
 
     report = run_checks(resolved)
     _print(report.as_json(), gradient_report(report, resolved), as_json=as_json)
@@ -190,9 +190,9 @@ def reproduce(
     """Bring back published results: each beside the published number, with intervals and a verdict."""
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import reproduction_report, rows_report
-    from mamlcli.config_file import parse_seeds
-    from mamlcli.experiments.reproduce import load_rows
-    from mamlcli.experiments.reproduce import reproduce as run_reproduce
+    from mamlcli.commands.reproduce import load_rows
+    from mamlcli.commands.reproduce import reproduce as run_reproduce
+    from mamlcli.config.file import parse_seeds
 
     if list_:
         found = load_rows(rows or [])
@@ -251,7 +251,7 @@ def _overrides(
     set_: list[str] | None, seeds: str | None, device: str | None, grid: int | None = None
 ) -> "list[Override]":
     """Turn --seeds, --device and --grid into overrides like those of --set, which they come after."""
-    from mamlcli.config_file import Override, parse_seeds
+    from mamlcli.config.file import Override, parse_seeds
 
     overrides = [Override(text, f"--set {text}") for text in set_ or []]
     if seeds is not None:
@@ -280,7 +280,7 @@ def _resume_folder(resume: str | None, out: Path | None) -> Path | None:
 
 def _resolve(config: Path | None, run: Path | None, overrides: "list[Override]") -> "Config":
     """Read the config from --config, or from the run that is resumed without one."""
-    from mamlcli.config_file import load_config
+    from mamlcli.config.file import load_config
 
     if config is None:
         if run is None or not run.exists():
@@ -293,8 +293,8 @@ def _resolve(config: Path | None, run: Path | None, overrides: "list[Override]")
 
 def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
     from mamlcli.cli.progress import Progress
-    from mamlcli.config_file import dump_config
-    from mamlcli.experiments.train import dry_run
+    from mamlcli.commands.train import dry_run
+    from mamlcli.config.file import dump_config
 
     with Progress(quiet=quiet) as progress:
         found = dry_run(config, progress)

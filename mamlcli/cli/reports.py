@@ -3,16 +3,16 @@
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
-from mamlcli.config import Config
+from mamlcli.config.experiment import Config
 from mamlcli.types import Row
 
 if TYPE_CHECKING:
-    from mamlcli.experiments.check_grads import GradientReport
-    from mamlcli.experiments.compare_orders import Comparison
-    from mamlcli.experiments.evaluate import EvalResult
-    from mamlcli.experiments.reproduce import Reproduction
-    from mamlcli.experiments.train import TrainResult
-    from mamlcli.published import PublishedRow
+    from mamlcli.commands.check_grads import GradientReport
+    from mamlcli.commands.compare_orders import Comparison
+    from mamlcli.commands.evaluate import EvalResult
+    from mamlcli.commands.reproduce import Reproduction
+    from mamlcli.commands.train import TrainResult
+    from mamlcli.config.published import PublishedRow
 
 # Inner steps that a printed table shows; the files have them all.
 _SHOWN_STEPS = (0, 1, 2, 5, 10)
@@ -184,7 +184,7 @@ def rows_report(rows: "dict[str, PublishedRow]") -> str:
 
 def reproduction_report(result: "Reproduction") -> str:
     """Say what came back of what was published."""
-    from mamlcli.experiments.reproduction_report import count_reproduced, table_cells, table_columns
+    from mamlcli.commands.reproduction_page import count_reproduced, table_cells, table_columns
     from mamlcli.statistics import interval_over
 
     columns = table_columns()

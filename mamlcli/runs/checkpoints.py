@@ -11,14 +11,14 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from mamlcli.changes import refused_changes
-from mamlcli.config import Config
-from mamlcli.config_file import dump_config, parse_config
+from mamlcli.config.changes import refused_changes
+from mamlcli.config.experiment import Config
+from mamlcli.config.file import dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
+from mamlcli.runs.compatible import optimizer_problem, params_problem
 from mamlcli.runs.files import flush_folder, write_atomic
-from mamlcli.runs.fits import optimizer_problem, params_problem
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 

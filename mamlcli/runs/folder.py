@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from mamlcli.config import Config
-from mamlcli.config_file import dump_config, load_config
+from mamlcli.config.experiment import Config
+from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic

@@ -1,0 +1,247 @@
+"""`maml reproduce`: published results beside what their experiments give here."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.commands.evaluate import meta_test, over_seeds, summarise_all, threads_of_test
+from mamlcli.commands.processes import train_side_by_side
+from mamlcli.commands.reproduction_numbers import measured_numbers
+from mamlcli.commands.reproduction_page import html_report, markdown_report
+from mamlcli.config.experiment import Config
+from mamlcli.config.file import dump_config, load_published
+from mamlcli.config.published import PublishedNumber, PublishedRow
+from mamlcli.devices import resolve_device
+from mamlcli.errors import CheckpointError, MamlError, UsageError
+from mamlcli.figures.plots import reproduction_figure
+from mamlcli.interrupts import StopRequest
+from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
+from mamlcli.runs.files import csv_text, json_text
+from mamlcli.runs.folder import RunFolder, default_path, make_folder
+from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.setup import Reporter, Silent, make_state
+from mamlcli.statistics import interval_over
+from mamlcli.threads import Threads
+from mamlcli.types import Params, Row
+
+ROWS = Path("configs/reproduce")
+_FAST_STEPS, _FAST_TASKS = 1000, 50
+# What a row that could not be run has none of.
+_NUMBERS = (
+    *("mean", "ci95", "ci95_seeds", "ci95_tasks", "plain_mean", "plain_ci95", "control_mean", "control_expected"),
+    *("control_coefficient", "correction", "median", "num_diverged", "query"),
+)
+
+
+class Reproduction(NamedTuple):
+    """What came back of what was published."""
+
+    run: Path
+    fast: bool
+    """Whether the trainings were cut short, so that no number means anything."""
+    seeds: tuple[int, ...]
+    results: list[Row]
+    """One for each published number: row, title, shots, inner_steps, published, published_ci95, relation, and what
+    `measured_numbers` found."""
+    curves: list[Row]
+    """What the figure shows: curve, shots, inner_steps, mean and ci95, as measured, without a correction."""
+    wall_s: float
+    figure: Path | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object of `maml reproduce --json` and of reproduction.json."""
+        fields = self._asdict() | {"run": str(self.run), "figure": self.figure and str(self.figure)}
+        return {"schema": "mamlcli.reproduce/1", **fields}
+
+
+def available_rows() -> dict[str, Path]:
+    """Find the rows by name: in `configs/reproduce` of the working directory, or of the checkout that runs.
+
+    Raises:
+        UsageError: If there are none.
+    """
+    for root in (Path(), Path(__file__).parents[2]):
+        found = {path.stem: path for path in sorted((root / ROWS).glob("*.yaml"))}
+        if found:
+            return found
+    raise UsageError(f"no rows found in {ROWS}/; run this in a checkout of the project, or name a row's YAML file")
+
+
+def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
+    """Read rows by name or by the path of their file; all that there are for no name.
+
+    Raises:
+        UsageError: If a name is unknown.
+        ConfigError: If a file is wrong.
+    """
+    files = {Path(name).stem: Path(name) for name in names if name.endswith((".yaml", ".yml"))}
+    known = available_rows() if len(files) < max(1, len(names)) else {}
+    for name in names or known:
+        if name in known:
+            files[name] = known[name]
+        elif Path(name) not in files.values():
+            raise UsageError(f"no row is named {name!r}; known: {', '.join(known)}")
+    return {name: load_published(path) for name, path in files.items()}
+
+
+def reproduce(
+    names: Sequence[str] = (),
+    *,
+    seeds: Sequence[int] | None = None,
+    fast: bool = False,
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    reporter: Reporter | None = None,
+) -> Reproduction:
+    """Train and evaluate rows, and write a table, a figure and a report.
+
+    Args:
+        names: Which rows; all if none are named.
+        seeds: Seeds of every row; 0 to 4 if None, and 0 and 1 for `fast`.
+        fast: Train 1,000 steps and test on 50 tasks: shows that everything runs, and nothing else.
+        jobs: How many rows train side by side; one for each core if None.
+        out: The folder; a new one under `outputs/reproduce/` if None.
+        resume: Continue in `out` if it is there: what is trained is not trained again.
+        reporter: Hears of progress.
+
+    Raises:
+        UsageError: If a name is unknown.
+        RunFolderError: If the folder exists.
+        InterruptedRunError: If SIGINT or SIGTERM came; the trainings are saved.
+    """
+    reporter, start = reporter or Silent(), time.perf_counter()
+    rows = load_rows(names)
+    chosen = tuple(seeds or ((0, 1) if fast else (0, 1, 2, 3, 4)))
+    configs = {name: _config(row.config, chosen, fast=fast) for name, row in rows.items()}
+    folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
+    with folder.locked(), StopRequest() as stop:
+        _record(folder, configs)
+        trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
+        failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
+        results: list[Row] = []
+        curves: list[Row] = []
+        for name, row in rows.items():
+            try:
+                losses = _losses(name, row, configs[name], folder, failed, stop, reporter)
+            except CheckpointError as error:
+                results += [_result(name, row, number, f"not run: {error}") for number in row.published]
+                continue
+            results += [
+                _measured(name, row, number, configs[name], losses[number.shots][:, :, number.inner_steps], fast=fast)
+                for number in row.published
+            ]
+            if row.curve:
+                curves += _curve(row, configs[name], losses)
+        seconds = round(time.perf_counter() - start, 3)
+        result = Reproduction(folder.path, fast, chosen, results, curves, seconds, None)
+        return _write(folder, rows, result)
+
+
+def _config(config: Config, seeds: tuple[int, ...], *, fast: bool) -> Config:
+    """A row's experiment for these seeds, on one thread each, since rows train side by side."""
+    engine = config.engine.model_copy(update={"threads": 1})
+    config = config.model_copy(update={"seeds": seeds, "engine": engine})
+    if not fast:
+        return config
+    outer = config.outer.model_copy(update={"steps": min(_FAST_STEPS, config.outer.steps)})
+    evaluation = config.evaluation.model_copy(update={"tasks": min(_FAST_TASKS, config.evaluation.tasks)})
+    return config.model_copy(update={"outer": outer, "evaluation": evaluation})
+
+
+def _record(folder: RunFolder, configs: dict[str, Config]) -> None:
+    """Write the resolved experiments, and who works on them."""
+    make_folder(folder.path / "configs", may_exist=True)
+    for name, config in configs.items():
+        folder.write_text(f"configs/{name}.yaml", dump_config(config))
+    session = new_session(torch.device("cpu"), 0)
+    folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now(), "sessions": [session]})
+
+
+def _losses(
+    name: str,
+    row: PublishedRow,
+    config: Config,
+    folder: RunFolder,
+    failed: dict[str, str],
+    stop: StopRequest,
+    reporter: Reporter,
+) -> dict[int, torch.Tensor]:
+    """The meta-test losses of a row, (S, T, N + 1) for each K."""
+    if name in failed:
+        raise CheckpointError(failed[name])
+    device = resolve_device(config.device)
+    params: Params = make_state(config, device).params
+    if row.start == "zero":
+        params = {key: torch.zeros_like(value) for key, value in params.items()}
+    elif row.start == "trained":
+
+        def load(path: Path) -> Checkpoint:
+            return load_checkpoint(path, device)
+
+        found = use_newest(folder.path / "runs" / name / "checkpoints", load, reporter.note)
+        if found is None:
+            raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
+        checkpoint, _ = found
+        params = checkpoint.params
+    with Threads(config, threads_of_test(config), reporter) as threads:
+        return meta_test(config, params, device, stop, threads)
+
+
+def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str) -> Row:
+    """A line of the table that says what was published, and how it went."""
+    return {
+        "row": name,
+        "title": row.title,
+        "shots": number.shots,
+        "inner_steps": number.inner_steps,
+        "published": number.mean,
+        "published_ci95": number.ci95,
+        "relation": number.relation,
+        **dict.fromkeys(_NUMBERS),
+        "verdict": outcome,
+    }
+
+
+def _measured(
+    name: str, row: PublishedRow, number: PublishedNumber, config: Config, losses: torch.Tensor, *, fast: bool
+) -> Row:
+    """A line of the table with what was found; `losses` are of all seeds and tasks, (S, T)."""
+    found = measured_numbers(row, number, config, losses)
+    comparable = row.start != "trained" or not fast
+    return _result(name, row, number, "") | found | ({} if comparable else {"verdict": "not comparable: a fast run"})
+
+
+def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:
+    """The line of a row in the figure; a level where adaptation is not meant."""
+    points = over_seeds(config, summarise_all(config, losses, {}))
+    level = {point["shots"]: point for point in points if point["inner_steps"] == 0}
+    return [
+        {"curve": row.curve, "shots": point["shots"], "inner_steps": point["inner_steps"]}
+        | {key: (level[point["shots"]] if row.flat else point)[key] for key in ("mean", "ci95")}
+        for point in points
+    ]
+
+
+def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproduction) -> Reproduction:
+    """Write the tables, the figure and the report."""
+    folder.write_text("reproduction.csv", csv_text(result.results))
+    figure = None
+    if result.curves:
+        seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
+        over = interval_over(len(result.seeds))
+        title = f"Query loss against gradient steps, {seeds}, not corrected\n95% interval {over}"
+        try:
+            drawn = reproduction_figure(result.curves, title=title)
+            figure = folder.save_figure("curves", drawn, result.curves)
+        except OSError as error:
+            raise MamlError(f"the figure could not be written: {error}") from None
+    result = result._replace(figure=figure)
+    folder.write_text("reproduction.json", json_text(result.as_json()))
+    folder.write_text("report.md", markdown_report(rows, result.results, figure, fast=result.fast, seeds=result.seeds))
+    svg = None if figure is None else figure.with_suffix(".svg").read_text("utf-8")
+    folder.write_text("report.html", html_report(rows, result.results, svg, fast=result.fast, seeds=result.seeds))
+    return result

@@ -1,0 +1,161 @@
+"""The C++ of this room as a library: built by the machine's compiler when it is first needed, and kept."""
+
+import atexit
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from ctypes import POINTER, c_double, c_int64, c_void_p
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.compute.engine import find_compiler
+
+_SOURCES = [Path(__file__).with_name(name) for name in ("meta_gradient.cpp", "adam.cpp")]
+# Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
+_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+# Named, and not "native": a library may be kept in a home folder that several machines share.
+_VECTOR_FLAGS = {
+    "AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
+    "AVX2": ["-march=x86-64-v3"],
+}
+
+
+class Problem(ctypes.Structure):
+    """What the library knows of an experiment; `meta_gradient.cpp` has the same fields."""
+
+    _fields_ = [
+        *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
+        ("second_order", c_int64),
+        ("num_sizes", c_int64),
+        ("sizes", POINTER(c_int64)),
+        ("inner_lr", c_double),
+    ]
+
+
+class Library(NamedTuple):
+    """The library's functions for one type of numbers; arguments as in the sources."""
+
+    workspace_bytes: Callable[..., int]
+    meta_gradient: Callable[..., None]
+    adam: Callable[..., None]
+
+
+@functools.cache
+def load_library(dtype: torch.dtype) -> Library:
+    """Build the library, unless it is kept from another time, and load it.
+
+    Args:
+        dtype: float32 or float64.
+
+    Raises:
+        RuntimeError: If there is no compiler, or it fails; the message is its own. Or for another dtype.
+        OSError: If there is nowhere to write to, or the library cannot be loaded.
+    """
+    suffix = {torch.float32: "float", torch.float64: "double"}.get(dtype)
+    if suffix is None:
+        raise RuntimeError(f"the fused update is made for float32 and float64, not for {dtype}")
+    library = ctypes.CDLL(str(built()))
+
+    def function(name: str, result: Any, *arguments: Any) -> Any:
+        found = getattr(library, name)
+        found.restype, found.argtypes = result, arguments
+        return found
+
+    return Library(
+        function("workspace_bytes", c_int64, POINTER(Problem)),
+        function(f"meta_gradient_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 8),
+        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 6, *[c_void_p] * 8),
+    )
+
+
+def built() -> Path:
+    """The library's file, named by all that it is made from."""
+    compiler = find_compiler()
+    if not compiler:
+        raise RuntimeError("no C++ compiler is on the PATH")
+    flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    if sys.platform == "linux":
+        flags.append("-fopenmp")
+    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
+    made_from = hashlib.sha256("\n".join(texts).encode()).hexdigest()
+    folder, stem = _folder(), f"fused-{made_from[:16]}"
+    for kept in folder.glob(f"{stem}-*.so"):
+        if _is_own_file(kept) and kept.name == _name(stem, kept):
+            return kept
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = Path(scratch) / "built.so"
+        command = [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)]
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        if done.returncode != 0:
+            errors = [line for line in done.stderr.splitlines() if "error" in line]
+            raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
+        built.chmod(0o700)  # whatever the umask says
+        return built.replace(folder / _name(stem, built))  # whole or not at all, whoever else builds it
+
+
+def _name(stem: str, file: Path) -> str:
+    """What a whole library is called. With its size: to load one that was cut off kills the process."""
+    return f"{stem}-{file.stat().st_size}.so"
+
+
+def folder_problem() -> str:
+    """Say why built libraries are not kept where they would be, if others could put one there; empty if they are."""
+    kept = _kept_folder()
+    return "" if kept is None else _distrust(kept)
+
+
+def _folder() -> Path:
+    """Where built libraries are kept; if that cannot be written or trusted, a folder that goes with the process."""
+    kept = _kept_folder()
+    return _temporary_folder() if kept is None or _distrust(kept) else kept
+
+
+def _kept_folder() -> Path | None:
+    """The folder in the user's cache, made if it is missing and without links; None if it cannot be written."""
+    try:
+        kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mamlcli"
+        kept.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return kept.resolve() if os.access(kept, os.R_OK | os.W_OK | os.X_OK) else None
+    except (OSError, RuntimeError):  # a user without a home is a RuntimeError
+        return None
+
+
+def _distrust(kept: Path) -> str:
+    """Say who else could exchange what is in a folder, whose libraries run in this process; empty if nobody could.
+
+    The folder is its user's own and nobody else may write to it. Each folder above is the user's or root's, and
+    others write to it only where it is sticky, like /tmp: there they cannot rename what is not theirs.
+    """
+    for folder in (kept, *kept.parents):
+        found = folder.stat()
+        owners, others_write = {os.geteuid(), 0 if folder != kept else os.geteuid()}, found.st_mode & 0o022
+        which = "it" if folder == kept else str(folder)
+        reason = "" if found.st_uid in owners else f"{which} belongs to another user"
+        if others_write and (folder == kept or not found.st_mode & stat.S_ISVTX):
+            reason = f"others may write to {which} (chmod go-w '{folder}')"
+        if reason:
+            return f"{kept}: not used to keep the built kernel, since {reason}; it is built anew in each run"
+    return ""
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether a file is a plain one of this user, to which nobody else may write."""
+    found = path.stat(follow_symlinks=False)
+    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+@functools.cache
+def _temporary_folder() -> Path:
+    folder = tempfile.mkdtemp(prefix="mamlcli-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)

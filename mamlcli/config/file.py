@@ -1,0 +1,246 @@
+"""A config from a YAML file and `--set` overrides, with the place of everything that is wrong."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from mamlcli.config.experiment import Config, known_keys
+from mamlcli.config.published import PublishedRow
+from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
+from mamlcli.errors import ConfigError, UsageError
+from mamlcli.escaping import shorten, visible
+from mamlcli.reading import read_file
+
+# Room for 10,000 seeds of ten digits, which a run writes back.
+MAX_BYTES = 256 * 1024
+# What is said of a config that is wrong all over.
+_MAX_PROBLEMS, _MAX_LETTERS = 20, 600
+_MAX_SEEDS = 10_000
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Override(NamedTuple):
+    """A change of one key, and what messages call the place where it was asked for."""
+
+    text: str
+    """`key.path=value`."""
+    place: str
+    """As its writer knows it, like `--set outer.lr=1` or `--seeds 0-4`."""
+
+
+def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> Config:
+    """Read an experiment from a YAML file.
+
+    Args:
+        path: The file; UTF-8, at most 256 KiB. A pipe is read only as `/dev/stdin` or `/dev/fd/N`.
+        overrides: `key.path=value` texts, applied in order; values follow the rules of the file.
+
+    Returns:
+        The checked config with every default filled in.
+
+    Raises:
+        ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
+    """
+    return parse_config(_read(Path(path)), source=visible(str(path)), overrides=overrides)
+
+
+def load_published(path: str | Path) -> PublishedRow:
+    """Read a published result and its experiment from a YAML file; see `load_config`."""
+    document = _document(_read(Path(path)), visible(str(path)), "title: a line")
+    return _validated(PublishedRow, document)
+
+
+def _read(path: Path) -> str:
+    """Read a short text file."""
+    named = visible(str(path))
+    try:
+        raw = read_file(path, MAX_BYTES)
+    except (OSError, ValueError) as error:  # a ValueError for a name with a null character
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError([f"{named}: cannot read the config: {reason}"]) from None
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise ConfigError([f"{named}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
+
+
+def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str | Override] = ()) -> Config:
+    """Turn YAML text into a checked config; see `load_config`."""
+    document = _document(text, source, "name: <word>")
+    for override in overrides:
+        named = override if isinstance(override, Override) else Override(override, f"override {override}")
+        try:
+            _override(document, named.text, visible(shorten(named.place)))
+        except UsageError as error:
+            document.problems.append(str(error))
+    return _validated(Config, document)
+
+
+def _document(text: str, source: str, example: str) -> Document:
+    """Read YAML text that must be a mapping."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB; a config is a few lines of YAML"])
+    document = read_yaml(text, source)
+    if document.data is None:
+        raise ConfigError([f"{source}:1:1: the config is empty; it needs at least '{example}'"])
+    if not isinstance(document.data, dict):
+        raise ConfigError([f"{document.values[()]}: a config is a mapping of keys to values, like '{example}'"])
+    return document
+
+
+def _validated(model: type[Model], document: Document) -> Model:
+    """Check data against a model; all problems at once, each with its place."""
+    checked, problems = None, document.problems[:_MAX_PROBLEMS]
+    count = len(document.problems)
+    try:
+        checked = model.model_validate(document.data)
+    except ValidationError as error:
+        count += error.error_count()
+        shown = error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]
+        problems += [_explain(dict(item), document) for item in shown]
+    if checked is None or count:
+        more = [f"and {count - len(problems)} more"] if count > len(problems) else []
+        raise ConfigError([shorten(problem, _MAX_LETTERS) for problem in problems] + more)
+    return checked
+
+
+def dump_config(config: Config) -> str:
+    """Write a config as YAML; reading it back gives an equal config."""
+    return dump_yaml(config.model_dump(mode="json"))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read a list of seeds.
+
+    >>> parse_seeds("0-2,7")
+    [0, 1, 2, 7]
+
+    Raises:
+        UsageError: If the text is no such list.
+    """
+    shown, seeds = visible(shorten(text)), list[int]()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last or len(seeds) + last - first >= _MAX_SEEDS:
+            raise UsageError(f"--seeds {shown}: write seeds as 0-4 or 0,3,7 (at most {_MAX_SEEDS:,} of them)")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise UsageError(f"--seeds {shown}: name each seed once")
+    return seeds
+
+
+def _override(document: Document, text: str, source: str) -> None:
+    """Write `key.path=value` into the document, as if the value stood in the file."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB"])
+    key, equals, value = text.partition("=")
+    path: KeyPath = tuple(key.strip().split("."))
+    if len(path) > MAX_DEPTH:
+        raise ConfigError([f"{source}: a key of more than {MAX_DEPTH} levels"])
+    if not equals or not all(path):
+        raise UsageError(f"{source}: write it as key.path=value, like outer.lr=1e-3")
+    section = document.data
+    for part in path[:-1]:
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise ConfigError([f"{source}: {part} holds a value, not keys"])
+    section[path[-1]] = _override_value(value, source)
+    for places in (document.keys, document.values):
+        for old in [old for old in places if old[: len(path)] == path]:
+            del places[old]
+        places.update({path[:length]: source for length in range(1, len(path) + 1) if path[:length] not in places})
+
+
+def _override_value(text: str, source: str) -> Any:
+    """Read a value as the file would, after its key and on one line."""
+    if len(text.splitlines()) > 1:
+        raise ConfigError([f"{source}: a value stands on one line"])
+    try:
+        read = read_yaml(f"key: {text}", source)
+    except ConfigError as error:
+        # Where on its one line it is wrong needs no line number.
+        message = re.sub(r"^:\d+(:\d+)?", "", error.problems[-1].removeprefix(source))
+        raise ConfigError([source + message]) from None
+    if read.problems:
+        raise ConfigError([f"{source}: the same key twice"])
+    return read.data["key"]
+
+
+def _explain(error: dict[str, Any], document: Document) -> str:
+    """One pydantic error as a line: where, which key, what is wrong, what is allowed."""
+    path: KeyPath = error["loc"]
+    value = error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{_nearest(document.keys, path)}: {_key(path)}: unknown key{_suggest(path)}"
+        case "missing" if isinstance(path[-1], int):
+            return f"{_nearest(document.values, path)}: {dotted(path[:-1])}: must be a list of two: [low, high]"
+        case "missing":
+            place = _nearest(document.values, path)
+            return f"{place}: {dotted(path)}: this key is required and missing; add '{path[-1]}: ...'"
+        case "model_type" | "dict_type" | "model_attributes_type":
+            message = "must be a mapping of keys to values"
+        case "string_pattern_mismatch":
+            message = "must start with a letter or digit and hold only letters, digits, '.', '_' and '-', up to 64"
+        case _:
+            message = re.sub(r"^(Value error, |Input |Value |Tuple )", "", error["msg"])
+            message = message.replace("should", "must").replace(" after validation", "")
+            message = message.replace("a valid tuple", "a list, like [1, 2]")
+    # What a rule between several keys says names their values itself.
+    named = ", got" in message or (error["type"] == "value_error" and isinstance(value, dict))
+    got = "" if named else f", got {_describe(value)}"
+    expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
+    close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    key = f"{_key(path)}: " if path else ""
+    return f"{_nearest(document.values, path)}: {key}{message}{got}{hint}"
+
+
+def _key(path: KeyPath) -> str:
+    return visible(shorten(dotted(path), 100))
+
+
+def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:
+    """The place of a path, or of the innermost thing around it that has one."""
+    while path and path not in places:
+        path = path[:-1]
+    return places.get(path, "config")
+
+
+def _suggest(path: KeyPath) -> str:
+    """The known key that was probably meant: near in spelling in its section, or of that name elsewhere."""
+    known = known_keys()
+    section = dotted(path[:-1])
+    beside = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == section]
+    close = get_close_matches(str(path[-1]), beside, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{dotted((*path[:-1], close[0]))}'?"
+    named = {key.rpartition(".")[2]: key for key in known}
+    close = get_close_matches(str(path[-1]), named, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{named[close[0]]}'?"
+    return f"; known here: {', '.join(beside)}" if beside else ""
+
+
+def _describe(value: Any) -> str:
+    match value:
+        case None:
+            return "nothing (null)"
+        case bool():
+            return f"the boolean {str(value).lower()}"
+        case str():
+            return f"the text {shorten(value, 40)!r}"
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case dict():
+            return "a mapping"
+    return str(value)[:40]

@@ -1,1 +1,0 @@
-"""One file for each command: it wires the rooms and returns a result; it never prints."""

@@ -1,0 +1,78 @@
+"""Under which settings a run is tested: those that may differ from its own, where the results go, how they say so."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mamlcli.config.changes import changes, may_change, refused_changes, without_effect
+from mamlcli.config.experiment import Config
+from mamlcli.config.file import Override, dump_config, parse_config
+from mamlcli.errors import UsageError
+from mamlcli.runs.checkpoints import Checkpoint
+from mamlcli.runs.provenance import environment, utc_now
+from mamlcli.types import Row
+
+# What is measured. The rest of a config was trained, or says how it is computed.
+_SECTIONS = ("tasks", "algorithm", "evaluation")
+_LONGEST_NAME = 100
+
+
+def tested_config(own: Config, overrides: Sequence[str | Override]) -> Config:
+    """Change how a run is tested.
+
+    Args:
+        own: The run's own config.
+        overrides: As for `mamlcli.load_config`.
+
+    Raises:
+        ConfigError: If an override is wrong.
+        UsageError: If one changes what was trained, or would change nothing.
+    """
+    config = parse_config(dump_config(own), source="config of the run", overrides=overrides)
+    if refused := refused_changes(own, config, "evaluate"):
+        lines = "\n".join(f"  {line}" for line in refused)
+        raise UsageError(
+            f"an evaluation changes how a run is tested, and cannot change what was trained or kept:\n{lines}\n"
+            f"these may change: {may_change('evaluate')}"
+        )
+    if idle := without_effect(own, config):
+        raise UsageError("\n".join(idle))
+    return config
+
+
+def results_folder(home: Path, own: Config, tested: Config) -> Path:
+    """Where the results of a meta-test go: the home of the run's own settings, or a folder that names what differs.
+
+    The same settings always have the same folder, and other settings another one. How it is computed (the device, the
+    engine) is no such setting.
+    """
+    differing = {key: new for key, (_, new) in changes(own, tested).items() if key.startswith(_SECTIONS)}
+    if not differing:
+        return home
+    name = "_".join(f"{key}={_shown(value)}" for key, value in differing.items())
+    if len(name) > _LONGEST_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+        name = f"{name[: _LONGEST_NAME - len(digest) - 1]}-{digest}"
+    return home / "evaluations" / name
+
+
+def _shown(value: Any) -> str:
+    """A value as it may stand in a file's name: numbers, words and commas."""
+    return json.dumps(value, separators=(",", ":")).strip('[]"')
+
+
+def protocol(config: Config, overrides: Sequence[str | Override], checkpoint: Checkpoint, device: torch.device) -> Row:
+    """Say all that a meta-test depends on, for evaluation.json: settings, checkpoint, code and machine."""
+    return {
+        "config": config.model_dump(mode="json", include=set(_SECTIONS)),
+        "overrides": [one.text if isinstance(one, Override) else one for one in overrides],
+        "test_seed": config.evaluation.seed,
+        "checkpoint_step": checkpoint.step,
+        "checkpoint_sha256": checkpoint.sha256,
+        "date": utc_now(),
+        **environment(device),
+    }

@@ -1,0 +1,1 @@
+"""Meta-gradients as a textbook writes them, differences, and the checks that compare."""

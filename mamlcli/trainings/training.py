@@ -1,0 +1,286 @@
+"""One run being trained: its folder, its state, what it logs and saves, and how it ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from mamlcli.algorithms.chain import SLOT_WEIGHTS
+from mamlcli.compute.engine import Decision
+from mamlcli.compute.fused.library import folder_problem
+from mamlcli.config.experiment import Config
+from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
+from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.losses import finite_or_none
+from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
+from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.setup import (
+    InnerUpdate,
+    Reporter,
+    compile_decision,
+    inner_update,
+    make_engine_update,
+    make_query_loss,
+    make_state,
+    make_stream,
+    pre_adapt_loss,
+    task_chunk,
+)
+from mamlcli.threads import Threads
+from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
+from mamlcli.trainings.culprits import name_tasks
+from mamlcli.types import Row
+
+
+class LoggedStep(NamedTuple):
+    """What the loop hands out at a logged step."""
+
+    step: int
+    rows: list[Row]
+    """One for each seed, as in metrics.jsonl."""
+
+
+class Session:
+    """A process's work on one run, from its start or from its newest whole checkpoint to its last step."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        device: torch.device,
+        stop: StopRequest,
+        threads: Threads,
+        reporter: Reporter,
+    ) -> None:
+        self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
+        self.threads = threads
+        self.state = make_state(config, device)
+        self.compiling = compile_decision(config, device)
+        self.update: Update = make_engine_update(
+            config, self.state, device if self.compiling.compiled else None, self._compiling_failed
+        )
+        self.train_s = 0.0
+        self.from_step = 0
+        self.frozen: dict[int, int] = {}
+
+    def _compiling_failed(self, error: Exception) -> None:
+        """Go on without, if the config leaves it open."""
+        reason = f"compiling failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
+        if self.config.engine.compile == "on":
+            remedy = Remedy("set engine.compile: off", "use --set engine.compile=off")
+            raise DeviceError(f"engine.compile is on, but {reason}", remedy) from error
+        self.compiling = Decision(compiled=False, reason=reason)
+        self.reporter.note(f"warning: {reason}; going on without")
+
+    @property
+    def inner_update(self) -> InnerUpdate:
+        """How the adapted weights of this session are held."""
+        return inner_update(self.config, self.device, compiled=self.compiling.compiled)
+
+    def is_logged(self, step: int) -> bool:
+        """Whether metrics are written after this many updates."""
+        return step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+
+    def restore_newest(self) -> None:
+        """Continue from the newest whole checkpoint, naming each damaged one; with no file at all, start.
+
+        Raises:
+            CheckpointError: If there are checkpoints and none can be used.
+            UsageError: If the run is past its last step already; it is left as it is.
+        """
+        # Parameters and what any optimiser holds of each, several times over.
+        max_bytes = 64 * self.state.flat.numel() + 2**22
+
+        def load(path: Path) -> None:
+            restore(self.state, load_checkpoint(path, self.device, max_bytes=max_bytes), self.config)
+
+        found = use_newest(self.run.checkpoints, load, self.reporter.note)
+        if self.state.step > self.config.outer.steps:
+            raise UsageError(
+                f"{self.run.path} is at step {self.state.step} already; outer.steps: {self.config.outer.steps} is less"
+            )
+        for path in found[1] if found else []:
+            self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
+        self.from_step = self.state.step
+        self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
+        self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+        clock = [row.get("wall_s") for row in self.run.read_metrics()]
+        self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
+
+    def train(self) -> Iterator[LoggedStep]:
+        """Train to the last step, yielding at logged steps.
+
+        Raises:
+            InterruptedRunError: If a signal asked to stop; the state is saved.
+            DivergedError: If a loss is not finite; the last checkpoint stays as it is.
+        """
+        loss_fn, outer = make_query_loss(self.config), self.config.outer
+        steps = train_steps(
+            self.state,
+            make_stream(self.config).batches(self.state.step, outer.steps, self.device),
+            self.update,
+            partial(pre_adapt_loss, loss_fn),
+            seeds=self.config.seeds,
+            learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
+            on_divergence=outer.on_divergence,
+            is_logged=self.is_logged,
+        )
+        form, compiled = self.inner_update, "compiled" if self.compiling.compiled else "not compiled"
+        order = self.config.algorithm.order
+        if form == "fused" and (problem := folder_problem()):
+            self.reporter.note(f"warning: {problem}")
+        self.reporter.note(f"{order}-order meta-gradient, {form}, {compiled}: {self.compiling.reason}")
+        with self._recorded(), self._tasks_named():
+            since = time.perf_counter()
+            for step in steps:
+                if step.pre_adapt_loss is not None:
+                    rows = self._rows(step)
+                    self._warn_of_frozen()
+                    self.train_s += time.perf_counter() - since
+                    self.run.append_metrics([row | {"wall_s": round(self.train_s, 6)} for row in rows])
+                    yield LoggedStep(step.step, rows)
+                    since = time.perf_counter()
+                self._save_if_due(step.step)
+                self.threads.look()
+
+    def _rows(self, step: MetaStep) -> list[Row]:
+        assert step.pre_adapt_loss is not None
+        losses = {
+            "pre_adapt_loss": step.pre_adapt_loss.tolist(),
+            "post_adapt_loss": step.post_adapt_loss.tolist(),
+            "grad_norm": step.grad_norm.tolist(),
+        }
+        frozen = frozen_seeds(self.state, self.config.seeds)
+        return [
+            {"step": step.step, "seed": seed}
+            | {name: finite_or_none(values[index]) for name, values in losses.items()}
+            | {"lr": step.lr, "diverged_at_step": frozen.get(seed)}
+            | self._slot_weights(index)
+            for index, seed in enumerate(self.config.seeds)
+        ]
+
+    def _slot_weights(self, index: int) -> Row:
+        """The weights of a chain's support slots as they are after the update."""
+        weights = self.state.params.get(SLOT_WEIGHTS)
+        return {} if weights is None else {SLOT_WEIGHTS: weights[index].tolist()}
+
+    def _warn_of_frozen(self) -> None:
+        frozen = frozen_seeds(self.state, self.config.seeds)
+        for seed in frozen.keys() - self.frozen.keys():
+            where = f"step {frozen[seed]} ({name_tasks(self.config, self.state, seed)})"
+            self.reporter.note(f"warning: seed {seed} diverged at {where} and is frozen; the others go on")
+        self.frozen = frozen
+
+    @contextmanager
+    def _tasks_named(self) -> Iterator[None]:
+        """Add to what is said of a divergence which tasks it came from."""
+        try:
+            yield
+        except DivergedError as error:
+            frozen = frozen_seeds(self.state, self.config.seeds)
+            lines = [f"seed {seed}: {name_tasks(self.config, self.state, seed)}" for seed in frozen]
+            raise DivergedError("\n".join([str(error), *lines])) from None
+
+    def _save_if_due(self, step: int) -> None:
+        last = self.config.outer.steps
+        interrupted = self.stop.signal_number is not None
+        if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
+            self.save()
+        if interrupted and step < last:
+            self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
+
+    def save(self) -> None:
+        """Write a checkpoint of what is finite.
+
+        Raises:
+            DivergedError: If a parameter is not; nothing is written.
+        """
+        held = [value for values in self.state.optimizer.state.values() for value in values.values()]
+        if not all(value.isfinite().all() for value in [self.state.flat, *held] if isinstance(value, torch.Tensor)):
+            raise DivergedError(
+                f"parameters or the optimiser's state are not finite at step {self.state.step}; no checkpoint was "
+                "written of them"
+            )
+        self.run.flush_metrics()
+        save_checkpoint(self.run.checkpoints, self.state, self.config)
+
+    @contextmanager
+    def _recorded(self) -> Iterator[None]:
+        """Keep run.json true: who works on the run, since when, and how it ended."""
+        info = self.run.read_info()
+        session = new_session(self.device, self.state.step) | self.engine()
+        info["sessions"] = [*info.get("sessions", []), session]
+        self._write(info, "running")
+        status = "failed"
+        try:
+            yield
+            status = "done"
+        except MamlError as error:
+            status = error.status
+            raise
+        except GeneratorExit:  # the run beside it in a comparison failed
+            status = "stopped"
+            self.save()
+            raise
+        finally:
+            session |= self.engine() | {
+                "ended": utc_now(),
+                "threads": torch.get_num_threads(),
+                "to_step": self.state.step,
+                "train_s": round(self.train_s, 3),
+            }
+            # What ended a run is said, not that its end could not be written.
+            with nullcontext() if status == "done" else suppress(OSError):
+                self._write(info, status)
+
+    def engine(self) -> dict[str, Any]:
+        """What of the engine can change the last bits of a number."""
+        return {
+            "compiled": self.compiling.compiled,
+            "inner_update": self.inner_update,
+            "task_chunk": task_chunk(self.config),
+        }
+
+    def _write(self, info: dict[str, Any], status: str) -> None:
+        info |= {"status": status, "outer_steps": self.state.step}
+        self.run.write_info(info)
+
+
+def new_info(config: Config, kind: str) -> dict[str, Any]:
+    """What run.json says of a run that has not begun."""
+    return {
+        "schema": "mamlcli.run/1",
+        "kind": kind,
+        "name": config.name,
+        "status": "created",
+        "started": utc_now(),
+        "seeds": list(config.seeds),
+        "outer_steps": 0,
+        "sessions": [],
+    }
+
+
+def warn_if_not_bit_exact(session: Session) -> None:
+    """Say what has changed since the run's last process that can change the last bits of its numbers."""
+    sessions = session.run.read_info().get("sessions", [])
+    if not sessions:
+        return
+    before = sessions[-1]
+    now = new_session(session.device, 0) | session.engine()
+    for name in ("device", "device_name", "threads", *session.engine()):
+        if before.get(name, now[name]) != now[name]:
+            _warn(session.reporter, name, before.get(name), now[name])
+    if before.get("versions", {}).get("torch") != now["versions"]["torch"]:
+        _warn(session.reporter, "torch", before.get("versions", {}).get("torch"), now["versions"]["torch"])
+
+
+def _warn(reporter: Reporter, name: str, before: object, after: object) -> None:
+    reporter.note(
+        f"warning: {name} was {before} and is {after} now: from here on the numbers equal those of an "
+        "uninterrupted run to rounding, not bit for bit"
+    )
