@@ -10,15 +10,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-from torch.utils.flop_counter import FlopCounterMode
-
-from benchmarks.cases import MAIN, SCALING, Case
-from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
-from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
 from mamlcli.compute.engine import using_threads
-from mamlcli.measure import peak_memory_bytes
 from mamlcli.setup import (
     make_engine_update,
     make_state,
@@ -27,6 +19,14 @@ from mamlcli.setup import (
     num_threads,
     uses_low_rank,
 )
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cases import MAIN, SCALING, Case
+from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
+from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
+from mamlcli.measure import peak_memory_bytes
 
 LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
 

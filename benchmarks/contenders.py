@@ -20,9 +20,9 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     import itertools
 
     import torch
+    from mamlcli.compute.engine import using_threads
 
     from mamlcli import setup
-    from mamlcli.compute.engine import using_threads
     from mamlcli.tasks import Samples, Task
     from mamlcli.training import train_steps
 

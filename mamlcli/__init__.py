@@ -2,40 +2,119 @@
 
 >>> import mamlcli
 >>> config = mamlcli.parse_config("name: demo")
->>> config.algorithm.order
-'second'
+>>> config.algorithm.name
+'maml'
+
+A plugin, a file with a family of tasks, a model or a method of one's own, is written with the same names; see
+docs/extending.md.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mamlcli.algorithms.maml import adapt
     from mamlcli.commands.compare_orders import compare_orders
     from mamlcli.commands.evaluate import evaluate
     from mamlcli.commands.train import train
     from mamlcli.config.experiment import Config
     from mamlcli.config.file import dump_config, load_config, parse_config
+    from mamlcli.methods.inner_loops import adapt, constant_rate, descend, gradient_descent
+    from mamlcli.methods.meta_gradients import unrolled
+    from mamlcli.methods.method import Bench, InnerLoop, Method
+    from mamlcli.models.model import Model
+    from mamlcli.models.module import module_model
+    from mamlcli.plugins import load_plugins
+    from mamlcli.registry import register_family, register_method, register_model
+    from mamlcli.section import (
+        AlgorithmSection,
+        Count,
+        CountOrZero,
+        FunctionTasksSection,
+        Interval,
+        ModelSection,
+        NonNegative,
+        OrderedSection,
+        Positive,
+        TasksSection,
+    )
+    from mamlcli.tasks.family import Request, TaskFamily, function_family
+    from mamlcli.tasks.samples import Samples, Task
 
 __all__ = [
+    "AlgorithmSection",
+    "Bench",
     "Config",
+    "Count",
+    "CountOrZero",
+    "FunctionTasksSection",
+    "InnerLoop",
+    "Interval",
+    "Method",
+    "Model",
+    "ModelSection",
+    "NonNegative",
+    "OrderedSection",
+    "Positive",
+    "Request",
+    "Samples",
+    "Task",
+    "TaskFamily",
+    "TasksSection",
     "adapt",
     "compare_orders",
+    "constant_rate",
+    "descend",
     "dump_config",
     "evaluate",
+    "function_family",
+    "gradient_descent",
     "load_config",
+    "load_plugins",
+    "module_model",
     "parse_config",
+    "register_family",
+    "register_method",
+    "register_model",
     "train",
+    "unrolled",
 ]
 
 _HOMES = {
+    "AlgorithmSection": "section",
+    "Bench": "methods.method",
     "Config": "config.experiment",
-    "adapt": "algorithms.maml",
+    "Count": "section",
+    "CountOrZero": "section",
+    "FunctionTasksSection": "section",
+    "InnerLoop": "methods.method",
+    "Interval": "section",
+    "Method": "methods.method",
+    "Model": "models.model",
+    "ModelSection": "section",
+    "NonNegative": "section",
+    "OrderedSection": "section",
+    "Positive": "section",
+    "Request": "tasks.family",
+    "Samples": "tasks.samples",
+    "Task": "tasks.samples",
+    "TaskFamily": "tasks.family",
+    "TasksSection": "section",
+    "adapt": "methods.inner_loops",
     "compare_orders": "commands.compare_orders",
+    "constant_rate": "methods.inner_loops",
+    "descend": "methods.inner_loops",
     "dump_config": "config.file",
     "evaluate": "commands.evaluate",
+    "function_family": "tasks.family",
+    "gradient_descent": "methods.inner_loops",
     "load_config": "config.file",
+    "load_plugins": "plugins",
+    "module_model": "models.module",
     "parse_config": "config.file",
+    "register_family": "registry",
+    "register_method": "registry",
+    "register_model": "registry",
     "train": "commands.train",
+    "unrolled": "methods.meta_gradients",
 }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
-from mamlcli.setup import Reporter
 from mamlcli.types import Row
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mamlcli.config.experiment import AlgorithmConfig, Config, EvaluationConfig, TasksConfig
+from mamlcli.config.experiment import Config, EvaluationConfig
 from mamlcli.config.published import PublishedRow
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -114,8 +114,10 @@ class Git(_Object):
 class MeasuredConfig(_Object):
     """The sections of a config that say what is measured."""
 
-    tasks: TasksConfig
-    algorithm: AlgorithmConfig
+    tasks: dict[str, Any]
+    """The family and its keys."""
+    algorithm: dict[str, Any]
+    """The method and its keys."""
     evaluation: EvaluationConfig
 
 
@@ -232,6 +234,8 @@ class CheckRow(_Object):
     compared_with: str
     relative_error: Number
     tolerance: float
+    verdict: Literal["holds", "FAILS", "says nothing here"]
+    """`says nothing here`: what is known to be wrong passes too, so that it could not have failed."""
     passed: bool
 
 
@@ -251,6 +255,7 @@ class Approximation(_Object):
     relative_error_float32: Number
     ms: Seconds
     exact_ms: Seconds
+    inner_steps: Annotated[int, Field(ge=1)]
 
 
 class CheckGrads(_Object):
@@ -258,6 +263,8 @@ class CheckGrads(_Object):
 
     schema_: Annotated[Literal["mamlcli.check-grads/1"], Field(alias="schema")]
     passed: bool
+    method: str
+    """What was checked, in words."""
     checks: list[CheckRow]
     seeds: list[Count]
     tasks: Annotated[int, Field(ge=1)]

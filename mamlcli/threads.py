@@ -1,22 +1,54 @@
 """How many CPU threads work, where the config leaves it open: as many as pay off and as others leave cores for."""
 
 import time
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import torch
 
-from mamlcli.compute.engine import using_threads
-from mamlcli.config.experiment import Config
 from mamlcli.cores import read_usage, usable_cores, used_by_others
-from mamlcli.setup import Reporter
 
+_MULTIPLY_ADDS_PER_THREAD = 2_000_000
 # Long enough to see what others do at all: the system counts in hundredths of a second.
 _FIRST_LOOK_S = 0.1
 _LOOK_EVERY_S = 0.5
 # So much of a core is used by what always runs somewhere.
 _BACKGROUND = 0.3
+
+
+def resolve_threads(setting: Literal["auto"] | int, *, multiply_adds: int) -> int:
+    """Say how many CPU threads are used where all cores are idle.
+
+    Two threads wait for each other several times in a meta-step. Where the step is short and another process
+    wants a core, they mostly wait: 3 ms became 13 to 65 ms.
+
+    Args:
+        setting: A number, or `auto`: one for each two million multiply-adds of a forward pass over the samples
+            that are computed at once, at most one for each core that this process may use.
+        multiply_adds: Parameters of one seed times all samples of all seeds.
+    """
+    if setting != "auto":
+        return setting
+    return max(1, min(usable_cores(), multiply_adds // _MULTIPLY_ADDS_PER_THREAD))
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Compute with so many threads and without denormal numbers, and as before afterwards.
+
+    What Adam holds of a unit that has died decays into denormal numbers, which a processor computes with a hundred
+    times slower: they were a twentieth of a fused meta-step, and a tenth of one at width 256.
+    """
+    threads, flushed = torch.get_num_threads(), torch.tensor(1e-40).mul(1).item() == 0
+    torch.set_num_threads(count)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(flushed)
 
 
 class Threads:
@@ -32,17 +64,17 @@ class Threads:
     compiled for.
     """
 
-    def __init__(self, config: Config, most: int, reporter: Reporter) -> None:
+    def __init__(self, setting: Literal["auto"] | int, most: int, note: Callable[[str], None]) -> None:
         """Decide.
 
         Args:
-            config: Its `engine.threads` counts.
+            setting: `engine.threads` of the config.
             most: What `auto` takes where all cores are idle, >= 1.
-            reporter: Hears when `auto` gives way.
+            note: Hears when `auto` gives way.
         """
-        self.yields = config.engine.threads == "auto" and most > 1
-        self.count = most if config.engine.threads == "auto" else config.engine.threads
-        self.reporter = reporter
+        self.yields = setting == "auto" and most > 1
+        self.count = most if setting == "auto" else setting
+        self.note = note
         self.held = ExitStack()
         self.before = read_usage() if self.yields else None
         if self.yields:
@@ -67,7 +99,7 @@ class Threads:
         if self.before is None:
             self.before = read_usage()
         elif time.monotonic() - self.before.at >= _LOOK_EVERY_S and (affordable := self._affordable()) < self.count:
-            self.reporter.note(f"other processes want the cores: from {self.count} threads to {affordable}")
+            self.note(f"other processes want the cores: from {self.count} threads to {affordable}")
             self.count = affordable
             torch.set_num_threads(affordable)
 

@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from mamlcli.algorithms import MetaGradient
 from mamlcli.errors import DivergedError
-from mamlcli.tasks import Task
+from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.tasks.samples import Task
 from mamlcli.types import Params
 
 Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 OnDivergence: TypeAlias = Literal["stop", "freeze"]
-Update: TypeAlias = Callable[[Task], tuple[Tensor, Tensor]]
-"""Makes one meta-update on a meta-batch; returns the query loss and the gradient norm of each seed."""
+Update: TypeAlias = Callable[[Task], tuple[Log, Tensor]]
+"""Makes one meta-update on a meta-batch; returns the log of its meta-gradient, and the gradient's norm of each seed."""
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -63,7 +63,8 @@ class MetaStep(NamedTuple):
     step: int
     lr: float
     pre_adapt_loss: Float[Tensor, " seeds"] | None
-    post_adapt_loss: Float[Tensor, " seeds"]
+    log: Log
+    """Of the meta-gradient: `post_adapt_loss`, and what else the method says."""
     grad_norm: Float[Tensor, " seeds"]
 
 
@@ -149,17 +150,17 @@ def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: f
 
     Args:
         state: Its `lr` is read at each call.
-        meta_gradient: (params, tasks) to (gradients, post_adapt_loss per seed).
+        meta_gradient: Its log's `post_adapt_loss` must be finite for an update.
         max_grad_norm: See `clip_per_seed`.
     """
     # The optimiser's step without the hooks and profiler records around it, which do not go into a graph.
     optimizer_step = inspect.unwrap(type(state.optimizer).step)
     shapes = {name: theta.shape[1:] for name, theta in state.params.items()}
 
-    def update(tasks: Task) -> tuple[Tensor, Tensor]:
-        grads, losses = meta_gradient(unflatten(state.flat, shapes), tasks)
+    def update(tasks: Task) -> tuple[Log, Tensor]:
+        grads, log = meta_gradient(unflatten(state.flat, shapes), tasks)
         flat, norms = clip_per_seed(flat_per_seed(grads), max_grad_norm)
-        state.alive.logical_and_(losses.isfinite() & norms.isfinite())
+        state.alive.logical_and_(log["post_adapt_loss"].isfinite() & norms.isfinite())
         before = state.flat.clone()
         assert state.flat.grad is not None
         state.flat.grad.copy_(flat.where(state.alive.unsqueeze(1), 0))
@@ -167,7 +168,7 @@ def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: f
         state.alive.logical_and_(state.flat.isfinite().all(dim=1))  # a finite step can lead out of the numbers
         state.updates.add_(state.alive)
         state.flat.copy_(state.flat.where(state.alive.unsqueeze(1), before))
-        return losses, norms
+        return log, norms
 
     return update
 
@@ -205,11 +206,11 @@ def train_steps(
         logged = is_logged(state.step + 1)
         before = pre_adapt_loss(state.params, tasks) if logged else None
         state.lr.fill_(lr)
-        losses, norms = update(tasks)
-        if logged or losses.device.type == "cpu":
-            check_alive(state, losses, norms, seeds=seeds, on_divergence=on_divergence)
+        log, norms = update(tasks)
+        if logged or norms.device.type == "cpu":
+            check_alive(state, log["post_adapt_loss"], norms, seeds=seeds, on_divergence=on_divergence)
         state.step += 1
-        yield MetaStep(state.step, lr, before, losses, norms)
+        yield MetaStep(state.step, lr, before, log, norms)
 
 
 def check_alive(

@@ -1,9 +1,13 @@
 """The types that several rooms share."""
 
+import math
 from collections.abc import Callable
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
 from torch import Tensor
+
+from mamlcli.section import Order as Order
 
 Params: TypeAlias = dict[str, Tensor]
 """Parameters by name. Meta-parameters of S seeds carry a leading axis S on every tensor."""
@@ -14,13 +18,12 @@ Data = TypeVar("Data")
 LossFn: TypeAlias = Callable[[Params, Data], Tensor]
 """Maps parameters and data to a scalar loss."""
 
-AdaptStep: TypeAlias = Callable[[Params, Data, int], Params]
-"""One inner step: maps parameters, support data and the number of the step (from 0) to parameters."""
-
-Order: TypeAlias = Literal["first", "second"]
-"""Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
-
 ORDERS: tuple[Order, Order] = ("first", "second")
 
 Row: TypeAlias = dict[str, Any]
 """One line of a table: column name to plain value."""
+
+
+def finite_or_none(value: float | np.floating) -> float | None:
+    """A plain float, or None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None

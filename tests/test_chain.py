@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 import torch
+from mamlcli.algorithms.chain import Model, adapt_chain, chain_losses, chain_meta_gradient, chain_params
+from mamlcli.algorithms.maml import adapt
+from mamlcli.compute.engine import in_chunks
+from mamlcli.setup import make_plain_gradient, make_state, make_stream
 from scipy import stats
 from torch import Tensor
 
 from mamlcli import Config, parse_config
-from mamlcli.algorithms.chain import Model, adapt_chain, chain_losses, chain_meta_gradient, chain_params
-from mamlcli.algorithms.maml import adapt
-from mamlcli.compute.engine import in_chunks
 from mamlcli.errors import ConfigError
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from mamlcli.setup import make_plain_gradient, make_state, make_stream
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Order, Params
 from tests.conftest import ROOT, Maml, needs_compiler

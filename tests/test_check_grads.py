@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from mamlcli.algorithms.maml import adapt, meta_gradient
 from torch import Tensor
 
-from mamlcli.algorithms.maml import adapt, meta_gradient
 from mamlcli.models.layers import squared_error
 from mamlcli.proofs.checks import relative_error
 from mamlcli.tasks import Task

@@ -9,15 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from mamlcli import Config, parse_config
 from mamlcli.algorithms.maml import meta_gradient
 from mamlcli.compute.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
-from mamlcli.compute.low_rank import low_rank_meta_gradient
-from mamlcli.errors import DeviceError
-from mamlcli.measure import peak_memory_bytes
-from mamlcli.models.layers import forward, squared_error
 from mamlcli.setup import (
     compile_decision,
     make_engine_gradient,
@@ -27,6 +20,13 @@ from mamlcli.setup import (
     make_stream,
     uses_low_rank,
 )
+from torch import Tensor
+
+from mamlcli import Config, parse_config
+from mamlcli.compute.low_rank import low_rank_meta_gradient
+from mamlcli.errors import DeviceError
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.models.layers import forward, squared_error
 from mamlcli.tasks import Samples, Task
 from mamlcli.types import Order, Params
 from tests.conftest import Maml, needs_compiler

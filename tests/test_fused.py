@@ -9,12 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from mamlcli import Config, parse_config
-from mamlcli.compute.fused import library
-from mamlcli.compute.fused.update import make_fused_update
-from mamlcli.errors import ConfigError, DeviceError
-from mamlcli.measure import peak_memory_bytes
 from mamlcli.setup import (
     compile_decision,
     layer_sizes,
@@ -24,6 +18,12 @@ from mamlcli.setup import (
     make_stream,
     uses_fused,
 )
+
+from mamlcli import Config, parse_config
+from mamlcli.compute.fused import library
+from mamlcli.compute.fused.update import make_fused_update
+from mamlcli.errors import ConfigError, DeviceError
+from mamlcli.measure import peak_memory_bytes
 from mamlcli.tasks import Samples, Task
 from mamlcli.training import TrainState, Update, init_state, make_update
 from tests.conftest import Maml, needs_compiler

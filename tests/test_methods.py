@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-
-from mamlcli import Config, parse_config
 from mamlcli.algorithms.joint import joint_gradient
 from mamlcli.algorithms.learned_rates import adapt_with_learned_rates, init_rates, learned_rates_meta_gradient
+from mamlcli.setup import make_loss_fn, make_state, make_stream
+
+from mamlcli import Config, parse_config
 from mamlcli.errors import ConfigError
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from mamlcli.setup import make_loss_fn, make_state, make_stream
 from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
 from mamlcli.types import Params
 from tests.conftest import Maml

@@ -12,8 +12,25 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from mamlcli.commands.evaluate import meta_test, over_seeds, query_protocol, summarise_all
-from mamlcli.commands.train import (
+from mamlcli.compute.plan import make_plan
+from mamlcli.config.experiment import Config
+from mamlcli.drawing import save_or_warn
+from mamlcli.errors import InterruptedRunError, MamlError
+from mamlcli.experiment import Experiment, in_order, make_experiment
+from mamlcli.figures.adaptation import order_adaptation_figure
+from mamlcli.figures.training import cosine_figure, order_learning_figure
+from mamlcli.interrupts import StopRequest
+from mamlcli.measure import peak_memory_bytes
+from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
+from mamlcli.reporting import Reporter, Silent
+from mamlcli.runs.files import csv_text, json_text
+from mamlcli.runs.folder import RunFolder
+from mamlcli.statistics import crossed_half_width, interval_over
+from mamlcli.threads import Threads
+from mamlcli.training import frozen_seeds
+from mamlcli.trainings.cosines import CosineLog
+from mamlcli.trainings.parts import parts_note
+from mamlcli.trainings.start import (
     announce_device,
     check_same_experiment,
     prepare_resume,
@@ -21,24 +38,8 @@ from mamlcli.commands.train import (
     start_or_open,
     update_config,
 )
-from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
-from mamlcli.errors import InterruptedRunError, MamlError, UsageError
-from mamlcli.figures.plots import order_adaptation_figure
-from mamlcli.figures.training import cosine_figure, order_learning_figure
-from mamlcli.interrupts import StopRequest
-from mamlcli.measure import peak_memory_bytes
-from mamlcli.meta_test.losses import finite_or_none
-from mamlcli.runs.files import csv_text, json_text
-from mamlcli.runs.folder import RunFolder
-from mamlcli.setup import Reporter, Silent, make_state, make_stream, num_threads, with_order
-from mamlcli.statistics import crossed_half_width, interval_over
-from mamlcli.threads import Threads
-from mamlcli.training import frozen_seeds
-from mamlcli.trainings.cosines import CosineLog
-from mamlcli.trainings.parts import chain_note
-from mamlcli.trainings.training import LoggedStep, Session
-from mamlcli.types import ORDERS, Order, Row
+from mamlcli.trainings.training import LoggedStep, Training
+from mamlcli.types import ORDERS, Order, Row, finite_or_none
 
 
 class Comparison(NamedTuple):
@@ -103,64 +104,66 @@ def compare_orders(
         MamlError: As `mamlcli.train` and `mamlcli.evaluate` do.
     """
     reporter = reporter or Silent()
-    if config.algorithm.name == "joint":
-        raise UsageError("joint training has no inner gradient, and so no order to compare; algorithm.name: maml has")
+    experiments: dict[Order, Experiment] = {order: make_experiment(in_order(config, order)) for order in ORDERS}
     device, start = announce_device(config, reporter), time.perf_counter()
+    most = make_plan(experiments["second"], device).threads
     with StopRequest() as stop, ExitStack() as held:
         folder, resumed = start_or_open(
             config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
-        with Threads(config, num_threads(config), reporter) as threads, _recorded(folder):
+        with Threads(config.engine.threads, most, reporter.note) as threads, _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
-            sessions = {order: _session(folder, config, order, device, stop, threads, held) for order in ORDERS}
+            trainings = {
+                order: _training(folder.path / order, one, device, stop, threads, reporter, held)
+                for order, one in experiments.items()
+            }
             update_config(folder, config)
-            cosines = _train_in_turn(sessions, folder, reporter)
+            cosines = _train_in_turn(trainings, folder, reporter)
             losses = {
-                order: meta_test(config, one.state.params, device, stop, threads) for order, one in sessions.items()
+                order: of_the_first(meta_test(one.experiment, one.state.params, device, stop, threads))
+                for order, one in trainings.items()
             }
             result = Comparison(
                 run=folder.path,
-                runs={order: session.run.path for order, session in sessions.items()},
+                runs={order: training.run.path for order, training in trainings.items()},
                 results=[
-                    row | {"num_diverged_seeds": _num_frozen(sessions)}
+                    row | {"num_diverged_seeds": _num_frozen(trainings)}
                     for row in _paired(losses["first"], losses["second"])
                 ],
                 interval=interval_over(len(config.seeds)),
                 evaluations={
-                    order: summarise_all(config, values, frozen_seeds(sessions[order].state, config.seeds))
+                    order: summarise_all(config, values, frozen_seeds(trainings[order].state, config.seeds))
                     for order, values in losses.items()
                 },
-                query=query_protocol(config),
+                query=query_protocol(experiments["second"]),
                 cosines=cosines,
-                cost={order: _cost(session) for order, session in sessions.items()},
+                cost={order: _cost(training) for order, training in trainings.items()},
                 wall_s=round(time.perf_counter() - start, 3),
                 figures=[],
-                notes=_notes(config, sessions),
+                notes=_notes(trainings),
             )
             _write(folder, result)
-            result = result._replace(figures=_draw(folder, config, result, sessions, stop, reporter))
+            result = result._replace(figures=_draw(folder, config, result, trainings, stop, reporter))
             stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
 
 
-def _session(
-    folder: RunFolder,
-    config: Config,
-    order: Order,
+def _training(
+    path: Path,
+    experiment: Experiment,
     device: torch.device,
     stop: StopRequest,
     threads: Threads,
+    reporter: Reporter,
     held: ExitStack,
-) -> Session:
+) -> Training:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
-    config = with_order(config, order)
-    reporter = threads.reporter
-    run, resumed = start_or_open(config, held, reporter, out=folder.path / order, overwrite=False, resume=True)
-    session = Session(run, config, device, stop, threads, reporter)
+    run, resumed = start_or_open(experiment.config, held, reporter, out=path, overwrite=False, resume=True)
+    training = Training(run, experiment, device, stop, threads, reporter)
     if resumed:
-        prepare_resume(session)
-    return session
+        prepare_resume(training)
+    return training
 
 
 @contextmanager
@@ -180,13 +183,13 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
             folder.write_info(folder.read_info() | {"status": status})
 
 
-def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: Reporter) -> list[Row]:
+def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[Row]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
-    loops = {order: session.train() for order, session in sessions.items()}
-    log = CosineLog(folder, sessions["second"])
+    loops = {order: training.train() for order, training in trainings.items()}
+    log = CosineLog(folder, trainings["second"])
     interrupted: InterruptedRunError | None = None
     while loops:
-        order = min(loops, key=lambda order: sessions[order].state.step)
+        order = min(loops, key=lambda order: trainings[order].state.step)
         try:
             logged = _advance(loops, order)
         except InterruptedRunError as error:
@@ -194,7 +197,7 @@ def _train_in_turn(sessions: dict[Order, Session], folder: RunFolder, reporter: 
             del loops[order]  # the other one sees the signal at its next step, and saves too
         if logged is not None and order == "second":
             log.measure(logged.step)
-            report_step(reporter, logged.rows, sessions[order].config.outer.steps)
+            report_step(reporter, logged.rows, trainings[order].config.outer.steps)
     if interrupted:
         raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
     return log.rows
@@ -230,16 +233,16 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
     return rows
 
 
-def _num_frozen(sessions: dict[Order, Session]) -> int:
+def _num_frozen(trainings: dict[Order, Training]) -> int:
     """How many seeds have diverged in one order or both; they count with the parameters they kept."""
-    return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in sessions.values())))
+    return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in trainings.values())))
 
 
-def _cost(session: Session) -> Row:
-    tasks = make_stream(session.config).batch(0, session.device)
+def _cost(training: Training) -> Row:
+    tasks = training.experiment.stream().batch(0, training.device)
     # One update too many, of parameters that are saved and evaluated already.
-    peak = peak_memory_bytes(lambda: session.update(tasks), session.device)
-    return {"ms_per_step": _ms_per_step(session.run.read_metrics()), "peak_memory_bytes": peak}
+    peak = peak_memory_bytes(lambda: training.update(tasks), training.device)
+    return {"ms_per_step": _ms_per_step(training.run.read_metrics()), "peak_memory_bytes": peak}
 
 
 def _ms_per_step(rows: list[Row]) -> float | None:
@@ -249,12 +252,14 @@ def _ms_per_step(rows: list[Row]) -> float | None:
     return round(1e3 * median(seconds / steps for steps, seconds in stretches), 4) if stretches else None
 
 
-def _notes(config: Config, sessions: dict[Order, Session]) -> list[str]:
-    """What each order has done to a chain, whose teacher and slot weights learn through inner gradients alone."""
-    if config.algorithm.name != "chain":
-        return []
-    begun = make_state(config, torch.device("cpu")).params
-    return [chain_note(order, begun, session.state.params, session.state.step) for order, session in sessions.items()]
+def _notes(trainings: dict[Order, Training]) -> list[str]:
+    """What each order has done to the parts of the meta-parameters that a method speaks of."""
+    notes = []
+    for order, training in trainings.items():
+        if parts := training.experiment.method.parts:
+            begun = training.experiment.initial_state(torch.device("cpu")).params
+            notes.append(parts_note(parts, order, begun, training.state.params, training.state.step))
+    return notes
 
 
 def _write(folder: RunFolder, result: Comparison) -> None:
@@ -266,11 +271,11 @@ def _draw(
     folder: RunFolder,
     config: Config,
     result: Comparison,
-    sessions: dict[Order, Session],
+    trainings: dict[Order, Training],
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in sessions[order].run.read_metrics()]
+    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.read_metrics()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"

@@ -10,8 +10,8 @@ from pathlib import Path
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
+from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
-from mamlcli.setup import Reporter
 
 _POLL_S = 0.2
 

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mamlcli.commands.evaluate import meta_test, over_seeds, summarise_all, threads_of_test
 from mamlcli.commands.processes import train_side_by_side
 from mamlcli.commands.reproduction_numbers import measured_numbers
 from mamlcli.commands.reproduction_page import html_report, markdown_report
@@ -16,13 +15,15 @@ from mamlcli.config.file import dump_config, load_published
 from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
-from mamlcli.figures.plots import reproduction_figure
+from mamlcli.experiment import make_experiment
+from mamlcli.figures.adaptation import reproduction_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
+from mamlcli.reporting import Reporter, Silent
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
 from mamlcli.runs.provenance import new_session, utc_now
-from mamlcli.setup import Reporter, Silent, make_state
 from mamlcli.statistics import interval_over
 from mamlcli.threads import Threads
 from mamlcli.types import Params, Row
@@ -174,7 +175,8 @@ def _losses(
     if name in failed:
         raise CheckpointError(failed[name])
     device = resolve_device(config.device)
-    params: Params = make_state(config, device).params
+    experiment = make_experiment(config)
+    params: Params = experiment.initial_state(device).params
     if row.start == "zero":
         params = {key: torch.zeros_like(value) for key, value in params.items()}
     elif row.start == "trained":
@@ -187,8 +189,8 @@ def _losses(
             raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
         checkpoint, _ = found
         params = checkpoint.params
-    with Threads(config, threads_of_test(config), reporter) as threads:
-        return meta_test(config, params, device, stop, threads)
+    with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
+        return of_the_first(meta_test(experiment, params, device, stop, threads))
 
 
 def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str) -> Row:

@@ -4,17 +4,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mamlcli.commands.evaluate import meta_test_tasks, query_protocol
 from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedNumber, PublishedRow, verdict
-from mamlcli.meta_test.losses import finite_or_none
-from mamlcli.setup import make_family
+from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.meta_test.measure import meta_test_tasks, query_protocol
 from mamlcli.statistics import control_variate, crossed_half_width, half_width
-from mamlcli.tasks import zero_predictor_loss
-from mamlcli.types import Row
+from mamlcli.types import Row, finite_or_none
 
 _CORRECTED = "corrected by the zero predictor as control variate"
 _IS_CONTROL = "not corrected: it is the control variate itself"
+_UNKNOWN = "not corrected: what zero scores over all tasks is not known of this family"
 _DIVERGED = "not corrected: adaptations diverged, and the mean is theirs"
 
 
@@ -35,8 +34,11 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
     """
     plain = losses.double().cpu().numpy()
     diverged = int((~(plain <= config.evaluation.diverged_above)).sum())
-    control, expected = _zero_losses(config, number.shots), _expected(config)
+    experiment = make_experiment(config)
+    control = _zero_losses(experiment, number.shots)
+    expected = experiment.family.bounds(config.evaluation.grid).get("zero predictor", np.nan)
     how = _IS_CONTROL if row.start == "zero" else _DIVERGED if diverged else _CORRECTED
+    how = _UNKNOWN if np.isnan(expected) else how
     found, fitted = (control_variate(plain, control, expected=expected), 1) if how == _CORRECTED else (None, 0)
     values = plain if found is None else found.values
     numbers = {
@@ -53,7 +55,7 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
     }
     finite = {name: finite_or_none(float(value)) for name, value in numbers.items()}
     theirs = finite_or_none(float(half_width(plain.mean(axis=0))))
-    protocol = query_protocol(config)
+    protocol = query_protocol(experiment)
     return finite | {
         "correction": how,
         "num_diverged": diverged,
@@ -62,12 +64,8 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
     }
 
 
-def _zero_losses(config: Config, shots: int) -> NDArray[np.float64]:
+def _zero_losses(experiment: Experiment, shots: int) -> NDArray[np.float64]:
     """The loss of the zero predictor on each meta-test task."""
-    targets = meta_test_tasks(config, shots).query.y
+    targets = meta_test_tasks(experiment, shots).query.y
     losses: NDArray[np.float64] = targets.double().square().mean(dim=(1, 2)).numpy()
     return losses
-
-
-def _expected(config: Config) -> float:
-    return zero_predictor_loss(make_family(config.tasks), grid=config.evaluation.grid)

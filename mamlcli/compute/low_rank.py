@@ -1,4 +1,4 @@
-"""MAML for MLPs without a weight matrix per task: the same numbers as `maml.py`, faster for wide layers.
+"""MAML for MLPs without a weight matrix per task: the same numbers as `methods/maml.py`, faster for wide layers.
 
 A gradient step on K samples changes a weight matrix by a matrix of rank K. With h the inputs of a layer on the
 support set, d the derivatives of the support loss in its outputs, and q its inputs on other samples,
@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlcli.algorithms.maml import gradient_per_seed
-from mamlcli.tasks import Samples, Task
+from mamlcli.methods.meta_gradients import gradient_per_seed
+from mamlcli.methods.method import Log
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import Order, Params
 
 
@@ -36,7 +37,7 @@ def low_rank_meta_gradient(
     inner_lr: float,
     inner_steps: int,
     order: Order,
-) -> tuple[Params, Float[Tensor, " seeds"]]:
+) -> tuple[Params, Log]:
     """Differentiate the meta-loss of MLPs under squared error, of S seeds side by side.
 
     Args:
@@ -49,7 +50,7 @@ def low_rank_meta_gradient(
         order: As for `mamlcli.adapt`.
 
     Returns:
-        As `mamlcli.algorithms.maml.meta_gradient`.
+        As `mamlcli.methods.meta_gradients.gradient_per_seed`.
     """
 
     def losses_of(params: Params, tasks: Task) -> Tensor:

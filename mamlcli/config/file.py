@@ -8,12 +8,15 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from mamlcli.config.experiment import Config, known_keys
+from mamlcli.config.choice import owners_of
+from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedRow
+from mamlcli.config.reference import known_keys
 from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, UsageError
 from mamlcli.escaping import shorten, visible
 from mamlcli.reading import read_file
+from mamlcli.registry import CHOICES, Entry, entries
 
 # Room for 10,000 seeds of ten digits, which a run writes back.
 MAX_BYTES = 256 * 1024
@@ -181,7 +184,9 @@ def _explain(error: dict[str, Any], document: Document) -> str:
     value = error["input"]
     match error["type"]:
         case "extra_forbidden":
-            return f"{_nearest(document.keys, path)}: {_key(path)}: unknown key{_suggest(path)}"
+            chosen = _chosen(path, document)
+            found = _of_another(path, chosen) or f"{_key(path)}: unknown key{_suggest(path, chosen)}"
+            return f"{_nearest(document.keys, path)}: {found}"
         case "missing" if isinstance(path[-1], int):
             return f"{_nearest(document.values, path)}: {dotted(path[:-1])}: must be a list of two: [low, high]"
         case "missing":
@@ -196,7 +201,11 @@ def _explain(error: dict[str, Any], document: Document) -> str:
             message = message.replace("should", "must").replace(" after validation", "")
             message = message.replace("a valid tuple", "a list, like [1, 2]")
     # What a rule between several keys says names their values itself.
-    named = ", got" in message or (error["type"] == "value_error" and isinstance(value, dict))
+    named = (
+        ", got" in message
+        or error["type"] == "unknown_choice"
+        or (error["type"] == "value_error" and isinstance(value, dict))
+    )
     got = "" if named else f", got {_describe(value)}"
     expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
@@ -216,11 +225,30 @@ def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:
     return places.get(path, "config")
 
 
-def _suggest(path: KeyPath) -> str:
+def _chosen(path: KeyPath, document: Document) -> Entry | None:
+    """What the section around a key has chosen, if it is one that chooses."""
+    kind = path[0]
+    if len(path) != 2 or kind not in CHOICES:
+        return None
+    choice = CHOICES[kind]
+    return entries(kind).get(document.data[kind].get(choice.key, choice.default))
+
+
+def _of_another(path: KeyPath, chosen: Entry | None) -> str | None:
+    """Say whose key it is, if it is one of another family, model or method."""
+    if chosen is None or not (owners := owners_of(path[0], str(path[-1]))):  # type: ignore[arg-type]
+        return None
+    ours = chosen.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
+    return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {' and '.join(owners)}; this is {ours}"
+
+
+def _suggest(path: KeyPath, chosen: Entry | None) -> str:
     """The known key that was probably meant: near in spelling in its section, or of that name elsewhere."""
     known = known_keys()
     section = dotted(path[:-1])
     beside = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == section]
+    if chosen is not None:
+        beside = list(chosen.config.model_fields)
     close = get_close_matches(str(path[-1]), beside, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{dotted((*path[:-1], close[0]))}'?"

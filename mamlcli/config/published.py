@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from mamlcli.config.experiment import Config, Count, CountOrZero, Float32, NonNegative, list_to_tuple
+from mamlcli.config.experiment import Config
+from mamlcli.section import Count, CountOrZero, Float32, NonNegative, list_to_tuple
 
 VERDICT_RULE = (
     "reproduced: the two means differ by at most sqrt(a^2 + b^2), where a is the half-width of our 95% interval over "

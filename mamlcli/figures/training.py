@@ -7,17 +7,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from mamlcli.figures.plots import (
-    _BLUE,
-    _GREY,
-    _ORANGE,
-    _PURPLE,
-    _axes,
-    _column,
-    _framed,
-    _legend_below,
-    _log_scale,
-    _shade_key,
+from mamlcli.figures.style import (
+    BLUE,
+    GREY,
+    ORANGE,
+    PURPLE,
+    framed,
+    legend_below,
+    log_scale,
+    new_axes,
+    shade_key,
 )
 from mamlcli.types import Row
 
@@ -32,7 +31,7 @@ def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
         rows: Metrics with step, seed, pre_adapt_loss and post_adapt_loss.
         title: Of the figure.
     """
-    lines = {"before adaptation": (rows, "pre_adapt_loss", _GREY), "after adaptation": (rows, "post_adapt_loss", _BLUE)}
+    lines = {"before adaptation": (rows, "pre_adapt_loss", GREY), "after adaptation": (rows, "post_adapt_loss", BLUE)}
     return _training_figure(lines, title, "query loss of the meta-batch (mean squared error)", is_log=True)
 
 
@@ -45,7 +44,7 @@ def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """
     lines = {
         f"{order} order": ([row for row in rows if row["order"] == order], "post_adapt_loss", color)
-        for order, color in (("first", _ORANGE), ("second", _BLUE))
+        for order, color in (("first", ORANGE), ("second", BLUE))
     }
     return _training_figure(lines, title, "post-adaptation query loss of the meta-batch", is_log=True)
 
@@ -57,9 +56,9 @@ def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
         rows: With step, seed and cosine.
         title: Of the figure.
     """
-    lines = {"cosine": (rows, "cosine", _PURPLE)}
+    lines = {"cosine": (rows, "cosine", PURPLE)}
     figure = _training_figure(lines, title, "cosine of first- and second-order meta-gradient", is_log=False)
-    figure.axes[0].axhline(1.0, color=_GREY, linewidth=0.8, linestyle=":")
+    figure.axes[0].axhline(1.0, color=GREY, linewidth=0.8, linestyle=":")
     return figure
 
 
@@ -70,9 +69,9 @@ def _training_figure(
 
     A seed that has diverged is left out from that step on: it stands still, and would hide what the others do.
     """
-    figure, axes = _axes(title, "meta-update", y_label, height=5.2)
-    for name, (rows, column, color) in lines.items():
-        steps, table = _by_seed_and_step(rows, column)
+    figure, axes = new_axes(title, "meta-update", y_label, height=5.2)
+    for name, (rows, value, color) in lines.items():
+        steps, table = _by_seed_and_step(rows, value)
         for values in _thin_lines(table):
             axes.plot(steps, values, color=color, alpha=0.6, linewidth=0.7)
         if len(table) > 1:
@@ -81,8 +80,8 @@ def _training_figure(
         axes.plot(steps, _moving_mean(table.mean(axis=0)), color=color, linewidth=1.8, label=name)
     diverged = {row["seed"] for rows, _, _ in lines.values() for row in rows if _has_diverged(row)}
     _explain(axes, num_seeds=table.shape[0], num_steps=table.shape[1], num_diverged=len(diverged))
-    _framed(figure, axes)
-    return _legend_below(figure, axes, num_columns=2, note=_log_scale([axes]) if is_log else "")
+    framed(figure, axes)
+    return legend_below(figure, axes, num_columns=2, note=log_scale([axes]) if is_log else "")
 
 
 def _thin_lines(table: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:
@@ -103,7 +102,7 @@ def _explain(axes: Axes, *, num_seeds: int, num_steps: int, num_diverged: int) -
         axes.plot([], [], color="black", linewidth=0.7, label=f"thin: {thin}")
     axes.plot([], [], color="black", linewidth=1.8, label=f"line: {mean}{smoothing}")
     if num_seeds > 1:
-        _shade_key(axes, f"range of {num_seeds} seeds at each logged step, not smoothed")
+        shade_key(axes, f"range of {num_seeds} seeds at each logged step, not smoothed")
     if num_diverged:
         axes.plot([], [], " ", label=f"{num_diverged} diverged, left out from there on")
 
@@ -112,11 +111,11 @@ def _has_diverged(row: Row) -> bool:
     return row.get("diverged_at_step") is not None
 
 
-def _by_seed_and_step(rows: Sequence[Row], column: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _by_seed_and_step(rows: Sequence[Row], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The logged steps, and a column by seed and logged step: NaN where it is null, masked once a seed diverged."""
     seeds, steps = sorted({row["seed"] for row in rows}), np.array(sorted({row["step"] for row in rows}))
     table = np.ma.array(np.full((len(seeds), len(steps)), np.nan), mask=False)
-    for row, value in zip(rows, _column(rows, column), strict=True):
+    for row, value in zip(rows, column(rows, name), strict=True):
         place = seeds.index(row["seed"]), np.searchsorted(steps, row["step"])
         table[place] = np.ma.masked if _has_diverged(row) else value
     return steps, table

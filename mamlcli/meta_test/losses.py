@@ -1,6 +1,5 @@
 """The meta-test: query loss after 0 to N inner steps on fixed tasks, and its statistics."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +8,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mamlcli.methods.inner_loops import constant
+from mamlcli.methods.method import InnerLoop, State
 from mamlcli.statistics import (
     NO_INTERVAL,
     OVER_SEEDS_AND_TASKS,
@@ -17,35 +18,45 @@ from mamlcli.statistics import (
     crossed_half_width,
     half_width,
 )
-from mamlcli.tasks import Samples, Task
-from mamlcli.types import AdaptStep, LossFn, Params, Row
+from mamlcli.tasks.samples import Samples, Task
+from mamlcli.types import LossFn, Params, Row, finite_or_none
 
 
 def adaptation_losses(
-    loss_fn: LossFn[Samples], adapt_step: AdaptStep[Samples], params: Params, tasks: Task, *, inner_steps: int
-) -> Float[Tensor, "seeds tasks steps"]:
-    """Measure the query loss of every task after 0 to inner_steps steps of adaptation.
+    inner: InnerLoop, loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_steps: int
+) -> dict[str, Float[Tensor, "seeds tasks steps"]]:
+    """Measure the query loss of every task after 0 to inner_steps steps of adaptation, walking once through them.
 
     Args:
-        loss_fn: Maps (params, samples) to a scalar loss.
-        adapt_step: Makes one inner step.
+        inner: What adapts.
+        loss_fn: Maps (the parameters of a predictor, samples) to a scalar loss.
         params: Meta-parameters of S seeds, name -> (S, ...).
-        tasks: T tasks, the same for every seed: support (T, K, 1), query (T, Q, 1).
+        tasks: T tasks, the same for every seed: support (T, K, ...), query (T, Q, ...).
         inner_steps: N, >= 0.
 
     Returns:
-        Losses of shape (S, T, N + 1). All of them are measured on query samples, step 0 too.
+        Losses of each predictor, of shape (S, T, N + 1), the first predictor first. All of them are measured on query
+        samples, step 0 too.
     """
 
-    def one(params: Params, task: Task) -> Tensor:
-        losses = [loss_fn(params, task.query)]
+    def one(params: Params, task: Task) -> dict[str, Tensor]:
+        state = inner.start(params)
+        walked = [_losses_of(inner, loss_fn, params, state, task, 0)]
         for step in range(inner_steps):
-            params = adapt_step(params, task.support, step)
-            losses.append(loss_fn(params, task.query))
-        return torch.stack(losses)
+            state = inner.step(params, state, task.support, step, constant)
+            walked.append(_losses_of(inner, loss_fn, params, state, task, step + 1))
+        return {name: torch.stack([losses[name] for losses in walked]) for name in walked[0]}
 
     with torch.no_grad():
-        return torch.vmap(torch.vmap(one, in_dims=(None, 0)), in_dims=(0, None))(params, tasks)
+        found: dict[str, Tensor] = torch.vmap(torch.vmap(one, in_dims=(None, 0)), in_dims=(0, None))(params, tasks)
+    return found
+
+
+def _losses_of(
+    inner: InnerLoop, loss_fn: LossFn[Samples], params: Params, state: State, task: Task, steps: int
+) -> dict[str, Tensor]:
+    predictors = inner.predictors(params, state, task.support, steps, constant)
+    return {name: loss_fn(predictor, task.query) for name, predictor in predictors.items()}
 
 
 def summarise(
@@ -56,7 +67,7 @@ def summarise(
     A task that diverged stays in the mean and in the median, and is counted beside them.
 
     Args:
-        losses: As `adaptation_losses` returns them.
+        losses: Of one predictor, as `adaptation_losses` returns them.
         seeds: The seeds behind the first axis.
         shots: K, for the rows.
         diverged_above: A task counts as diverged where its loss is not finite or above this.
@@ -95,8 +106,3 @@ def _numbers(values: NDArray[np.float64], diverged: NDArray[np.bool_], ci95: flo
 def _median(sample: NDArray[np.float64]) -> float | None:
     """The median, for which a loss that is no number any more is a large one."""
     return finite_or_none(np.median(np.where(np.isnan(sample), np.inf, sample)))
-
-
-def finite_or_none(value: float | np.floating) -> float | None:
-    """A plain float, or None for what JSON has no number for."""
-    return float(value) if math.isfinite(value) else None

@@ -37,7 +37,7 @@ def tested_config(own: Config, overrides: Sequence[str | Override]) -> Config:
         lines = "\n".join(f"  {line}" for line in refused)
         raise UsageError(
             f"an evaluation changes how a run is tested, and cannot change what was trained or kept:\n{lines}\n"
-            f"these may change: {may_change('evaluate')}"
+            f"these may change: {may_change(own, 'evaluate')}"
         )
     if idle := without_effect(own, config):
         raise UsageError("\n".join(idle))

@@ -68,11 +68,3 @@ def forward(
         if index < num_layers - 1:
             x = activation(x)
     return x
-
-
-def squared_error(
-    predictions: Float[Tensor, "shots outputs"], targets: Float[Tensor, "shots outputs"]
-) -> Float[Tensor, ""]:
-    """Mean squared error. The shapes must agree: (K, 1) against (K,) would broadcast to (K, K)."""
-    # torch's own mse_loss costs a quarter more under vmap and double backward.
-    return (predictions - targets).square().mean()

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import grad, jacrev, jvp
 
 from mamlcli.proofs.reference import Outputs
-from mamlcli.tasks import Task
+from mamlcli.tasks.samples import Task
 from mamlcli.types import Order, Params
 
 
@@ -23,7 +23,7 @@ class ChainLoop(NamedTuple):
     inner_steps: int
 
     def gradient(self, params: Params, tasks: Task, order: Order) -> tuple[Params, Tensor]:
-        """Meta-gradients and meta-losses of S seeds; see `mamlcli.algorithms.chain.chain_meta_gradient`."""
+        """Meta-gradients and meta-losses of S seeds; in the order of `params`."""
         grads, losses = [], []
         for seed in range(tasks.query.x.shape[0]):
             leaves = {name: value[seed].detach().clone().requires_grad_() for name, value in params.items()}
@@ -97,7 +97,7 @@ class ChainLoop(NamedTuple):
         outputs = self.predict(theta, x[: self.shots])
         loss = torch.zeros((), dtype=x.dtype)
         for slot in range(self.shots):
-            loss = loss + weights[slot] * (outputs[slot, 0] - y[slot, 0]) ** 2 / self.shots
+            loss = loss + weights[slot] * torch.mean((outputs[slot] - y[slot]) ** 2) / self.shots
         return loss
 
     def _stepped(self, theta: Params, loss: Tensor, order: Order) -> Params:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 
-from mamlcli.tasks import Samples, Task
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Order, Params
 
 Rates: TypeAlias = Callable[[Params, str, int], float | Tensor]
@@ -29,22 +29,6 @@ _MODULES: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "softplus": nn.Softplus,
 }
-
-
-def module_loss(sizes: Sequence[int], activation: str) -> LossFn[Samples]:
-    """Build the loss of a stack of torch.nn modules that takes its parameters in their order.
-
-    Args:
-        sizes: Units of every layer, input and output included.
-        activation: As in the config, like "relu".
-    """
-    predict = module_outputs(sizes, activation)
-
-    def loss_fn(params: Params, samples: Samples) -> Tensor:
-        # Not mse_loss, whose double backward has no forward-mode derivative in torch 2.13.
-        return torch.mean((predict(params, samples.x) - samples.y) ** 2)
-
-    return loss_fn
 
 
 def module_outputs(sizes: Sequence[int], activation: str) -> Outputs:
@@ -85,7 +69,7 @@ def loop_meta_gradient(
 ) -> tuple[Params, Tensor]:
     """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps.
 
-    Args and Returns are those of `mamlcli.algorithms.maml.meta_gradient`, with `rates` for the inner learning rate.
+    Args and Returns are those of `mamlcli.methods.meta_gradients.gradient_per_seed`, with `rates` for the inner learning rate.
     """
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     grads, losses = [], []

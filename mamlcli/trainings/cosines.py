@@ -2,32 +2,34 @@
 
 import torch
 
-from mamlcli.meta_test.losses import finite_or_none
+from mamlcli.experiment import in_order, make_experiment
 from mamlcli.runs.folder import RunFolder
-from mamlcli.setup import make_plain_gradient, make_stream, with_order
 from mamlcli.training import flat_per_seed, frozen_seeds
-from mamlcli.trainings.training import Session
-from mamlcli.types import ORDERS, Row
+from mamlcli.trainings.training import Training
+from mamlcli.types import ORDERS, Row, finite_or_none
 
 
 class CosineLog:
     """The cosine between both meta-gradients along the second-order run, on the tasks of its next step."""
 
-    def __init__(self, folder: RunFolder, session: Session) -> None:
+    def __init__(self, folder: RunFolder, training: Training) -> None:
         self.log = folder
-        self.session = session
-        self.log.trim_metrics(lambda row: row["step"] <= session.state.step)
+        self.training = training
+        self.log.trim_metrics(lambda row: row["step"] <= training.state.step)
         self.rows = self.log.read_metrics()
-        self.gradients = {order: make_plain_gradient(with_order(session.config, order)) for order in ORDERS}
-        self.stream = make_stream(session.config)
+        config = training.config
+        self.gradients = [make_experiment(in_order(config, order)).method.meta_gradient for order in ORDERS]
+        self.stream = training.experiment.stream()
 
     def measure(self, step: int) -> None:
         """Add a row for each seed."""
-        tasks = self.stream.batch(step, self.session.device)
-        params = self.session.state.params
-        first, second = (flat_per_seed(self.gradients[order](params, tasks)[0]).double() for order in ORDERS)
+        training = self.training
+        tasks = self.stream.batch(step, training.device)
+        first, second = (
+            flat_per_seed(gradient(training.state.params, tasks)[0]).double() for gradient in self.gradients
+        )
         cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
-        frozen = frozen_seeds(self.session.state, self.session.config.seeds)
+        frozen = frozen_seeds(training.state, training.config.seeds)
         rows: list[Row] = [
             {
                 "step": step,
@@ -35,7 +37,7 @@ class CosineLog:
                 "cosine": finite_or_none(cosine),
                 "diverged_at_step": frozen.get(seed),
             }
-            for seed, cosine in zip(self.session.config.seeds, cosines, strict=True)
+            for seed, cosine in zip(training.config.seeds, cosines, strict=True)
         ]
         self.log.append_metrics(rows)
         self.rows += rows

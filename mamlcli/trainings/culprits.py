@@ -2,22 +2,22 @@
 
 import torch
 
-from mamlcli.config.experiment import Config
-from mamlcli.setup import make_stream, make_task_gradient
-from mamlcli.tasks import Samples, Task
+from mamlcli.compute.plan import Plan, uncompiled_gradient
+from mamlcli.experiment import Experiment
 from mamlcli.training import TrainState, flat_per_seed
 
 _MAX_NAMED = 10
 
 
-def name_tasks(config: Config, state: TrainState, seed: int) -> str:
+def name_tasks(experiment: Experiment, plan: Plan, state: TrainState, seed: int) -> str:
     """Say which tasks of a seed's failing meta-batch are not finite.
 
     The parameters that failed are still there, since no update was made with them, and the tasks follow from the
     step; each task is differentiated alone.
 
     Args:
-        config: The experiment.
+        experiment: What is trained.
+        plan: How it is computed.
         state: A state in which this seed has diverged.
         seed: The seed.
 
@@ -25,14 +25,14 @@ def name_tasks(config: Config, state: TrainState, seed: int) -> str:
         Text like "tasks 3, 17 of its meta-batch", numbers from 0; where each task alone is finite, the one with the
         largest loss.
     """
-    index = config.seeds.index(seed)
+    index = experiment.config.seeds.index(seed)
     params = {name: theta[index : index + 1].detach() for name, theta in state.params.items()}
-    batch = make_stream(config).batch(int(state.updates[index]), state.flat.device)
-    gradient, losses, norms = make_task_gradient(config), [], []
-    for task in range(config.outer.meta_batch_size):
+    batch = experiment.stream().batch(int(state.updates[index]), state.flat.device)
+    gradient, losses, norms = uncompiled_gradient(experiment, plan), [], []
+    for task in range(experiment.config.outer.meta_batch_size):
         part = (slice(index, index + 1), slice(task, task + 1))
-        grads, loss = gradient(params, Task(*(Samples(side.x[part], side.y[part]) for side in batch)))
-        losses.append(loss)
+        grads, log = gradient(params, batch.map(lambda values, part=part: values[part]))  # type: ignore[misc]
+        losses.append(log["post_adapt_loss"])
         norms.append(torch.linalg.vector_norm(flat_per_seed(grads), dim=1))
     loss_of, norm_of = torch.cat(losses), torch.cat(norms)
     broken = (~(loss_of.isfinite() & norm_of.isfinite())).nonzero().flatten().tolist()

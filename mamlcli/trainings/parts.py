@@ -1,23 +1,23 @@
-"""What training has moved of a chain, in words."""
+"""What training has moved of the meta-parameters, in words."""
+
+from collections.abc import Mapping
 
 import torch
 
-from mamlcli.algorithms.chain import SLOT_WEIGHTS, STUDENT, TEACHER
 from mamlcli.types import Order, Params
 
-_PARTS = {"the weights A of the support slots": SLOT_WEIGHTS, "the teacher": TEACHER, "the student": STUDENT}
 
-
-def chain_note(order: Order, begun: Params, now: Params, step: int) -> str:
-    """Say which parts of a chain are where they began, to the last bit, and which are not.
+def parts_note(parts: Mapping[str, str], order: Order, begun: Params, now: Params, step: int) -> str:
+    """Say which parts of the meta-parameters are where they began, to the last bit, and which are not.
 
     Args:
-        order: Of the meta-gradient that trained it.
+        parts: What a part is called, to the prefix of its names.
+        order: Of the meta-gradient that trained them.
         begun: Meta-parameters before the first step.
         now: Meta-parameters after the last one.
         step: How many there were.
     """
-    present = {name: prefix for name, prefix in _PARTS.items() if any(key.startswith(prefix) for key in now)}
+    present = {name: prefix for name, prefix in parts.items() if any(key.startswith(prefix) for key in now)}
     still = [
         name
         for name, prefix in present.items()

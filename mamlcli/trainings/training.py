@@ -1,40 +1,28 @@
-"""One run being trained: its folder, its state, what it logs and saves, and how it ends."""
+"""One training under way: its folder, its state, what it logs and saves, and how it ends."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from mamlcli.algorithms.chain import SLOT_WEIGHTS
-from mamlcli.compute.engine import Decision
 from mamlcli.compute.fused.library import folder_problem
+from mamlcli.compute.plan import Plan, make_plan, planned_update, without_compiling
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
+from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
-from mamlcli.meta_test.losses import finite_or_none
+from mamlcli.plugins import loaded_plugins
+from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
-from mamlcli.setup import (
-    InnerUpdate,
-    Reporter,
-    compile_decision,
-    inner_update,
-    make_engine_update,
-    make_query_loss,
-    make_state,
-    make_stream,
-    pre_adapt_loss,
-    task_chunk,
-)
 from mamlcli.threads import Threads
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.trainings.culprits import name_tasks
-from mamlcli.types import Row
+from mamlcli.types import Row, finite_or_none
 
 
 class LoggedStep(NamedTuple):
@@ -45,25 +33,24 @@ class LoggedStep(NamedTuple):
     """One for each seed, as in metrics.jsonl."""
 
 
-class Session:
+class Training:
     """A process's work on one run, from its start or from its newest whole checkpoint to its last step."""
 
     def __init__(
         self,
         run: RunFolder,
-        config: Config,
+        experiment: Experiment,
         device: torch.device,
         stop: StopRequest,
         threads: Threads,
         reporter: Reporter,
     ) -> None:
-        self.run, self.config, self.device, self.stop, self.reporter = run, config, device, stop, reporter
+        self.run, self.experiment, self.device, self.stop, self.reporter = run, experiment, device, stop, reporter
+        self.config: Config = experiment.config
         self.threads = threads
-        self.state = make_state(config, device)
-        self.compiling = compile_decision(config, device)
-        self.update: Update = make_engine_update(
-            config, self.state, device if self.compiling.compiled else None, self._compiling_failed
-        )
+        self.state = experiment.initial_state(device)
+        self.plan: Plan = make_plan(experiment, device)
+        self.update: Update = planned_update(experiment, self.state, self.plan, device, self._compiling_failed)
         self.train_s = 0.0
         self.from_step = 0
         self.frozen: dict[int, int] = {}
@@ -74,13 +61,8 @@ class Session:
         if self.config.engine.compile == "on":
             remedy = Remedy("set engine.compile: off", "use --set engine.compile=off")
             raise DeviceError(f"engine.compile is on, but {reason}", remedy) from error
-        self.compiling = Decision(compiled=False, reason=reason)
+        self.plan = without_compiling(self.plan, self.experiment, reason)
         self.reporter.note(f"warning: {reason}; going on without")
-
-    @property
-    def inner_update(self) -> InnerUpdate:
-        """How the adapted weights of this session are held."""
-        return inner_update(self.config, self.device, compiled=self.compiling.compiled)
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
@@ -119,22 +101,20 @@ class Session:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        loss_fn, outer = make_query_loss(self.config), self.config.outer
+        outer = self.config.outer
         steps = train_steps(
             self.state,
-            make_stream(self.config).batches(self.state.step, outer.steps, self.device),
+            self.experiment.stream().batches(self.state.step, outer.steps, self.device),
             self.update,
-            partial(pre_adapt_loss, loss_fn),
+            self.experiment.pre_adapt_loss,
             seeds=self.config.seeds,
             learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
             on_divergence=outer.on_divergence,
             is_logged=self.is_logged,
         )
-        form, compiled = self.inner_update, "compiled" if self.compiling.compiled else "not compiled"
-        order = self.config.algorithm.order
-        if form == "fused" and (problem := folder_problem()):
+        if self.plan.form == "fused" and (problem := folder_problem()):
             self.reporter.note(f"warning: {problem}")
-        self.reporter.note(f"{order}-order meta-gradient, {form}, {compiled}: {self.compiling.reason}")
+        self.reporter.note(f"{self.experiment.method.title}, {self.plan.words()}")
         with self._recorded(), self._tasks_named():
             since = time.perf_counter()
             for step in steps:
@@ -150,29 +130,21 @@ class Session:
 
     def _rows(self, step: MetaStep) -> list[Row]:
         assert step.pre_adapt_loss is not None
-        losses = {
-            "pre_adapt_loss": step.pre_adapt_loss.tolist(),
-            "post_adapt_loss": step.post_adapt_loss.tolist(),
-            "grad_norm": step.grad_norm.tolist(),
-        }
+        said = {name: values.tolist() for name, values in step.log.items()}
+        columns = {"pre_adapt_loss": step.pre_adapt_loss.tolist(), **said, "grad_norm": step.grad_norm.tolist()}
         frozen = frozen_seeds(self.state, self.config.seeds)
         return [
             {"step": step.step, "seed": seed}
-            | {name: finite_or_none(values[index]) for name, values in losses.items()}
+            | {name: finite_or_none(values[index]) for name, values in columns.items()}
             | {"lr": step.lr, "diverged_at_step": frozen.get(seed)}
-            | self._slot_weights(index)
+            | {name: self.state.params[name][index].tolist() for name in self.experiment.method.logged}
             for index, seed in enumerate(self.config.seeds)
         ]
-
-    def _slot_weights(self, index: int) -> Row:
-        """The weights of a chain's support slots as they are after the update."""
-        weights = self.state.params.get(SLOT_WEIGHTS)
-        return {} if weights is None else {SLOT_WEIGHTS: weights[index].tolist()}
 
     def _warn_of_frozen(self) -> None:
         frozen = frozen_seeds(self.state, self.config.seeds)
         for seed in frozen.keys() - self.frozen.keys():
-            where = f"step {frozen[seed]} ({name_tasks(self.config, self.state, seed)})"
+            where = f"step {frozen[seed]} ({name_tasks(self.experiment, self.plan, self.state, seed)})"
             self.reporter.note(f"warning: seed {seed} diverged at {where} and is frozen; the others go on")
         self.frozen = frozen
 
@@ -183,7 +155,7 @@ class Session:
             yield
         except DivergedError as error:
             frozen = frozen_seeds(self.state, self.config.seeds)
-            lines = [f"seed {seed}: {name_tasks(self.config, self.state, seed)}" for seed in frozen]
+            lines = [f"seed {seed}: {name_tasks(self.experiment, self.plan, self.state, seed)}" for seed in frozen]
             raise DivergedError("\n".join([str(error), *lines])) from None
 
     def _save_if_due(self, step: int) -> None:
@@ -215,6 +187,8 @@ class Session:
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
         info["sessions"] = [*info.get("sessions", []), session]
+        if plugins := loaded_plugins():
+            info["plugins"] = plugins
         self._write(info, "running")
         status = "failed"
         try:
@@ -240,11 +214,7 @@ class Session:
 
     def engine(self) -> dict[str, Any]:
         """What of the engine can change the last bits of a number."""
-        return {
-            "compiled": self.compiling.compiled,
-            "inner_update": self.inner_update,
-            "task_chunk": task_chunk(self.config),
-        }
+        return {"compiled": self.plan.compiled, "inner_update": self.plan.form, "task_chunk": self.plan.chunk}
 
     def _write(self, info: dict[str, Any], status: str) -> None:
         info |= {"status": status, "outer_steps": self.state.step}
@@ -265,18 +235,18 @@ def new_info(config: Config, kind: str) -> dict[str, Any]:
     }
 
 
-def warn_if_not_bit_exact(session: Session) -> None:
+def warn_if_not_bit_exact(training: Training) -> None:
     """Say what has changed since the run's last process that can change the last bits of its numbers."""
-    sessions = session.run.read_info().get("sessions", [])
+    sessions = training.run.read_info().get("sessions", [])
     if not sessions:
         return
     before = sessions[-1]
-    now = new_session(session.device, 0) | session.engine()
-    for name in ("device", "device_name", "threads", *session.engine()):
+    now = new_session(training.device, 0) | training.engine()
+    for name in ("device", "device_name", "threads", *training.engine()):
         if before.get(name, now[name]) != now[name]:
-            _warn(session.reporter, name, before.get(name), now[name])
+            _warn(training.reporter, name, before.get(name), now[name])
     if before.get("versions", {}).get("torch") != now["versions"]["torch"]:
-        _warn(session.reporter, "torch", before.get("versions", {}).get("torch"), now["versions"]["torch"])
+        _warn(training.reporter, "torch", before.get("versions", {}).get("torch"), now["versions"]["torch"])
 
 
 def _warn(reporter: Reporter, name: str, before: object, after: object) -> None:

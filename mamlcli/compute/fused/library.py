@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mamlcli.compute.engine import find_compiler
+from mamlcli.compute.compiled import find_compiler
 
 _SOURCES = [Path(__file__).with_name(name) for name in ("meta_gradient.cpp", "adam.cpp")]
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from mamlcli.compute.fused.library import Problem, load_library
-from mamlcli.tasks import Task
+from mamlcli.methods.method import Log
+from mamlcli.tasks.samples import Task
 from mamlcli.training import TrainState, Update
 from mamlcli.types import Order
 
@@ -43,7 +44,7 @@ def make_fused_update(
     group = state.optimizer.param_groups[0]
     max_norm = math.inf if max_grad_norm is None else max_grad_norm
 
-    def update(tasks: Task) -> tuple[Tensor, Tensor]:
+    def update(tasks: Task) -> tuple[Log, Tensor]:
         support, query = tasks
         shape = (*support.x.shape[:3], query.x.shape[2], inner_steps, int(order == "second"), len(sizes))
         problem, threads = Problem(*shape, sizes_array, inner_lr), torch.get_num_threads()
@@ -58,7 +59,7 @@ def make_fused_update(
         numbers = (moments["step"].item(), state.lr.item(), *group["betas"], group["eps"], max_norm)
         pointers = _pointers(losses, *held, norms, state.alive, state.updates)
         library.adam(*state.flat.shape, *numbers, *pointers)
-        return losses, norms
+        return {"post_adapt_loss": losses}, norms
 
     return update
 

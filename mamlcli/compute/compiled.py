@@ -1,32 +1,19 @@
-"""How a meta-gradient is computed: in which chunks of tasks, and compiled or not. The numbers are the same."""
+"""One graph for a whole meta-update, or for the gradient of a chunk of tasks, by torch.compile."""
 
-import math
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor
 
-from mamlcli.algorithms import MetaGradient
-from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError, Remedy
-from mamlcli.tasks import Samples, Task
-from mamlcli.types import Params
 
 Compile: TypeAlias = Literal["auto", "on", "off"]
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_MULTIPLY_ADDS_PER_THREAD = 2_000_000
-# What a chunk of tasks holds: about what the caches do. 2,500 tasks at once took 40 ms, in ten chunks 16 ms.
-_CHUNK_BYTES = 2**24
-# How often a task holds its weights (or activations) for each inner step, forward and backward; measured.
-_COPIES_PER_STEP = 4
 
 
 class Decision(NamedTuple):
@@ -135,78 +122,3 @@ def _one_graph(function: Callable[P, T], options: dict[str, Any]) -> Callable[P,
         own, fullgraph=True, dynamic=False, options=options | {"guard_filter_fn": lambda guards: [False] * len(guards)}
     )
     return compiled
-
-
-def resolve_threads(setting: Literal["auto"] | int, *, multiply_adds: int) -> int:
-    """Say how many CPU threads are used where all cores are idle.
-
-    Two threads wait for each other several times in a meta-step. Where the step is short and another process
-    wants a core, they mostly wait: 3 ms became 13 to 65 ms.
-
-    Args:
-        setting: A number, or `auto`: one for each two million multiply-adds of a forward pass over the samples
-            that are computed at once, at most one for each core that this process may use.
-        multiply_adds: Parameters of one seed times all samples of all seeds.
-    """
-    if setting != "auto":
-        return setting
-    return max(1, min(usable_cores(), multiply_adds // _MULTIPLY_ADDS_PER_THREAD))
-
-
-@contextmanager
-def using_threads(count: int) -> Iterator[None]:
-    """Compute with so many threads and without denormal numbers, and as before afterwards.
-
-    What Adam holds of a unit that has died decays into denormal numbers, which a processor computes with a hundred
-    times slower: they were a twentieth of a fused meta-step, and a tenth of one at width 256.
-    """
-    threads, flushed = torch.get_num_threads(), torch.tensor(1e-40).mul(1).item() == 0
-    torch.set_num_threads(count)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.set_flush_denormal(flushed)
-
-
-def resolve_chunk(
-    setting: Literal["auto"] | int, *, floats_per_task: int, seeds: int, tasks: int, inner_steps: int
-) -> int:
-    """Say how many tasks of the meta-batch are differentiated at a time.
-
-    Args:
-        setting: A number, or `auto`: chunks of about equal size that hold about 16 MiB.
-        floats_per_task: Numbers that a task of one seed holds once: its weights, or its activations.
-        seeds: S.
-        tasks: B.
-        inner_steps: Steps of adaptation.
-    """
-    if setting != "auto":
-        return min(setting, tasks)
-    bytes_per_task = 4 * floats_per_task * seeds * _COPIES_PER_STEP * (1 + inner_steps)
-    largest = max(1, _CHUNK_BYTES // bytes_per_task)
-    return math.ceil(tasks / math.ceil(tasks / largest))
-
-
-def in_chunks(meta_gradient: MetaGradient, size: int) -> MetaGradient:
-    """Bound memory: accumulate the meta-gradient over chunks of at most `size` tasks.
-
-    The mean over the meta-batch is the mean of the chunks' means, weighted by their tasks.
-    """
-
-    def accumulated(params: Params, tasks: Task) -> tuple[Params, Tensor]:
-        num_tasks = tasks.support.x.shape[1]
-        if num_tasks <= size:
-            return meta_gradient(params, tasks)
-        total = {name: torch.zeros_like(theta) for name, theta in params.items()}
-        losses = torch.zeros((), device=tasks.support.x.device)
-        for first in range(0, num_tasks, size):
-            chunk = Task(*(Samples(*(part[:, first : first + size] for part in side)) for side in tasks))
-            weight = chunk.support.x.shape[1] / num_tasks
-            grads, chunk_losses = meta_gradient(params, chunk)
-            total = {name: total[name] + weight * grads[name] for name in total}
-            losses = losses + weight * chunk_losses
-        return total, losses
-
-    return accumulated

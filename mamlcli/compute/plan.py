@@ -1,0 +1,207 @@
+"""What computes a meta-update is decided here, once, and in words.
+
+Ways to compute it are asked in order, the fastest first; each says what keeps it from this experiment on this device.
+The numbers are the same but for rounding. The plan depends on the config alone, so that a resumed run computes as its
+first part did.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, NamedTuple, TypeAlias
+
+import torch
+
+from mamlcli.compute.chunks import in_chunks, resolve_chunk
+from mamlcli.compute.compiled import compile_graph, decide_compile
+from mamlcli.compute.fused.update import make_fused_update
+from mamlcli.compute.low_rank import low_rank_meta_gradient
+from mamlcli.errors import DeviceError, Remedy, UsageError
+from mamlcli.experiment import Experiment
+from mamlcli.methods.method import MetaGradient
+from mamlcli.models.layers import ACTIVATIONS
+from mamlcli.models.model import Layers
+from mamlcli.tasks.samples import SQUARED_ERROR
+from mamlcli.threads import resolve_threads
+from mamlcli.training import TrainState, Update, make_update
+
+Form: TypeAlias = Literal["dense", "low_rank", "fused"]
+"""How adapted weights are held: a matrix per task; the factors of its change; a matrix per task, in the kernel."""
+
+# From this width on, a matrix for each task no longer fits the caches.
+_WIDE = 128
+# The graph compiled in 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of
+# one inner step gained 2.5 ms by it, one of ten 19 ms. The kernel compiles in 3 s, and gains as much.
+_GRAPH_EARNED_AFTER = 5_000
+_KERNEL_EARNED_AFTER = 1_000
+
+
+class Plan(NamedTuple):
+    """How an experiment is computed on a device."""
+
+    form: Form
+    compiled: bool
+    chunk: int
+    """Tasks differentiated at a time."""
+    threads: int
+    reason: str
+    """Why it is compiled or not."""
+    passed_over: tuple[str, ...]
+    """What keeps faster ways from it, each in words."""
+
+    def words(self) -> str:
+        """The plan in a line, like "fused, compiled: 60000 steps earn it back"."""
+        return f"{self.form}, {'compiled' if self.compiled else 'not compiled'}: {self.reason}"
+
+
+def make_plan(experiment: Experiment, device: torch.device) -> Plan:
+    """Decide how an experiment is computed.
+
+    Raises:
+        DeviceError: If what the config asks for cannot be had on the device.
+        UsageError: If it cannot be had with the rest of the config.
+    """
+    config = experiment.config
+    kernel, low_rank = kernel_obstacles(experiment, device), low_rank_obstacles(experiment)
+    if config.engine.inner_update == "fused":
+        if device.type != "cpu":
+            remedy = Remedy("set device: cpu", "use --device cpu")
+            raise DeviceError(f"engine.inner_update: fused is made for the CPU, not for {device.type}", remedy)
+        if kernel:
+            raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
+    samples = config.tasks.support_shots + config.tasks.query_shots
+    eager_form: Form = "dense" if low_rank else "low_rank"
+    earned_after = _GRAPH_EARNED_AFTER * (1 + experiment.method.unrolled_steps) if kernel else _KERNEL_EARNED_AFTER
+    compiled, reason = decide_compile(
+        config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
+    )
+    return Plan(
+        form="fused" if compiled and not kernel else eager_form,
+        compiled=compiled,
+        chunk=_chunk(experiment, eager_form),
+        threads=idle_threads(experiment, config.outer.meta_batch_size * samples),
+        reason=reason,
+        passed_over=(
+            *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
+            *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
+        ),
+    )
+
+
+def idle_threads(experiment: Experiment, num_samples: int) -> int:
+    """How many CPU threads are used where all cores are idle, for so many samples of a seed at once."""
+    work = experiment.method.num_params * num_samples * len(experiment.config.seeds)
+    return resolve_threads(experiment.config.engine.threads, multiply_adds=work)
+
+
+def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
+    """The plan that is left where compiling has failed."""
+    form: Form = "dense" if low_rank_obstacles(experiment) else "low_rank"
+    return plan._replace(form=form, compiled=False, reason=reason)
+
+
+def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
+    """Say what keeps the kernel in C++ from an experiment; nothing if it can compute it."""
+    config, method, layers = experiment.config, experiment.method, experiment.model.layers
+    setting = config.engine.inner_update
+    found = {
+        f"{method.title}, which is no plain gradient descent": method.descent is None,
+        f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
+        "a model that is no MLP": layers is None,
+        f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
+        f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
+        "a loss that is not the squared error": experiment.family.loss is not SQUARED_ERROR,
+        f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+        f"the device {device.type}": device.type != "cpu",
+        f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",
+        "engine.compile: off": config.engine.compile == "off",
+    }
+    return [obstacle for obstacle, is_there in found.items() if is_there]
+
+
+def low_rank_obstacles(experiment: Experiment) -> list[str]:
+    """Say what keeps factors of adapted weights from an experiment, or makes them slower than the weights."""
+    setting, layers = experiment.config.engine.inner_update, experiment.model.layers
+    found = {
+        f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
+        "a model that is no MLP": layers is None,
+        "a loss that is not the squared error": experiment.family.loss is not SQUARED_ERROR,
+        f"engine.inner_update: {setting}": setting in ("dense", "fused"),
+        f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
+    }
+    return [obstacle for obstacle, is_there in found.items() if is_there]
+
+
+def is_wide(layers: Layers | None) -> bool:
+    """Whether a weight matrix of each task is better not formed."""
+    return layers is not None and max(layers.sizes[1:-1], default=0) >= _WIDE
+
+
+def uncompiled_gradient(experiment: Experiment, plan: Plan) -> MetaGradient:
+    """The meta-gradient that training differentiates, in chunks, before it is compiled."""
+    return in_chunks(_of_chunk(experiment, plan.form), plan.chunk)
+
+
+def _of_chunk(experiment: Experiment, form: Form) -> MetaGradient:
+    """The meta-gradient of tasks that are differentiated at once."""
+    descent, layers = experiment.method.descent, experiment.model.layers
+    if form != "low_rank":
+        return experiment.method.meta_gradient
+    assert descent is not None
+    assert layers is not None
+    return partial(low_rank_meta_gradient, ACTIVATIONS[layers.activation], **descent._asdict())
+
+
+def planned_update(
+    experiment: Experiment,
+    state: TrainState,
+    plan: Plan,
+    device: torch.device,
+    on_failure: Callable[[Exception], None] | None = None,
+) -> Update:
+    """Build the meta-update that a plan describes.
+
+    One graph holds the whole update where the meta-batch is not cut, and the gradient of a chunk where it is:
+    a loop over chunks would be unrolled.
+
+    Args:
+        experiment: What is trained.
+        state: What is updated.
+        plan: Of this experiment.
+        device: Where it computes.
+        on_failure: Hears of an error in compiling, and raises; if it returns, the update goes on uncompiled. None lets
+            the error pass.
+    """
+    outer = experiment.config.outer
+    gradient = _of_chunk(experiment, plan.form)
+    eager = make_update(state, in_chunks(gradient, plan.chunk), outer.max_grad_norm)
+    if not plan.compiled:
+        return eager
+    if plan.form != "fused":
+        if plan.chunk >= outer.meta_batch_size:
+            return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure)
+        compiled = compile_graph(gradient, device, on_failure)
+        return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
+    descent, layers = experiment.method.descent, experiment.model.layers
+    assert descent is not None
+    assert layers is not None
+    try:
+        return make_fused_update(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+    except (RuntimeError, OSError) as error:
+        if on_failure is None:
+            raise
+        on_failure(error)
+        return eager
+
+
+def _chunk(experiment: Experiment, form: Form) -> int:
+    config, method, model = experiment.config, experiment.method, experiment.model
+    samples = config.tasks.support_shots + config.tasks.query_shots
+    holds_copies = method.holds_copies and form != "low_rank"
+    return resolve_chunk(
+        config.engine.task_chunk,
+        floats_per_task=method.num_params if holds_copies else samples * model.num_units,
+        seeds=len(config.seeds),
+        tasks=config.outer.meta_batch_size,
+        # A pass over activations that no step is made with counts as one.
+        inner_steps=method.inner_steps if method.holds_copies else max(1, method.inner_steps),
+    )

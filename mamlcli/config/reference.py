@@ -1,0 +1,101 @@
+"""The keys of a config: their list, their description, and the JSON schema that editors read."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel
+
+from mamlcli.config.experiment import Config
+from mamlcli.registry import CHOICES, Kind, entries
+from mamlcli.section import Section
+
+
+def known_keys(config: Config | None = None) -> list[str]:
+    """List the keys of a config in dotted form, sections before their fields.
+
+    Args:
+        config: Whose choices decide which keys there are; None lists those of every family, model and method.
+
+    >>> known_keys()[:4]
+    ['name', 'seeds', 'device', 'tasks']
+    """
+    keys: dict[str, None] = {}
+    for name, classes in sections(config).items():
+        keys[name] = None
+        keys |= {f"{name}.{field}": None for section in classes for field in section.model_fields}
+    return list(keys)
+
+
+def sections(config: Config | None = None) -> dict[str, list[type[Section]]]:
+    """The keys of the first level, each with the classes that a section of that name can be of."""
+    found: dict[str, list[type[Section]]] = {}
+    for name, field in Config.model_fields.items():
+        if name in CHOICES:
+            kind: Kind = name
+            found[name] = [entry.config for entry in entries(kind).values()] if config is None else []
+            if config is not None:
+                found[name] = [type(getattr(config, name))]
+        else:
+            is_section = isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+            found[name] = [field.annotation] if is_section else []  # type: ignore[list-item]
+    return found
+
+
+def config_reference() -> str:
+    """Describe every key in Markdown, from the texts beside the fields."""
+    parts = ["\n".join([*_HEAD, *_rows(Config, "", leaves_only=True), *_fixed_rows()])]
+    for kind, choice in CHOICES.items():
+        for name, entry in entries(kind).items():
+            says = " ".join((entry.config.__doc__ or "").split())
+            default = " (the default)" if name == choice.default else ""
+            head = f"With `{kind}.{choice.key}: {name}`{default}. {says}"
+            parts.append("\n".join([head, "", *_HEAD, *_rows(entry.config, f"{kind}.")]))
+    return "\n\n".join(parts)
+
+
+_HEAD = ("| key | default | meaning |", "|---|---|---|")
+
+
+def _fixed_rows() -> Iterator[str]:
+    for name, classes in sections().items():
+        if name not in CHOICES:
+            for section in classes:
+                yield from _rows(section, f"{name}.")
+
+
+def _rows(section: type[BaseModel], prefix: str, *, leaves_only: bool = False) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        if leaves_only and (name in CHOICES or isinstance(field.default, BaseModel)):
+            continue
+        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
+        yield f"| `{prefix}{name}` | {_shown(field.default, required=field.is_required())} | {meaning} |"
+
+
+def _shown(default: Any, *, required: bool) -> str:
+    if required:
+        return "required"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(map(str, default))}]`"
+    return "`null`" if default is None else f"`{default}`"
+
+
+def config_schema() -> dict[str, Any]:
+    """The JSON schema of a config, with the keys that each choice of family, model and method allows."""
+    schema = Config.model_json_schema()
+    definitions = schema.setdefault("$defs", {})
+    for kind, choice in CHOICES.items():
+        options = []
+        for name, entry in entries(kind).items():
+            own = entry.config.model_json_schema()
+            definitions |= own.pop("$defs", {})
+            if name != choice.default:
+                own["required"] = [*own.get("required", []), choice.key]
+            title = f"{kind}.{name}"
+            definitions[title] = own | {"title": title}
+            options.append({"$ref": f"#/$defs/{title}"})
+        description = Config.model_fields[kind].description
+        schema["properties"][kind] = {"oneOf": options, "description": description}
+    used = json.dumps(schema)
+    schema["$defs"] = {name: one for name, one in definitions.items() if f'#/$defs/{name}"' in used}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "mamlcli.config/1"} | schema

@@ -1,0 +1,79 @@
+"""An experiment: a config, and the values that its words stand for."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mamlcli.config.experiment import Config
+from mamlcli.methods.inner_loops import constant
+from mamlcli.methods.meta_gradients import adapted
+from mamlcli.methods.method import Bench, Method, make_bench
+from mamlcli.models.model import Model
+from mamlcli.registry import build
+from mamlcli.tasks.family import Request, TaskFamily
+from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.stream import TaskStream
+from mamlcli.training import TrainState, init_state
+from mamlcli.types import LossFn, Order, Params
+
+
+class Experiment(NamedTuple):
+    """What a config describes."""
+
+    config: Config
+    family: TaskFamily
+    model: Model
+    method: Method
+    loss_fn: LossFn[Samples]
+    """Maps (the parameters of a predictor, samples) to the loss that a run is measured by."""
+
+    def stream(self) -> TaskStream:
+        """The meta-training tasks of all seeds."""
+        config = self.config
+        request = Request(
+            config.tasks.support_shots, config.tasks.query_shots, unlabelled_inputs=self.method.unlabelled_inputs
+        )
+        return TaskStream(self.family, config.seeds, config.outer.meta_batch_size, request)
+
+    def initial_params(self) -> list[Params]:
+        """The initial meta-parameters of every seed."""
+        return [self.method.init(seed) for seed in self.config.seeds]
+
+    def initial_state(self, device: torch.device) -> TrainState:
+        """The state before the first meta-step."""
+        outer = self.config.outer
+        return init_state(self.initial_params(), optimizer=outer.optimizer, lr=outer.lr, device=device)
+
+    def pre_adapt_loss(self, params: Params, tasks: Task) -> Float[Tensor, " seeds"]:
+        """Mean query loss of each seed's meta-batch before adaptation; needs no graph."""
+        inner, loss_fn = self.method.inner, self.loss_fn
+
+        def of_task(params: Params, task: Task) -> Tensor:
+            before = adapted(inner, params, task.support, inner_steps=0, gradient=constant)
+            return loss_fn(next(iter(before.values())), task.query)
+
+        with torch.no_grad():
+            return torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(params, tasks).mean(dim=1)
+
+
+def make_experiment(config: Config) -> Experiment:
+    """Build what a config describes.
+
+    Raises:
+        UsageError: If its parts do not fit together.
+    """
+    family: TaskFamily = build("tasks", config.tasks)
+    model: Model = build("model", config.model, family.num_inputs, family.num_outputs)
+    bench: Bench = make_bench(family, model, config.tasks.support_shots)
+    return Experiment(config, family, model, build("algorithm", config.algorithm, bench), bench.loss_fn)
+
+
+def in_order(config: Config, order: Order) -> Config:
+    """The same experiment with the meta-gradient of this order.
+
+    Raises:
+        UsageError: If its method has no order.
+    """
+    return config.model_copy(update={"algorithm": config.algorithm.in_order(order)})

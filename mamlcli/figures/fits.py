@@ -1,0 +1,58 @@
+"""What adaptation does to single tasks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from mamlcli.escaping import label as escaped
+from mamlcli.figures.style import BLUE, GREY, ORANGE, PURPLE, column
+from mamlcli.types import Row
+
+_TRUTH: dict[str, Any] = {"color": "black", "linewidth": 2.2, "alpha": 0.35}
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": GREY, "linestyle": ":"},
+    {"color": ORANGE, "linestyle": "--"},
+    {"color": BLUE},
+)
+_SUPPORT: dict[str, dict[str, Any]] = {
+    "support": {"color": PURPLE, "marker": "^", "markersize": 7},
+    "support, corrupted": {"color": ORANGE, "marker": "X", "markersize": 8},
+}
+_TAUGHT: dict[str, Any] = {"color": BLUE, "marker": ".", "markersize": 7, "alpha": 0.7}
+
+
+def fits_figure(lines: Sequence[Row], points: Sequence[Row], *, title: str) -> Figure:
+    """Truth, what was adapted to, and predictions before and after: a row of panels for each predictor.
+
+    Args:
+        lines: With model (the predictor; empty for the only one), task, curve ("truth", and then predictions in the
+            order of their steps), x and y.
+        points: With model, task, curve ("support", "support, corrupted", or what taught it), x and y.
+        title: Of the figure.
+    """
+    tasks, models = sorted({row["task"] for row in lines}), list(dict.fromkeys(row["model"] for row in lines))
+    curves = [name for name in dict.fromkeys(row["curve"] for row in lines) if name != "truth"]
+    looks = {"truth": _TRUTH} | dict(zip(curves, _LOOKS, strict=False))
+    marks = {name: _SUPPORT.get(name, _TAUGHT) for name in dict.fromkeys(row["curve"] for row in points)}
+    figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.1 * len(models) + 0.8), layout="constrained")
+    figure.suptitle(escaped(title), fontsize=11)
+    panels = figure.subplots(len(models), len(tasks), sharex=True, sharey=True, squeeze=False)
+    for model, line in zip(models, panels, strict=True):
+        for task, axes in zip(tasks, line, strict=True):
+            for rows, styles in ((lines, looks), (points, marks)):
+                for name, look in styles.items():
+                    chosen = [row for row in rows if (row["model"], row["task"], row["curve"]) == (model, task, name)]
+                    if chosen:
+                        style = look if rows is lines else {"linestyle": "none", **look}
+                        axes.plot(column(chosen, "x"), column(chosen, "y"), label=name, **style)
+            axes.set_title(f"{model}, meta-test task {task}".removeprefix(", "), fontsize=10)
+            axes.spines[["top", "right"]].set_visible(False)
+        line[0].set_ylabel("y")
+    for axes in panels[-1]:
+        axes.set_xlabel("x")
+    named = {
+        label: handle for line in panels for handle, label in zip(*line[0].get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=6, frameon=False, fontsize=8.5)
+    return figure

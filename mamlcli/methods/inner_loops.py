@@ -1,0 +1,143 @@
+"""What adapts, and by which rule: gradient descent with rates that are fixed or learned.
+
+Pure functions of one task; nothing here knows of families, models or configs.
+"""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mamlcli.methods.method import Gradient, InnerLoop, State
+from mamlcli.tasks.samples import Samples
+from mamlcli.types import Data, LossFn, Order, Params
+
+Rate: TypeAlias = Callable[[Params, str, int], float | Tensor]
+"""Maps (meta-parameters, a parameter's name, the number of the inner step) to what multiplies its gradient."""
+RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
+
+RATES = "inner_lr."
+"""What the names of learned rates begin with."""
+# Keeps the rates of a seed apart from whatever else is drawn with it.
+_STREAM = 1
+
+
+def through(loss_fn: LossFn[Data], params: Params, data: Data) -> Params:
+    """The gradient as a function of the parameters, to be differentiated: second order."""
+    gradient: Params = torch.func.grad(loss_fn)(params, data)
+    return gradient
+
+
+def constant(loss_fn: LossFn[Data], params: Params, data: Data) -> Params:
+    """The gradient as a constant: first order."""
+    with torch.no_grad():  # torch.func.grad computes it all the same; what is lost is how it came about
+        return through(loss_fn, params, data)
+
+
+def gradient_of(order: Order) -> Gradient[Samples]:
+    """How a meta-gradient of this order finds inner gradients."""
+    return through if order == "second" else constant
+
+
+def descend(params: Params, grads: Params, rate: Callable[[str], float | Tensor]) -> Params:
+    """Theta' = theta - rate * gradient, for each name."""
+    return {name: theta - rate(name) * grads[name] for name, theta in params.items()}
+
+
+def gradient_descent(loss_fn: LossFn[Samples], rate: Rate) -> InnerLoop:
+    """Adapt all weights: theta' <- theta' - rate * grad L_support(theta').
+
+    With a constant rate it is the inner loop of MAML (Finn et al. 2017, arXiv:1703.03400, Algorithm 1). Rates that are
+    learned stand among the meta-parameters under `inner_lr.<name>`, and do not adapt.
+    """
+
+    def step(params: Params, theta: State, support: Samples, number: int, gradient: Gradient[Samples]) -> State:
+        grads = gradient(loss_fn, theta, support)
+        return descend(theta, grads, lambda name: rate(params, name, number))
+
+    return InnerLoop(
+        start=lambda params: {name: value for name, value in params.items() if not name.startswith(RATES)},
+        step=step,
+        predictors=lambda _params, theta, _support, _steps, _gradient: {"": theta},
+    )
+
+
+def constant_rate(inner_lr: float) -> Rate:
+    """The same alpha for every parameter and step."""
+    return lambda _params, _name, _step: inner_lr
+
+
+def learned_rate(kind: RateKind) -> Rate:
+    """Rates that are meta-parameters.
+
+    One for each tensor; one for each tensor and step (as in MAML++, Antoniou et al. 2019, arXiv:1810.09502); or one for
+    each parameter (Meta-SGD, Li et al. 2017, arXiv:1707.09835). A step beyond those of training takes the rates of the
+    last one. Rates learned for few steps need not be good for more: those of one step usually diverge after five.
+    """
+
+    def rate(params: Params, name: str, step: int) -> Tensor:
+        learned = params[RATES + name]
+        return learned if kind == "parameter" else learned[min(step, len(learned) - 1)]
+
+    return rate
+
+
+def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], inner_steps: int, seed: int) -> Params:
+    """Draw the initial rates of one seed, uniform in [low, high].
+
+    Args:
+        theta: The parameters of the model.
+        kind: What has a rate of its own.
+        interval: Low and high; equal for a constant.
+        inner_steps: Steps of adaptation in training, >= 1.
+        seed: Seed of a generator of its own.
+
+    Returns:
+        `inner_lr.<name>`, of shape (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and that of theta for
+        `parameter`.
+    """
+    rng = np.random.default_rng((seed, _STREAM))
+    shapes = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
+    return {
+        RATES + name: torch.from_numpy(rng.uniform(*interval, shapes.get(kind, tuple(value.shape)))).float()
+        for name, value in theta.items()
+    }
+
+
+def adapt(
+    loss_fn: LossFn[Data], params: Params, support: Data, *, inner_lr: float | Params, inner_steps: int, order: Order
+) -> Params:
+    """Adapt parameters to one task on its support set.
+
+    Repeats theta' <- theta' - alpha * grad L_support(theta')
+    (Finn et al. 2017, arXiv:1703.03400, Algorithm 1).
+
+    Args:
+        loss_fn: Maps (params, support) to a scalar loss.
+        params: Meta-parameters theta, name -> tensor; not modified.
+        support: One task's data, any pytree of tensors; here samples x and y, each of shape (K, 1).
+        inner_lr: alpha, >= 0; or a tensor for each parameter, which multiplies its gradient.
+        inner_steps: Gradient steps, >= 0; 0 returns params unchanged.
+        order: "second" differentiates through the inner gradients; "first" treats them as constants.
+
+    Returns:
+        Adapted parameters; same names and shapes as params.
+
+    Raises:
+        ValueError: If inner_steps or inner_lr is negative.
+
+    >>> theta = {"w": torch.tensor(1.0, requires_grad=True)}
+    >>> quadratic = lambda params, target: (params["w"] - target).square() / 2
+    >>> adapted = adapt(quadratic, theta, torch.tensor(3.0), inner_lr=0.5, inner_steps=1, order="second")
+    >>> adapted["w"].item()  # 1 - 0.5 * (1 - 3)
+    2.0
+    """
+    if inner_steps < 0 or (not isinstance(inner_lr, dict) and inner_lr < 0):
+        raise ValueError(f"inner_steps and inner_lr must be >= 0, got {inner_steps} and {inner_lr}")
+    rates = inner_lr if isinstance(inner_lr, dict) else dict.fromkeys(params, inner_lr)
+    gradient = through if order == "second" else constant
+    for _ in range(inner_steps):
+        params = descend(params, gradient(loss_fn, params, support), rates.__getitem__)
+    return params

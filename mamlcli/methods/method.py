@@ -1,0 +1,163 @@
+"""A method as a value: what adapts and by which rule (`InnerLoop`), and how the meta-gradient through it is found.
+
+The two are apart, so that methods are combinations: an inner loop asks for the gradients that it steps along, and
+whoever runs it says how they are found, as something to differentiate through or as constants.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from mamlcli.models.model import Model
+from mamlcli.proofs.checks import Case, Check
+from mamlcli.tasks.family import TaskFamily
+from mamlcli.tasks.samples import SQUARED_ERROR, Samples, Task
+from mamlcli.types import Data, LossFn, Order, Params, Row
+
+Log: TypeAlias = dict[str, Tensor]
+"""Named values of each seed, shape (S,); `post_adapt_loss` is always among them."""
+
+MetaGradient: TypeAlias = Callable[[Params, Task], tuple[Params, Log]]
+"""Maps (name -> (S, ...), tasks (S, B, ...)) to gradients like the parameters, and a log."""
+
+Gradient: TypeAlias = Callable[[LossFn[Data], Params, Data], Params]
+"""Maps a loss, parameters and data to the gradient: see `through` and `constant` in `mamlcli.methods.inner_loops`."""
+
+State: TypeAlias = Any
+"""What an inner loop has adapted so far: any pytree of tensors."""
+
+
+class InnerLoop(NamedTuple):
+    """What adapts to a task, and by which rule. Pure functions of one seed and one task."""
+
+    start: Callable[[Params], State]
+    """Meta-parameters to the state in which nothing is adapted yet."""
+    step: Callable[[Params, State, Samples, int, Gradient[Any]], State]
+    """One inner step: (meta-parameters, state, support, the step's number from 0, gradient) to the next state."""
+    predictors: Callable[[Params, State, Samples, int, Gradient[Any]], Mapping[str, Params]]
+    """(meta-parameters, state, support, steps made, gradient) to the parameters of what predicts now, by name. The
+    first is what a run is measured by."""
+
+
+class Bench(NamedTuple):
+    """What a method is built on."""
+
+    family: TaskFamily
+    model: Model
+    support_shots: int
+    """K, in meta-training."""
+    loss_fn: LossFn[Samples]
+    """The family's loss of the model: maps (the model's parameters, samples) to a scalar."""
+    errors: Callable[[Params, Samples], Tensor]
+    """The same of each sample, shape (n,)."""
+
+
+class Descent(NamedTuple):
+    """The method that backends know to compute in ways of their own: MAML with one constant rate."""
+
+    inner_lr: float
+    inner_steps: int
+    order: Order
+
+
+class Panel(NamedTuple):
+    """A figure of a method's own."""
+
+    stem: str
+    """Of the file's name."""
+    what: str
+    """For its title."""
+    figure: Callable[..., Any]
+    """Maps (rows, title=...) to a matplotlib figure."""
+    rows: Sequence[Row]
+
+
+class Trained(NamedTuple):
+    """What a training leaves, for figures and words."""
+
+    begun: Params
+    """Meta-parameters before the first step, name -> (S, ...)."""
+    params: Params
+    """And after the last."""
+    metrics: Sequence[Row]
+
+
+class Learned(NamedTuple):
+    """What a method has learned beside the weights of models, for people."""
+
+    field: str
+    """Its name in evaluation.json."""
+    value: Row
+    """What stands there."""
+    title: str
+    """Over the table that a person reads."""
+    rows: list[Row]
+    """That table."""
+
+
+class Method(NamedTuple):
+    """A way to learn from many tasks what a new one is adapted from."""
+
+    title: str
+    """What it is called in tables and figures, like "second-order MAML"."""
+    init: Callable[[int], Params]
+    """Maps a seed to its initial meta-parameters: the model's, and whatever else is learned."""
+    inner: InnerLoop
+    meta_gradient: MetaGradient
+    inner_steps: int
+    """Steps of adaptation in meta-training."""
+    num_params: int
+    """Numbers in the meta-parameters of one seed that a task adapts a copy of."""
+    order: Order | None = None
+    """None where there is no inner gradient to differentiate through."""
+    unrolled_steps: int = 0
+    """Inner steps of one task that a compiler sees one after the other."""
+    descent: Descent | None = None
+    """Where it is plain gradient descent."""
+    holds_copies: bool = True
+    """Whether a task holds adapted weights of its own in meta-training, and not activations alone."""
+    unlabelled_inputs: int = 0
+    """U: inputs without a target that it wants of every task."""
+    logged: tuple[str, ...] = ()
+    """Meta-parameters that stand in every row of the metrics."""
+    parts: Mapping[str, str] = {}
+    """What of the meta-parameters is spoken of by itself: words to the prefix of its names."""
+    proofs: Callable[[Case], list[Check]] = lambda _: []
+    """What `check-grads` shows of it beyond finite differences."""
+    asides: Callable[[Case], Row | None] = lambda _: None
+    """What `check-grads` reports of it that can neither hold nor fail; None for nothing."""
+    panels: Callable[[Trained], list[Panel]] = lambda _: []
+    """Figures of its own, drawn when a training ends."""
+    learned: Callable[[Params, Sequence[int]], Learned | None] = lambda *_: None
+    """(meta-parameters, seeds) to what an evaluation says of them; None for nothing."""
+    taught: Callable[[Params, Samples, int], Mapping[str, tuple[str, Samples]]] = lambda *_: {}
+    """(meta-parameters of one seed, support, steps) to points worth drawing beside a predictor: its name to a label and
+    the points."""
+
+
+def textbook_loss(bench: Bench) -> LossFn[Samples]:
+    """The loss of the bench written apart from the code under test, as far as the model can be."""
+    predict = bench.model.reference() if bench.model.reference else bench.model.predict
+
+    def loss_fn(params: Params, samples: Samples) -> Tensor:
+        predictions = predict(params, samples.x)
+        if bench.family.loss is SQUARED_ERROR:
+            # Not mse_loss, whose double backward has no forward-mode derivative in torch 2.13.
+            return torch.mean((predictions - samples.y) ** 2)
+        return bench.family.loss.mean(predictions, samples.y)
+
+    return loss_fn
+
+
+def make_bench(family: TaskFamily, model: Model, support_shots: int) -> Bench:
+    """Put together what a method is built on."""
+
+    def loss_fn(params: Params, samples: Samples) -> Tensor:
+        return family.loss.mean(model.predict(params, samples.x), samples.y)
+
+    def errors(params: Params, samples: Samples) -> Tensor:
+        return family.loss.each(model.predict(params, samples.x), samples.y)
+
+    return Bench(family, model, support_shots, loss_fn, errors)

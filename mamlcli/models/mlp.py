@@ -1,0 +1,45 @@
+"""The functional MLP from x to y."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from mamlcli.section import Count, ModelSection, list_to_tuple
+
+if TYPE_CHECKING:
+    from mamlcli.models.model import Model
+
+
+class MlpConfig(ModelSection):
+    """The functional MLP from x to y."""
+
+    name: Literal["mlp"] = "mlp"
+    """The model."""
+    hidden_sizes: Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple)] = (40, 40)
+    """Units of each hidden layer; an empty list is a linear model."""
+    activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus"] = "relu"
+    """What follows each hidden layer."""
+    init: Literal["torch_default", "truncated_normal"] = "torch_default"
+    """`torch_default`: as `torch.nn.Linear`. `truncated_normal`: weights of std 0.01 cut at two std, zero
+    biases, as in the original MAML code."""
+
+
+def mlp(config: MlpConfig, num_inputs: int, num_outputs: int) -> Model:
+    """Build an MLP between these widths."""
+    from mamlcli.models.layers import ACTIVATIONS, forward, init_params
+    from mamlcli.models.model import Layers, Model
+    from mamlcli.proofs.reference import module_outputs
+
+    sizes = (num_inputs, *config.hidden_sizes, num_outputs)
+    return Model(
+        init=lambda seed: init_params(sizes, init=config.init, seed=seed),
+        predict=partial(forward, activation=ACTIVATIONS[config.activation]),
+        num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
+        num_units=sum(sizes),
+        layers=Layers(sizes, config.activation),
+        reference=partial(module_outputs, sizes, config.activation),
+    )

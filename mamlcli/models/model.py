@@ -1,0 +1,37 @@
+"""A model as a value: where its parameters begin, and what it says."""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+from torch import Tensor
+
+from mamlcli.types import Params
+
+Predict: TypeAlias = Callable[[Params, Tensor], Tensor]
+"""Maps parameters and inputs of shape (n, inputs) to outputs of shape (n, outputs)."""
+
+
+class Layers(NamedTuple):
+    """What a backend knows to compute: a stack of linear layers, each but the last followed by an activation."""
+
+    sizes: tuple[int, ...]
+    """Units of every layer, input and output included."""
+    activation: str
+    """A key of `mamlcli.models.layers.ACTIVATIONS`."""
+
+
+class Model(NamedTuple):
+    """A function with parameters."""
+
+    init: Callable[[int], Params]
+    """Maps a seed to initial parameters, float32 on the CPU; another seed gives others."""
+    predict: Predict
+    """Other names than its own may be among the parameters; they are not read."""
+    num_params: int
+    """Numbers in the parameters of one seed."""
+    num_units: int
+    """Numbers that a sample leaves on its way through, about."""
+    layers: Layers | None = None
+    """Where it is an MLP that backends can compute in ways of their own."""
+    reference: Callable[[], Predict] | None = None
+    """Builds the same as `predict`, written in another way, to compare with."""

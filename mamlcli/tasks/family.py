@@ -1,0 +1,161 @@
+"""A family of tasks as a value, and the kind whose tasks are functions with random parameters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mamlcli.section import FunctionTasksSection
+from mamlcli.tasks.numbers import Interval, Lane, Numbers, parameter_lane
+from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
+
+# What a corrupted target is, whatever the function.
+_CORRUPTED: Interval = (-5.0, 5.0)
+
+
+class Request(NamedTuple):
+    """How many samples of each task are wanted."""
+
+    support_shots: int
+    """K, >= 1."""
+    query_shots: int
+    """Q, >= 1."""
+    query_grid: bool = False
+    """Whether the query inputs are the same even grid for every task, ends included, and not drawn."""
+    unlabelled_inputs: int = 0
+    """U, >= 0: inputs after the K support samples whose targets are not a number, so that whoever reads one cannot miss
+    it."""
+
+
+class Curves(NamedTuple):
+    """The functions behind n tasks on a grid of G points."""
+
+    x: Float[Tensor, " points"]
+    inputs: Float[Tensor, "n points features"]
+    """What a model sees of the grid."""
+    y: Float[Tensor, "n points outputs"]
+
+
+class TaskFamily(NamedTuple):
+    """A distribution of tasks."""
+
+    num_inputs: int
+    """Features of an input."""
+    num_outputs: int
+    """Width of a target."""
+    draw: Callable[[Numbers, Request], Task]
+    """The tasks of these numbers: float32 on the CPU, of shape (n, K + U, features), (n, Q, features) and targets alike.
+    The k-th sample of a task must not depend on how many are asked for, so that the tasks for K = 5 are those for
+    K = 20 with fewer support samples."""
+    domain: str
+    """Where inputs come from, in words, like "[-5, 5]"."""
+    loss: Loss = SQUARED_ERROR
+    curves: Callable[[Numbers, int], Curves] | None = None
+    """The functions behind the tasks of these numbers on so many even points, for figures; None where there are none
+    to draw."""
+    bounds: Callable[[int | None], Mapping[str, float]] = lambda _: {}
+    """What is known of the query loss analytically, by name, like "zero predictor": on a grid of so many even inputs, or
+    for None on inputs that are drawn."""
+    corrupted_slots: int = 0
+    """C: the targets of the first C support samples of every task say nothing."""
+
+
+Function: TypeAlias = Callable[..., Tensor]
+"""f(x, **parameters): x of shape (n, points, inputs) and each parameter (n, 1, 1), float64; y of shape (n, points,
+outputs)."""
+
+
+def function_family(
+    function: Function,
+    parameters: Mapping[str, Interval],
+    config: FunctionTasksSection,
+    *,
+    num_inputs: int = 1,
+    num_outputs: int = 1,
+    told: Sequence[str] | None = None,
+    bounds: Callable[[int | None], Mapping[str, float]] = lambda _: {},
+) -> TaskFamily:
+    """Make a family of tasks y = f(x; parameters) + noise.
+
+    Args:
+        function: f, written with operations of tensors.
+        parameters: The interval in which each parameter of a task is uniform; in this order they are drawn.
+        config: Where inputs come from, and what is done to samples.
+        num_inputs: Coordinates of x.
+        num_outputs: Coordinates of y.
+        told: Parameters that a model sees beside x if `config.oracle_inputs`; all that there are if None.
+        bounds: As for `TaskFamily`.
+    """
+    shown = tuple(parameters if told is None else told) if config.oracle_inputs else ()
+
+    def drawn(numbers: Numbers) -> dict[str, Tensor]:
+        return {
+            name: numbers.between(interval, parameter_lane(index), 1).unsqueeze(-1)
+            for index, (name, interval) in enumerate(parameters.items())
+        }
+
+    def points(numbers: Numbers, lane: Lane, shots: int) -> Tensor:
+        return numbers.between(config.x, lane, shots * num_inputs).reshape(numbers.num_tasks, shots, num_inputs)
+
+    def inputs(values: dict[str, Tensor], x: Tensor) -> Tensor:
+        """What a model sees of points on these functions."""
+        count, shots = next(iter(values.values())).shape[0], x.shape[1]
+        seen = [values[name].expand(count, shots, 1) for name in shown]
+        return torch.cat([x.expand(count, shots, num_inputs), *seen], dim=-1).float()
+
+    def samples(numbers: Numbers, values: dict[str, Tensor], x: Tensor, noise: Lane) -> Samples:
+        y = function(x, **values)
+        if config.noise_std > 0:
+            y = y + config.noise_std * numbers.normal(noise, x.shape[1] * num_outputs).reshape(y.shape)
+        return Samples(inputs(values, x).contiguous(), y.float().contiguous())
+
+    def draw(numbers: Numbers, request: Request) -> Task:
+        values = drawn(numbers)
+        if request.query_grid:
+            query_x = _grid(config.x, request.query_shots, num_inputs).expand(numbers.num_tasks, -1, num_inputs)
+        else:
+            query_x = points(numbers, Lane.QUERY_X, request.query_shots)
+        support_x = points(numbers, Lane.SUPPORT_X, request.support_shots)
+        support = samples(numbers, values, support_x, Lane.SUPPORT_NOISE)
+        support = _corrupted(support, numbers, config.corrupted_slots)
+        if request.unlabelled_inputs:
+            x = inputs(values, points(numbers, Lane.UNLABELLED_X, request.unlabelled_inputs))
+            unknown = torch.full((*x.shape[:2], num_outputs), torch.nan)
+            support = Samples(torch.cat([support.x, x], dim=1), torch.cat([support.y, unknown], dim=1))
+        return Task(support, samples(numbers, values, query_x, Lane.QUERY_NOISE))
+
+    def curves(numbers: Numbers, count: int) -> Curves:
+        values, x = drawn(numbers), _grid(config.x, count, 1)
+        return Curves(x.flatten(), inputs(values, x), function(x, **values))
+
+    low, high = config.x
+    return TaskFamily(
+        num_inputs=num_inputs + len(shown),
+        num_outputs=num_outputs,
+        draw=draw,
+        domain=f"[{low:g}, {high:g}]",
+        curves=curves if num_inputs == 1 else None,
+        bounds=bounds,
+        corrupted_slots=config.corrupted_slots,
+    )
+
+
+def _grid(interval: Interval, count: int, num_inputs: int) -> Float[Tensor, "1 points inputs"]:
+    """Even points with both ends; of several inputs, the nodes of the smallest square grid that has so many."""
+    if num_inputs == 1:
+        return torch.linspace(*interval, count, dtype=torch.float64).view(1, -1, 1)
+    side = next(n for n in range(1, count + 1) if n**num_inputs >= count)
+    line = torch.linspace(*interval, side, dtype=torch.float64)
+    return torch.cartesian_prod(*[line] * num_inputs)[:count].unsqueeze(0)
+
+
+def _corrupted(support: Samples, numbers: Numbers, slots: int) -> Samples:
+    """Replace the targets of the corrupted slots, as many of them as there are."""
+    count, shots, outputs = support.y.shape
+    slots = min(slots, shots)
+    if slots == 0:
+        return support
+    targets = numbers.between(_CORRUPTED, Lane.CORRUPTED_Y, slots * outputs).reshape(count, slots, outputs).float()
+    return Samples(support.x, torch.cat([targets, support.y[:, slots:]], dim=1))

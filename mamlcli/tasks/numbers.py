@@ -1,0 +1,77 @@
+"""Random numbers as a function of a counter: who asks for which, and when, changes none of them.
+
+They come from NumPy's Philox, keyed by a seed and a split, so that no generator has a history and a resumed run needs
+no saved one.
+"""
+
+from enum import IntEnum
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Split: TypeAlias = Literal["meta-train", "meta-test"]
+Interval: TypeAlias = tuple[float, float]
+
+# Part of the definition of the data: another key is another stream.
+_SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
+
+
+class Lane(IntEnum):
+    """Which quantity of a task a random number is for. Part of the definition of the data.
+
+    Lanes 0 to 2 and from 16 on are those of a function's parameters; see `parameter_lane`.
+    """
+
+    SUPPORT_X = 3
+    QUERY_X = 4
+    SUPPORT_NOISE = 5
+    QUERY_NOISE = 6
+    CORRUPTED_Y = 7
+    UNLABELLED_X = 8
+
+
+def parameter_lane(index: int) -> int:
+    """The lane of a family's parameter by its place, from 0.
+
+    >>> [parameter_lane(index) for index in range(5)]
+    [0, 1, 2, 16, 17]
+    """
+    return index if index < 3 else 13 + index
+
+
+class Numbers(NamedTuple):
+    """The random numbers of tasks first to first + num_tasks - 1 of (seed, split)."""
+
+    seed: int
+    split: Split
+    first: int
+    num_tasks: int
+
+    def uniform(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
+        """Numbers in the open interval (0, 1), in float64: column k comes from a counter range of its own.
+
+        Args:
+            lane: What they are for.
+            columns: How many for each task; the first ones do not depend on how many are asked for.
+        """
+        values = np.empty((columns, self.num_tasks))
+        for column in range(columns):
+            # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
+            start = (int(lane) << 192) + (column << 128) + self.first // 4
+            bits = np.random.Philox(key=self.seed + (_SPLIT_KEYS[self.split] << 64), counter=start)
+            raw = bits.random_raw(self.first % 4 + self.num_tasks)[self.first % 4 :]
+            values[column] = ((raw >> 11) + 0.5) * 2.0**-53
+        return torch.from_numpy(values).T
+
+    def between(self, interval: Interval, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
+        """Numbers uniform in [low, high], in float64."""
+        low, high = interval
+        return low + (high - low) * self.uniform(lane, columns)
+
+    def normal(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
+        """Standard normal numbers, in float64."""
+        drawn: Tensor = torch.special.ndtri(self.uniform(lane, columns))
+        return drawn

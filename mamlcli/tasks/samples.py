@@ -1,0 +1,59 @@
+"""Samples and tasks, which know nothing of where they come from."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+class Samples(NamedTuple):
+    """Inputs of shape (..., K, features) and targets of shape (..., K, outputs)."""
+
+    x: Float[Tensor, "*batch shots features"]
+    y: Float[Tensor, "*batch shots outputs"]
+
+
+class Task(NamedTuple):
+    """Samples to adapt on and samples to measure on; leading axes are tasks, or seeds and tasks."""
+
+    support: Samples
+    query: Samples
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Task":
+        """Apply a function to each of the four tensors."""
+        return Task(*(Samples(*map(function, side)) for side in self))
+
+
+def all_samples(tasks: Task) -> Samples:
+    """Support and query samples of each task as one set."""
+    return Samples(*(torch.cat(parts, dim=-2) for parts in zip(*tasks, strict=True)))
+
+
+class Loss(NamedTuple):
+    """How far predictions are from targets, both of shape (n, outputs)."""
+
+    mean: Callable[[Tensor, Tensor], Tensor]
+    """Of a set of samples: a scalar."""
+    each: Callable[[Tensor, Tensor], Tensor]
+    """Of each sample, shape (n,); `mean` is their mean."""
+
+
+def squared_error(
+    predictions: Float[Tensor, "shots outputs"], targets: Float[Tensor, "shots outputs"]
+) -> Float[Tensor, ""]:
+    """Mean squared error. The shapes must agree: (K, 1) against (K,) would broadcast to (K, K)."""
+    # torch's own mse_loss costs a quarter more under vmap and double backward.
+    return (predictions - targets).square().mean()
+
+
+def squared_errors(
+    predictions: Float[Tensor, "shots outputs"], targets: Float[Tensor, "shots outputs"]
+) -> Float[Tensor, " shots"]:
+    """Squared error of each sample, the mean over its outputs."""
+    return (predictions - targets).square().mean(dim=-1)
+
+
+SQUARED_ERROR = Loss(squared_error, squared_errors)
+"""The loss of regression, which the fast backends are made for."""

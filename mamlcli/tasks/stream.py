@@ -1,0 +1,82 @@
+"""The stream: which tasks belong to (seed, split, step).
+
+An endless list of tasks for each seed and split, of which step t of a run uses tasks t*B to (t+1)*B - 1. Block size,
+device and order of access cannot change the data.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from mamlcli.tasks.family import Request, TaskFamily
+from mamlcli.tasks.numbers import Numbers, Split
+from mamlcli.tasks.samples import Samples, Task
+
+# Samples drawn ahead at a time: of a seed enough to make drawing cheap, few enough to stay in the cache; and of all.
+_BLOCK_SAMPLES_OF_SEED = 2**18
+_BLOCK_SAMPLES = 2**21
+
+
+class TaskList(NamedTuple):
+    """The endless list of tasks of (family, seed, split)."""
+
+    family: TaskFamily
+    seed: int
+    split: Split
+
+    def tasks(self, first: int, count: int, request: Request) -> Task:
+        """Draw tasks first to first + count - 1; see `TaskFamily.draw`."""
+        return self.family.draw(self.numbers(first, count), request)
+
+    def numbers(self, first: int, count: int) -> Numbers:
+        """The random numbers behind tasks first to first + count - 1."""
+        return Numbers(self.seed, self.split, first, count)
+
+
+class TaskStream(NamedTuple):
+    """The meta-batches of a run: S seeds, each with its own list of tasks, B tasks a step."""
+
+    family: TaskFamily
+    seeds: tuple[int, ...]
+    meta_batch_size: int
+    request: Request
+    split: Split = "meta-train"
+
+    def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
+        """Return the meta-batch of one step: support of shape (S, B, K + U, ...), query of shape (S, B, Q, ...)."""
+        return next(self.batches(step, step + 1, device))
+
+    def batches(self, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        """Yield the meta-batches of steps first to last - 1.
+
+        Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
+        """
+        support_shots, query_shots, _, unlabelled = self.request
+        per_step = self.meta_batch_size * (support_shots + query_shots + unlabelled)
+        block = max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
+        for start in range(first, last, block):
+            steps = min(block, last - start)
+            support, query = self._draw(start, steps, device)
+            for parts in zip(*(part.unbind() for part in (*support, *query)), strict=True):
+                yield Task(Samples(*parts[:2]), Samples(*parts[2:]))
+
+    def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
+        """Draw the meta-batches of several steps, with a leading axis of steps."""
+        size = self.meta_batch_size
+        drawn = [
+            TaskList(self.family, seed, self.split).tasks(first_step * size, steps * size, self.request)
+            for seed in self.seeds
+        ]
+
+        def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
+            stacked = torch.stack(seeds)  # (S, steps * B, K, ...)
+            by_step = stacked.view(len(self.seeds), steps, size, *stacked.shape[2:])
+            return by_step.transpose(0, 1).contiguous().to(device)
+
+        support, query = zip(*drawn, strict=True)
+        return Task(
+            Samples(*map(steps_first, zip(*support, strict=True))),
+            Samples(*map(steps_first, zip(*query, strict=True))),
+        )
