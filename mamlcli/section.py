@@ -40,6 +40,7 @@ def _in_float32(value: float) -> float:
 
 
 def distinct(value: tuple[int, ...]) -> tuple[int, ...]:
+    """Refuse a number that stands there twice."""
     twice = sorted(item for item, count in Counter(value).items() if count > 1)
     if twice:
         raise ValueError(f"must not hold the same number twice, got {', '.join(map(str, twice[:10]))} again")
@@ -47,6 +48,8 @@ def distinct(value: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def auto_or_up_to(largest: int) -> BeforeValidator:
+    """Accept `auto` or a whole number from 1 on."""
+
     def check(value: Any) -> Any:
         if value != "auto" and (type(value) is not int or not 1 <= value <= largest):
             raise ValueError(f"must be 'auto' or a whole number from 1 to {largest:,}")

@@ -12,6 +12,7 @@ from mamlcli.figures.style import (
     GREY,
     ORANGE,
     PURPLE,
+    column,
     framed,
     legend_below,
     log_scale,

@@ -41,8 +41,8 @@ class Approximation(NamedTuple):
 
         Returns:
             relative_error (float64, where only the difference is to blame), relative_error_float32 (as one would
-            train), ms and exact_ms (float32, the gradient to A alone, one thread, median of several); None where A is not
-            learned, or cannot be computed.
+            train), ms and exact_ms (float32, the gradient to A alone, one thread, median of several); None where A is
+            not learned, or cannot be computed.
         """
         params, tasks = case.params, case.tasks
         if SLOT_WEIGHTS not in params:

@@ -69,7 +69,7 @@ def loop_meta_gradient(
 ) -> tuple[Params, Tensor]:
     """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps.
 
-    Args and Returns are those of `mamlcli.methods.meta_gradients.gradient_per_seed`, with `rates` for the inner learning rate.
+    `rates` says by what an inner gradient is multiplied. Returns gradients like the parameters, and S losses.
     """
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     grads, losses = [], []
