@@ -125,7 +125,7 @@ class ModelSection(Section):
 
 
 class AlgorithmSection(Section):
-    """What every method has: a name. Its class adds `name: Literal["its name"] = "its name"` and the keys of its own."""
+    """What every method has: a name. Its class adds `name: Literal["its name"] = "its name"` and its own keys."""
 
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say how a task is adapted to when training is over."""

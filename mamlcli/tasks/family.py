@@ -46,8 +46,7 @@ class TaskFamily(NamedTuple):
     num_outputs: int
     """Width of a target."""
     draw: Callable[[Numbers, Request], Task]
-    """The tasks of these numbers: float32 on the CPU, of shape (n, K + U, features), (n, Q, features) and targets alike.
-    The k-th sample of a task must not depend on how many are asked for, so that the tasks for K = 5 are those for
+    """The tasks of these numbers: float32 on the CPU, inputs of shape (n, K + U, features) and (n, Q, features). The k-th sample of a task must not depend on how many are asked for, so that the tasks for K = 5 are those for
     K = 20 with fewer support samples."""
     domain: str
     """Where inputs come from, in words, like "[-5, 5]"."""
@@ -56,8 +55,8 @@ class TaskFamily(NamedTuple):
     """The functions behind the tasks of these numbers on so many even points, for figures; None where there are none
     to draw."""
     bounds: Callable[[int | None], Mapping[str, float]] = lambda _: {}
-    """What is known of the query loss analytically, by name, like "zero predictor": on a grid of so many even inputs, or
-    for None on inputs that are drawn."""
+    """What is known of the query loss analytically, by name, like "zero predictor": on a grid of so many even inputs,
+    or for None on inputs that are drawn."""
     corrupted_slots: int = 0
     """C: the targets of the first C support samples of every task say nothing."""
 
