@@ -46,7 +46,16 @@ class RunFolder(NamedTuple):
         try:
             return load_config(self.path / "config.yaml")
         except ConfigError as error:
-            raise CheckpointError(f"{self.path}: not a run that can be used: {error}") from None
+            raise CheckpointError(f"{self.path}: not a run that can be used: {error}{self._trained_with()}") from None
+
+    def _trained_with(self) -> str:
+        """Name the plugins that a run was trained with, none of which it imports."""
+        with suppress(CheckpointError):
+            plugins = self.read_info().get("plugins", [])
+            names = [str(one.get("name")) for one in plugins] if _are_objects(plugins) else []
+            if names:
+                return f"; it was trained with {' '.join(f'--plugin {name}' for name in names)}"
+        return ""
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
