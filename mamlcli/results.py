@@ -234,8 +234,8 @@ class CheckRow(_Object):
     compared_with: str
     relative_error: Number
     tolerance: float
-    verdict: Literal["holds", "FAILS", "says nothing here"]
-    """`says nothing here`: what is known to be wrong passes too, so that it could not have failed."""
+    verdict: Literal["fails", "holds", "says nothing here"]
+    """`says nothing here` of one that passed and would have passed with the mistake that it looks for."""
     passed: bool
 
 
@@ -265,6 +265,8 @@ class CheckGrads(_Object):
     passed: bool
     method: str
     """What was checked, in words."""
+    inner_steps: Count
+    """Of meta-training; 0 where there is no inner gradient."""
     checks: list[CheckRow]
     seeds: list[Count]
     tasks: Annotated[int, Field(ge=1)]

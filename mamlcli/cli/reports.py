@@ -1,5 +1,6 @@
 """Results to the text that a person reads on stdout."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
@@ -206,49 +207,53 @@ def _queries(results: list[Row]) -> list[str]:
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:
-    """Say which checks of the meta-gradient hold, and how both orders relate."""
-    info = report.info
+    """Say which checks of the meta-gradient hold, which say nothing, and how both orders relate."""
+    steps = f"{report.inner_steps} inner step(s), " if report.inner_steps else ""
     rows: list[Row] = [
         {
-            "verdict": check.verdict,
+            "verdict": "FAILS" if check.verdict == "fails" else check.verdict,
             "check": check.name,
             "compared with": check.compared_with,
             "relative error": f"{check.relative_error:.1e}",
-            "tolerance": f"{check.tolerance:.0e}",
+            "tolerance": f"{check.tolerance:.2g}",
         }
         for check in report.checks
     ]
-    orders = [
+    return "\n".join(
+        [
+            f"gradient of {config.name}, {report.method}: {steps}"
+            f"{len(report.seeds)} seed(s), {report.tasks} tasks, float64",
+            format_table(rows, left=("verdict", "check", "compared with")),
+            "",
+            *_norm_lines(report),
+            *_approximation_lines(report),
+            _closing_line(report),
+        ]
+    )
+
+
+def _norm_lines(report: "GradientReport") -> list[str]:
+    """Say how large the gradient is, and how both orders relate where there are two."""
+    info = report.info
+    if info["first_norm"] is None or not report.inner_steps:
+        norm = format_cell(info["second_norm"])
+        return [f"norm of the gradient: {norm}; there is no inner gradient, and so no order"]
+    return [
         f"norm of the meta-gradient: first order {format_cell(info['first_norm'])}, "
         f"second order {format_cell(info['second_norm'])}",
         f"cosine between them: {format_cell(info['cosine'])}; "
         f"second order minus first is {format_cell(info['second_order_share'])} of second order's norm",
     ]
-    return "\n".join(
-        [
-            f"meta-gradient of {config.name}: {report.method}, {len(report.seeds)} seed(s), {report.tasks} tasks, "
-            "float64",
-            format_table(rows, left=("verdict", "check", "compared with")),
-            "",
-            *(orders if info["second_norm"] is not None else []),
-            *_approximation_lines(report),
-            _conclusion(report),
-        ]
-    )
 
 
-def _conclusion(report: "GradientReport") -> str:
-    """What all checks say together; those that could not have failed here prove nothing."""
+def _closing_line(report: "GradientReport") -> str:
+    count = Counter(check.verdict for check in report.checks)
     if not report.passed:
         return "not all checks hold"
-    held = sum(check.verdict == "holds" for check in report.checks)
-    silent = len(report.checks) - held
-    if not silent:
+    if not count["says nothing here"]:
         return "all checks hold"
-    why = "what is known to be wrong passes them too, as where nothing adapts or first and second order are the same"
-    if not held:
-        return f"nothing is proven: all {silent} checks say nothing here; {why}"
-    return f"{held} check(s) hold, and {silent} say nothing here: {why}"
+    mute = f"{count['says nothing here']} say nothing here: what they look for would change nothing in this config"
+    return f"{count['holds']} checks hold; {mute}"
 
 
 def _approximation_lines(report: "GradientReport") -> list[str]:

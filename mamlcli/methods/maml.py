@@ -61,7 +61,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
     kind, steps, order = config.learned_inner_lr, config.inner_steps, config.order
     inner = gradient_descent(bench.loss_fn, learned_rate(kind) if kind else constant_rate(config.inner_lr))
     return Method(
-        title=f"{order}-order MAML" + (" with learned rates" if kind else ""),
+        title=_title(config),
         init=partial(_init, config, bench),
         inner=inner,
         meta_gradient=unrolled(inner, bench.loss_fn, inner_steps=steps, order=order),
@@ -73,6 +73,19 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
         proofs=partial(_proofs, config, bench),
         panels=partial(_panels, kind) if kind else lambda _: [],
     )
+
+
+def _title(config: MamlConfig) -> str:
+    """What it is called; without a step there is no inner gradient, and so no order."""
+    if config.inner_steps == 0:
+        return "MAML without inner steps"
+    what = {
+        None: "MAML",
+        "tensor": "MAML, a learned rate per tensor",
+        "tensor_and_step": "MAML, a learned rate per tensor and step",
+        "parameter": "Meta-SGD",
+    }
+    return f"{config.order}-order {what[config.learned_inner_lr]}"
 
 
 def _proofs(config: MamlConfig, bench: Bench, case: Case) -> list[Check]:
