@@ -163,9 +163,8 @@ def test_of_tasks_only_those_are_taken_whose_activations_are_not_about_to_change
         x = torch.tensor(inputs).view(1, -1, 1, 1)
         return Task(Samples(x, x + 2), Samples(x, x + 2))
 
-    def gradient(params: dict[str, torch.Tensor], tasks: Task) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        return meta_gradient(make_loss_fn(tiny.model), params, tasks, inner_lr=0.0, inner_steps=0, order="first")
-
+    loss_fn = make_experiment(tiny).loss_fn
+    gradient = unrolled(gradient_descent(loss_fn, constant_rate(0.0)), loss_fn, inner_steps=0, order="first")
     batches = [batch(2.0, 1.0 + 1e-6, 3.0, 1.0), batch(4.0, 5.0, 6.0, 7.0), batch(0.5, 0.5, 0.5, 0.5)]
     chosen = smooth_tasks(gradient, params, batches, 4)
     assert chosen.query.x.flatten().tolist() == [2.0, 3.0, 4.0, 5.0]
