@@ -18,7 +18,7 @@ from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
-from mamlcli.types import Row
+from mamlcli.types import AnyRow, Row
 
 OUTPUTS = Path("outputs")
 _MAX_INFO_BYTES, _MAX_METRICS_BYTES, _MAX_LINE = 2**24, 2**32, 2**24
@@ -76,7 +76,7 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, figure: Figure, rows: Sequence[Row]) -> Path:
+    def save_figure(self, stem: str, figure: Figure, rows: Sequence[AnyRow]) -> Path:
         """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
         self.write_text(f"{stem}.csv", csv_text(rows))
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
@@ -85,7 +85,7 @@ class RunFolder(NamedTuple):
             write_atomic(self.path / f"{stem}.{suffix}", buffer.getvalue())
         return self.path / f"{stem}.png"
 
-    def append_metrics(self, rows: Sequence[Row]) -> None:
+    def append_metrics(self, rows: Sequence[AnyRow]) -> None:
         """Add rows at the end of the metrics, at once visible to readers."""
         with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json_lines(rows))
