@@ -18,6 +18,11 @@ from mamlcli.compute.plan import Plan, make_plan, planned_update
 from mamlcli.errors import DeviceError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.methods.method import make_bench
+from mamlcli.models.model import Model
+from mamlcli.registry import build
+from mamlcli.section import FunctionTasksSection
+from mamlcli.tasks.family import function_family
 from mamlcli.tasks.samples import Task
 from mamlcli.training import TrainState, Update, init_state, make_update
 from tests.conftest import Maml, needs_compiler
@@ -99,6 +104,23 @@ def test_seeds_and_tasks_share_the_lanes_of_a_register_in_any_number(seeds: int,
 
 def test_samples_may_have_several_inputs_and_support_another_size_than_query() -> None:
     assert_same_updates(experiment("tasks.oracle_inputs=true", "tasks.support_shots=3", "tasks.query_shots=11"))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize(("num_inputs", "num_outputs"), [(1, 2), (2, 1), (2, 3)])
+def test_targets_may_be_vectors(order: str, num_inputs: int, num_outputs: int) -> None:
+    def waves(x: Tensor, phase: Tensor) -> Tensor:
+        return torch.cat([((k + 1) * x.sum(-1, keepdim=True) - phase).sin() for k in range(num_outputs)], dim=-1)
+
+    config = experiment(f"algorithm.order={order}", "algorithm.inner_steps=2", "model.hidden_sizes=[8, 6]").config
+    assert isinstance(config.tasks, FunctionTasksSection)
+    interval = {"phase": (0.0, 3.0)}
+    family = function_family(waves, interval, config.tasks, num_inputs=num_inputs, num_outputs=num_outputs)
+    model: Model = build("model", config.model, num_inputs, num_outputs)
+    bench = make_bench(family, model, config.tasks.support_shots)
+    chosen = Experiment(config, family, model, build("algorithm", config.algorithm, bench), bench.loss_fn)
+    assert make_plan(chosen, CPU).form == "fused"
+    assert_same_updates(chosen)
 
 
 def test_single_precision_agrees_to_its_rounding() -> None:
