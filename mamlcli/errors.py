@@ -39,9 +39,17 @@ class UsageError(MamlError, ValueError):
 class ConfigError(UsageError):
     """A config cannot be used; `problems` holds one line for each thing that is wrong."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
+    def __init__(self, problems: Sequence[str], *, has_foreign_keys: bool = False) -> None:
+        """Describe what is wrong.
+
+        Args:
+            problems: One line for each thing.
+            has_foreign_keys: Whether a key is one of another family, model or method, as in what a version wrote whose
+                methods all had the same keys.
+        """
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
+        self.has_foreign_keys = has_foreign_keys
 
 
 class RunFolderError(MamlError, FileExistsError):

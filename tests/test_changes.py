@@ -10,7 +10,7 @@ import torch
 import mamlcli
 from mamlcli import Config
 from mamlcli.config.changes import MAY_CHANGE, changes, refused_changes
-from mamlcli.config.experiment import known_keys
+from mamlcli.config.reference import known_keys
 from mamlcli.errors import UsageError
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.runs.checkpoints import list_checkpoints
@@ -167,12 +167,12 @@ def test_an_evaluation_computes_on_the_threads_that_it_is_told(
 ) -> None:
     counts: list[int] = []
 
-    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def watched(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         counts.append(torch.get_num_threads())
         return adaptation_losses(*args, **kwargs)
 
     run = mamlcli.train(tiny, out=tmp_path / "run").run
-    monkeypatch.setattr("mamlcli.commands.evaluate.adaptation_losses", watched)
+    monkeypatch.setattr("mamlcli.meta_test.measure.adaptation_losses", watched)
     mamlcli.evaluate(run, overrides=("engine.threads=3",))
     assert set(counts) == {3}
     assert json.loads((run / "evaluation.json").read_text())["protocol"]["threads"] == 3

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, dump_config, load_config, parse_config
-from mamlcli.config.experiment import known_keys
+from mamlcli.config.reference import known_keys
 from mamlcli.config.file import parse_seeds
 from mamlcli.config.yaml_text import dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, UsageError

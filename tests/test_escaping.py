@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from mamlcli.cli.progress import Progress
 from mamlcli.cli.tables import format_table
-from mamlcli.config.experiment import config_reference
+from mamlcli.config.reference import config_reference
 from mamlcli.escaping import markdown, page, visible
-from mamlcli.figures.plots import reproduction_figure
+from mamlcli.figures.adaptation import reproduction_figure
 from mamlcli.figures.training import loss_figure
 from tests.conftest import Maml
 

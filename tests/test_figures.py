@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mamlcli.figures.plots import adaptation_figure, order_adaptation_figure, reproduction_figure
+from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mamlcli.setup import Silent
+from mamlcli.reporting import Silent
 
 import mamlcli
 from mamlcli import Config

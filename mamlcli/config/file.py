@@ -99,7 +99,7 @@ def _document(text: str, source: str, example: str) -> Document:
 
 def _validated(model: type[Model], document: Document) -> Model:
     """Check data against a model; all problems at once, each with its place."""
-    checked, problems = None, document.problems[:_MAX_PROBLEMS]
+    checked, problems, has_foreign_keys = None, document.problems[:_MAX_PROBLEMS], False
     count = len(document.problems)
     try:
         checked = model.model_validate(document.data)
@@ -107,9 +107,11 @@ def _validated(model: type[Model], document: Document) -> Model:
         count += error.error_count()
         shown = error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]
         problems += [_explain(dict(item), document) for item in shown]
+        has_foreign_keys = any(_is_foreign(dict(item), document) for item in shown)
     if checked is None or count:
         more = [f"and {count - len(problems)} more"] if count > len(problems) else []
-        raise ConfigError([shorten(problem, _MAX_LETTERS) for problem in problems] + more)
+        problems = [shorten(problem, _MAX_LETTERS) for problem in problems]
+        raise ConfigError(problems + more, has_foreign_keys=has_foreign_keys)
     return checked
 
 
@@ -240,6 +242,12 @@ def _of_another(path: KeyPath, chosen: Entry | None) -> str | None:
         return None
     ours = chosen.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
     return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {' and '.join(owners)}; this is {ours}"
+
+
+def _is_foreign(error: dict[str, Any], document: Document) -> bool:
+    """Whether a pydantic error is of a key of another family, model or method."""
+    path: KeyPath = error["loc"]
+    return error["type"] == "extra_forbidden" and _of_another(path, _chosen(path, document)) is not None
 
 
 def _suggest(path: KeyPath, chosen: Entry | None) -> str:

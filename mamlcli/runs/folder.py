@@ -18,6 +18,7 @@ from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
+from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.types import Row
 
 OUTPUTS = Path("outputs")
@@ -46,7 +47,8 @@ class RunFolder(NamedTuple):
         try:
             return load_config(self.path / "config.yaml")
         except ConfigError as error:
-            raise CheckpointError(f"{self.path}: not a run that can be used: {error}") from None
+            why = f"\n{by_an_earlier_version()}" if error.has_foreign_keys else ""
+            raise CheckpointError(f"{self.path}: not a run that can be used: {error}{why}") from None
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
