@@ -125,4 +125,8 @@ def test_no_control_character_reaches_the_terminal(maml: Maml, folder: Path, mon
 
 
 def test_the_config_reference_keeps_its_columns() -> None:
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in config_reference().splitlines()} == {4}
+    lines = config_reference().splitlines()
+    bars = {line.startswith("|"): set[int]() for line in lines}
+    for line in lines:
+        bars[line.startswith("|")].add(len(re.findall(r"(?<!\\)\|", line)))
+    assert bars == {True: {4}, False: {0}}

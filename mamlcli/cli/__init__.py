@@ -1,5 +1,5 @@
-"""The command line: parse, call an experiment, print, exit code. Only this room prints."""
+"""The command line: parse, call a command, print, exit code; only this room prints."""
 
-from mamlcli.cli.app import main
+from mamlcli.cli.entry import main
 
 __all__ = ["main"]

@@ -3,54 +3,39 @@
 So `maml --help` and the answer to a wrong config stay fast.
 """
 
-import errno
 import json
-import logging
 import os
 import sys
-from contextlib import suppress
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mamlcli.errors import CheckpointError, MamlError, UsageError
+from mamlcli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    PluginOption,
+    QuietOption,
+    ResumeOption,
+    SeedsOption,
+    SetOption,
+)
+from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.escaping import visible_lines
+from mamlcli.plugins import load_plugins
 
 if TYPE_CHECKING:
     from mamlcli.config.experiment import Config
     from mamlcli.config.file import Override
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The experiment: a YAML file.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config; values as in the file."),
-]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
-OverwriteOption = Annotated[
-    bool, typer.Option("--overwrite", help="Move a run that is in --out aside, to DIR.old-<time>.")
-]
-ResumeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--resume",
-        metavar="RUN|auto",
-        help="Continue the run in folder RUN; auto: the one in --out if it is there, otherwise start it.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and the result.")]
 
 
 @app.callback()
@@ -75,10 +60,12 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the config, make one meta-step in memory, write nothing.")
     ] = False,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train an experiment: checkpoints, metrics and a loss figure in a new folder under outputs/."""
+    load_plugins(plugin or [])
     out = _resume_folder(resume, out)
     resolved = _resolve(config, out if resume else None, _overrides(set_, seeds, device))
     if dry_run:
@@ -110,10 +97,12 @@ def evaluate(
         bool, typer.Option("--random-init", help="Evaluate what training began with: the baseline.")
     ] = False,
     out: OutOption = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Evaluate a run on the fixed meta-test tasks: tables, adaptation curves and fits."""
+    load_plugins(plugin or [])
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import eval_report
     from mamlcli.commands.evaluate import evaluate as run_evaluate
@@ -133,10 +122,12 @@ def compare_orders(
     out: OutOption = None,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Train first and second order from the same start on the same tasks, and compare loss, direction and cost."""
+    load_plugins(plugin or [])
     out = _resume_folder(resume, out)
     resolved = _resolve(config, None, _overrides(set_, seeds, device))
     from mamlcli.cli.progress import Progress
@@ -153,9 +144,11 @@ def compare_orders(
 def check_grads(
     config: ConfigOption,
     set_: SetOption = None,
+    plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
+    load_plugins(plugin or [])
     resolved = _resolve(config, None, _overrides(set_, None, None))
     from mamlcli.cli.reports import gradient_report
     from mamlcli.commands.check_grads import check_grads as run_checks
@@ -209,42 +202,6 @@ def reproduce(
             rows or [], seeds=chosen, fast=fast, jobs=jobs, out=out, resume=resume is not None, reporter=progress
         )
     _print(result.as_json(), reproduction_report(result), as_json=as_json)
-
-
-def main() -> None:
-    """Run a command; what the user can cause ends in a message and its exit code, never in a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows something else
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home without its cache is no news
-    try:
-        app(standalone_mode=True)
-    except MamlError as error:
-        _fail(error.command_line, error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted before anything was begun", 130)
-    except OSError as error:
-        kept = "; what was saved before is intact" if error.errno in _NO_ROOM else ""
-        _fail(f"{error.filename or 'output'}: cannot read or write it: {error.strerror or error}{kept}", 3)
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        remedy = "use --set engine.task_chunk=N with a smaller N, or fewer seeds at once"
-        _fail(f"out of memory: {remedy}; what was saved before is intact", 6)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    import torch
-
-    said = ("not enough memory", "can't allocate memory", "Storage size calculation overflowed")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in said)
-
-
-def _fail(message: str, exit_code: int) -> None:
-    with suppress(OSError, ValueError):  # nobody may be listening
-        for line in visible_lines(message).splitlines():
-            print(f"maml: {line}" if not line.startswith(" ") else line, file=sys.stderr)
-    raise SystemExit(exit_code)
 
 
 def _overrides(

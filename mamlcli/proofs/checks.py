@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from mamlcli.proofs.obstacles import explained
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Order, Params
 
@@ -72,7 +73,7 @@ def attempt(
         error = error_of(ours)
         blind = error <= tolerance and mistaken is not None and error_of(mistaken) <= tolerance
     except (RuntimeError, OSError) as failure:
-        reason = next(iter(str(failure).splitlines()), type(failure).__name__)
+        reason = explained(failure) or next(iter(str(failure).splitlines()), type(failure).__name__)
         return Check(name, f"{compared_with} (failed: {reason})", math.inf, tolerance, "FAILS")
     verdict: Verdict = "FAILS" if not error <= tolerance else "says nothing here" if blind else "holds"
     return Check(name, compared_with, error, tolerance, verdict)

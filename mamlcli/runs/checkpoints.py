@@ -167,7 +167,12 @@ def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
     try:
         config = parse_config(content["config"], source=f"{path}(config)")
         checkpoint = Checkpoint(path, sha256, config, *(content[name] for name in _PARTS))
-    except (ConfigError, KeyError, AttributeError, TypeError) as error:
+    except ConfigError as error:
+        problems = "\n".join(error.problems)
+        raise CheckpointError(
+            f"{path}: not a checkpoint that this version can use: {problems}", error.remedy
+        ) from None
+    except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     step, updates = checkpoint.step, checkpoint.updates
     if type(step) is not int or not 0 <= step <= config.outer.steps:

@@ -46,8 +46,11 @@ class TaskFamily(NamedTuple):
     num_outputs: int
     """Width of a target."""
     draw: Callable[[Numbers, Request], Task]
-    """The tasks of these numbers: float32 on the CPU, inputs of shape (n, K + U, features) and (n, Q, features). The k-th sample of a task must not depend on how many are asked for, so that the tasks for K = 5 are those for
-    K = 20 with fewer support samples."""
+    """The tasks of these numbers: float32 on the CPU, inputs of shape (n, K + U, features) and (n, Q, features).
+
+    The k-th sample of a task must not depend on how many are asked for, so that the tasks for K = 5 are those for
+    K = 20 with fewer support samples.
+    """
     domain: str
     """Where inputs come from, in words, like "[-5, 5]"."""
     loss: Loss = SQUARED_ERROR

@@ -59,9 +59,9 @@ def _bounds(config: SinusoidTasks, grid: int | None) -> Mapping[str, float]:
     """The expected loss of a model that always says zero, and of the best single function for all tasks.
 
     The first is E[y^2] = E[A^2] E[sin^2(omega x - phase)] + noise_std^2, where sin^2(u) = (1 - cos(2 u)) / 2. The
-    second says g(x) = E[y | x] = E[A] E[sin(omega x - phase)] and is less by E[g(x)^2]. The expectations of exp(i k (omega x -
-    phase)) are known in omega and in phase, whose exponentials have mean exp(i k (low + high) / 2) sinc(k (high - low)
-    / 2); over x they are summed, with 16 Gauss nodes for each radian of omega x.
+    second says g(x) = E[y | x] = E[A] E[sin(omega x - phase)] and is less by E[g(x)^2]. The expectations of
+    exp(i k (omega x - phase)) are known in omega and in phase, whose exponentials have mean exp(i k (low + high) / 2)
+    sinc(k (high - low) / 2); over x they are summed, with 16 Gauss nodes for each radian of omega x.
 
     Args:
         config: The distribution of tasks.

@@ -79,9 +79,8 @@ def check_same_experiment(run: RunFolder, config: Config) -> None:
     """Raise UsageError, listing every difference that a resumed run must not have."""
     if refused := refused_changes(run.config(), config, "resume"):
         lines = "\n".join(f"  {line}" for line in refused)
-        raise UsageError(
-            f"{run.path} cannot be resumed as another experiment:\n{lines}\nthese may change: {may_change(config, 'resume')}"
-        )
+        allowed = may_change(config, "resume")
+        raise UsageError(f"{run.path} cannot be resumed as another experiment:\n{lines}\nthese may change: {allowed}")
 
 
 def report_step(reporter: Reporter, rows: Sequence[Row], num_steps: int) -> None:

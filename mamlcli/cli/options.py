@@ -1,0 +1,36 @@
+"""The options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The experiment: a YAML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config; values as in the file."),
+]
+SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Move a run that is in --out aside, to DIR.old-<time>.")
+]
+ResumeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--resume",
+        metavar="RUN|auto",
+        help="Continue the run in folder RUN; auto: the one in --out if it is there, otherwise start it.",
+    ),
+]
+PluginOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="FILE|MODULE",
+        help="A Python file or module with families, models or methods of your own; repeatable.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and the result.")]
