@@ -239,7 +239,9 @@ def _resolve(config: Path | None, run: Path | None, overrides: "list[Override]")
             raise UsageError("--config FILE is missing; try: maml train --config configs/quickstart.yaml")
         from mamlcli.runs.folder import open_run
 
-        return load_config(open_run(run).path / "config.yaml", overrides)
+        folder = open_run(run)
+        folder.config()  # says so if it is wrong as it is
+        return load_config(folder.path / "config.yaml", overrides)
     return load_config(config, overrides)
 
 

@@ -18,6 +18,7 @@ from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
+from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.types import AnyRow, Row
 
 OUTPUTS = Path("outputs")
@@ -46,16 +47,21 @@ class RunFolder(NamedTuple):
         try:
             return load_config(self.path / "config.yaml")
         except ConfigError as error:
-            raise CheckpointError(f"{self.path}: not a run that can be used: {error}{self._trained_with()}") from None
+            lines = [f"{self.path}: not a run that can be used: " + "\n".join(error.problems)]
+            lines += [by_an_earlier_version()] if error.has_foreign_keys else []
+            raise CheckpointError("\n".join(lines), self._plugins_remedy() or error.remedy) from None
 
-    def _trained_with(self) -> str:
+    def _plugins_remedy(self) -> Remedy | None:
         """Name the plugins that a run was trained with, none of which it imports."""
         with suppress(CheckpointError):
             plugins = self.read_info().get("plugins", [])
             names = [str(one.get("name")) for one in plugins] if _are_objects(plugins) else []
             if names:
-                return f"; it was trained with {' '.join(f'--plugin {name}' for name in names)}"
-        return ""
+                return Remedy(
+                    f"it was trained with load_plugins({names})",
+                    f"it was trained with {' '.join(f'--plugin {name}' for name in names)}",
+                )
+        return None
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
