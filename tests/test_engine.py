@@ -111,7 +111,7 @@ def test_wide_layers_take_low_rank_updates_by_themselves() -> None:
     assert plan("model.hidden_sizes=[256]", "engine.inner_update=dense").form == "dense"
 
 
-LEARNED, CHAIN = "algorithm.learned_inner_lr=tensor", "algorithm={name: chain, order: first}"
+LEARNED, CHAIN = "algorithm.learned_inner_lr=parameter", "algorithm={name: chain, order: first}"
 
 
 @needs_compiler
@@ -126,9 +126,9 @@ LEARNED, CHAIN = "algorithm.learned_inner_lr=tensor", "algorithm={name: chain, o
         (["model.activation=tanh"], "the activation tanh", "no hidden layer of 128 units or more"),
         (
             [LEARNED, "model.hidden_sizes=[128]"],
-            "second-order MAML with learned rates, which is no plain gradient descent, hidden layers of 128 units or "
+            "second-order Meta-SGD, which is no plain gradient descent, hidden layers of 128 units or "
             "more, which low_rank is faster for",
-            "second-order MAML with learned rates, which is no plain gradient descent",
+            "second-order Meta-SGD, which is no plain gradient descent",
         ),
         (
             ["algorithm.name=joint"],
