@@ -10,7 +10,7 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, with_config
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator, with_config
 from pydantic.json_schema import SkipJsonSchema
 from typing_extensions import TypedDict
 
@@ -18,13 +18,14 @@ from mamlcli.config.experiment import Config, EvaluationConfig
 from mamlcli.config.published import PublishedRow
 from mamlcli.methods.method import Learned
 from mamlcli.proofs.checks import Verdict
-from mamlcli.section import Order
+from mamlcli.section import Order, list_to_tuple
 from mamlcli.statistics import Over
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
 Number: TypeAlias = float | None
 """Null where a number is not finite."""
+Seeds: TypeAlias = Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple)]
 DeviceType: TypeAlias = Literal["cpu", "cuda", "mps"]
 
 _SHAPE = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
@@ -38,6 +39,16 @@ class Result(BaseModel):
     model_config: ClassVar[ConfigDict] = {**_SHAPE, "frozen": True}
     command: ClassVar[str]
     """Of which command, as in the name of its schema."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_schema(cls, value: Any) -> Any:
+        """Read back what `as_json` gave, of this version and no other."""
+        if not isinstance(value, dict) or "schema" not in value:
+            return value
+        if value["schema"] != f"mamlcli.{cls.command}/1":
+            raise ValueError(f"must be of mamlcli.{cls.command}/1, got {value['schema']!r}")
+        return {name: part for name, part in value.items() if name != "schema"}
 
     def as_json(self, *, without: Container[str] = ()) -> dict[str, Any]:
         """The object that is printed and written: plain values, `schema` first."""
@@ -81,7 +92,7 @@ class TrainResult(Result):
     """The run folder."""
     status: Literal["done"]
     outer_steps: Count
-    seeds: tuple[Count, ...]
+    seeds: Seeds
     engine: Engine
     from_step: Count
     """Where this process took over; 0 for a run from its start."""
@@ -311,7 +322,7 @@ class GradientReport(Result):
     inner_steps: Count
     """Of meta-training; 0 where there is no inner gradient."""
     checks: list[CheckRow]
-    seeds: tuple[Count, ...]
+    seeds: Seeds
     tasks: Annotated[int, Field(ge=1)]
     info: Info
     approximation: Approximation | None
@@ -386,7 +397,7 @@ class Reproduction(Result):
     run: Path
     fast: bool
     """Whether the trainings were cut short, so that no number means anything."""
-    seeds: tuple[Count, ...]
+    seeds: Seeds
     results: list[ReproducedNumber]
     curves: list[CurvePoint]
     wall_s: Seconds

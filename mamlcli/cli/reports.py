@@ -139,7 +139,7 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     parts = [
         f"query loss on {config.evaluation.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
         f"mean over {len(config.seeds)} seed(s); ± is its 95% interval,",
-        f"low and high are that of the paired difference: {result.interval}.",
+        f"low and high are the {result.interval.replace(',', ':', 1)}.",
         "Positive: second order is better.",
         format_table(rows),
         "",
