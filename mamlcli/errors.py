@@ -25,8 +25,9 @@ class MamlError(Exception):
     """What run.json says of a run that it ended."""
 
     def __init__(self, message: str, remedy: Remedy | None = None) -> None:
-        before = message + ("\n" if "\n" in message else "; ")
+        before = message + ("\n" if "\n" in message else " " if message.endswith("?") else "; ")
         super().__init__(message if remedy is None else before + remedy.python)
+        self.remedy = remedy
         self.command_line = message if remedy is None else before + remedy.command_line
 
 
@@ -39,9 +40,20 @@ class UsageError(MamlError, ValueError):
 class ConfigError(UsageError):
     """A config cannot be used; `problems` holds one line for each thing that is wrong."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("\n".join(problems))
+    def __init__(
+        self, problems: Sequence[str], remedy: Remedy | None = None, *, has_foreign_keys: bool = False
+    ) -> None:
+        """Describe what is wrong.
+
+        Args:
+            problems: One line for each thing.
+            remedy: What to do about them, where their lines do not say it.
+            has_foreign_keys: Whether a key is one of another family, model or method, as in what a version wrote whose
+                methods all had the same keys.
+        """
+        super().__init__("\n".join(problems), remedy)
         self.problems = tuple(problems)
+        self.has_foreign_keys = has_foreign_keys
 
 
 class RunFolderError(MamlError, FileExistsError):

@@ -62,7 +62,7 @@ def _is_path(name: str) -> bool:
 def _from_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"mamlcli_plugin_{path.stem}", path.resolve())
     if not path.is_file() or spec is None or spec.loader is None:
-        raise PluginError(f"--plugin {path}: no such Python file")
+        raise PluginError(f"plugin {path}: no such Python file")
     module = importlib.util.module_from_spec(spec)
     # Annotations of its config classes are looked up there.
     sys.modules[spec.name] = _LOADED[str(path)] = module
@@ -73,7 +73,7 @@ def _from_file(path: Path) -> ModuleType:
         del sys.modules[spec.name], _LOADED[str(path)]
         if isinstance(error, UsageError) or not isinstance(error, Exception):
             raise
-        raise PluginError(f"--plugin {path} cannot be imported:\n{_indented(said)}") from None
+        raise PluginError(f"plugin {path} cannot be imported:\n{_indented(said)}") from None
     return module
 
 
@@ -83,12 +83,12 @@ def _from_name(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise PluginError(
-                f"--plugin {name}: no module of that name can be imported; a file is named with its .py"
+                f"plugin {name}: no module of that name can be imported; a file is named with its .py"
             ) from None
-        raise PluginError(f"--plugin {name} cannot be imported: {error}") from None
+        raise PluginError(f"plugin {name} cannot be imported: {error}") from None
     except Exception as error:
         said = "".join(traceback.format_exception_only(error)).rstrip()
-        raise PluginError(f"--plugin {name} cannot be imported:\n{_indented(said)}") from None
+        raise PluginError(f"plugin {name} cannot be imported:\n{_indented(said)}") from None
 
 
 def _indented(text: str) -> str:

@@ -4,18 +4,20 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
 import torch
 
-import mamlcli.commands.evaluate
+import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
 import mamlcli.trainings.training
 from mamlcli.config.experiment import Config
+from mamlcli.tasks.samples import Task
+from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState
 
 
@@ -94,7 +96,7 @@ def signal_at(where: str, number: int, marker: str) -> None:
             os.kill(os.getpid(), number)
 
     if where == "evaluation":
-        _before(mamlcli.commands.evaluate, "adaptation_losses", once)
+        _before(mamlcli.meta_test.measure, "adaptation_losses", once)
     else:
         _before(matplotlib.figure.Figure, "savefig", once)
 
@@ -123,20 +125,16 @@ def limit_files(num_bytes: int) -> None:
 
 def out_of_memory(step: int) -> None:
     """Ask for more memory than any machine has when the batch of a step is made."""
-    session: Any = mamlcli.trainings.training
-    stream = session.make_stream
+    whole = TaskStream.batches
 
-    def make(config: Config) -> Any:
-        class Greedy:
-            def batches(self, first: int, last: int, device: torch.device) -> Any:
-                for number, batch in enumerate(stream(config).batches(first, last, device), start=first):
-                    if number == step:
-                        torch.empty(2**60)
-                    yield batch
+    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        for number, batch in enumerate(whole(self, first, last, device), start=first):
+            if number == step:
+                torch.empty(2**60)
+            yield batch
 
-        return Greedy()
-
-    session.make_stream = make
+    stream: Any = TaskStream
+    stream.batches = batches
 
 
 def wait_for(path: str) -> None:

@@ -11,7 +11,7 @@ import torch
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.compute.engine import decide_compile
+from mamlcli.compute.compiled import decide_compile
 from mamlcli.errors import InterruptedRunError, MamlError, Remedy, RunFolderError
 from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
@@ -64,7 +64,7 @@ def test_a_device_or_a_compiler_that_is_missing_is_said_in_both_words(
     tiny: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("mamlcli.compute.engine.find_compiler", list)
+    monkeypatch.setattr("mamlcli.compute.compiled.find_compiler", list)
     missing = caught(lambda: mamlcli.train(tiny.model_copy(update={"device": "cuda"})))
     assert str(missing).endswith("; set device: auto")
     assert missing.command_line.endswith("; use --device auto")

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import mamlcli
-from mamlcli import Config
+from mamlcli import Config, parse_config
 from mamlcli.config.changes import MAY_CHANGE, changes, refused_changes
-from mamlcli.config.experiment import known_keys
+from mamlcli.config.reference import known_keys
 from mamlcli.errors import UsageError
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.runs.checkpoints import list_checkpoints
@@ -26,8 +26,8 @@ OTHER = {
     "tasks.family": None, "tasks.amplitude": (5.0, 10.0), "tasks.phase": (0.0, 1.0), "tasks.frequency": (1.0, 2.0),
     "tasks.x": (-1.0, 1.0), "tasks.noise_std": 0.5, "tasks.oracle_inputs": True, "tasks.support_shots": 4,
     "tasks.query_shots": 4, "tasks.corrupted_slots": 2,
-    "model.hidden_sizes": (9,), "model.activation": "tanh", "model.init": "truncated_normal",
-    "algorithm.name": "joint", "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
+    "model.name": None, "model.hidden_sizes": (9,), "model.activation": "tanh", "model.init": "truncated_normal",
+    "algorithm.name": None, "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
     "algorithm.learned_inner_lr": "parameter", "algorithm.inner_lr_init": (0.1, 0.2),
     "algorithm.unlabelled_inputs": 3, "algorithm.learn_slot_weights": False,
     "outer.steps": 14, "outer.meta_batch_size": 4, "outer.optimizer": "sgd", "outer.lr": 0.1,
@@ -50,7 +50,16 @@ CONTINUED = {
     "run.checkpoint_every_steps", "run.keep_checkpoints", "engine.compile", "engine.inner_update",
     "engine.task_chunk", "engine.threads",
 }  # fmt: skip
-LEAVES = [key for key in known_keys() if not any(other.startswith(f"{key}.") for other in known_keys())]
+METHODS = {
+    "maml": parse_config(TINY),
+    "joint": parse_config(TINY + "algorithm: {name: joint}\n"),
+    "chain": parse_config(TINY + "algorithm: {name: chain}\n", overrides=["evaluation.shots=[10]"]),
+}
+
+
+def leaves(config: Config) -> list[str]:
+    known = known_keys(config)
+    return [key for key in known if not any(other.startswith(f"{key}.") for other in known)]
 
 
 def changed(config: Config, key: str) -> Config:
@@ -60,12 +69,18 @@ def changed(config: Config, key: str) -> Config:
     return config.model_copy(update={section: getattr(config, section).model_copy(update={name: OTHER[key]})})
 
 
-@pytest.mark.parametrize("key", LEAVES)
-def test_every_key_may_change_when_it_does_not_change_what_was_trained(tiny: Config, key: str) -> None:
-    other = changed(tiny, key)
-    assert list(changes(tiny, other)) == [key]
-    assert (not refused_changes(tiny, other, "evaluate")) == (key in TESTED)
-    assert (not refused_changes(tiny, other, "resume")) == (key in CONTINUED)
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, own in METHODS.items() for key in leaves(own)])
+def test_every_key_may_change_when_it_does_not_change_what_was_trained(name: str, key: str) -> None:
+    own = METHODS[name]
+    other = changed(own, key)
+    assert list(changes(own, other)) == [key]
+    assert (not refused_changes(own, other, "evaluate")) == (key in TESTED)
+    assert (not refused_changes(own, other, "resume")) == (key in CONTINUED)
+
+
+def test_no_key_is_left_out() -> None:
+    of_all = {key for key in known_keys() if not any(other.startswith(f"{key}.") for other in known_keys())}
+    assert {key for own in METHODS.values() for key in leaves(own)} == of_all == OTHER.keys()
 
 
 def test_the_table_names_keys_and_sections_that_there_are() -> None:
@@ -159,7 +174,10 @@ def test_an_evaluation_says_what_it_cannot_change_and_what_it_can(tiny: Config, 
     with pytest.raises(UsageError) as caught:
         mamlcli.evaluate(run, overrides=(override,))
     assert f"  {override.split('=')[0]}: " in str(caught.value)
-    assert str(caught.value).endswith("tasks.corrupted_slots, algorithm.inner_lr")
+    assert str(caught.value).endswith(
+        "these may change: device, engine.*, evaluation.*, tasks.x, tasks.noise_std, tasks.corrupted_slots, "
+        "tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
+    )
 
 
 def test_an_evaluation_computes_on_the_threads_that_it_is_told(
@@ -167,12 +185,12 @@ def test_an_evaluation_computes_on_the_threads_that_it_is_told(
 ) -> None:
     counts: list[int] = []
 
-    def watched(*args: Any, **kwargs: Any) -> torch.Tensor:
+    def watched(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         counts.append(torch.get_num_threads())
         return adaptation_losses(*args, **kwargs)
 
     run = mamlcli.train(tiny, out=tmp_path / "run").run
-    monkeypatch.setattr("mamlcli.commands.evaluate.adaptation_losses", watched)
+    monkeypatch.setattr("mamlcli.meta_test.measure.adaptation_losses", watched)
     mamlcli.evaluate(run, overrides=("engine.threads=3",))
     assert set(counts) == {3}
     assert json.loads((run / "evaluation.json").read_text())["protocol"]["threads"] == 3

@@ -7,10 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, dump_config, load_config, parse_config
-from mamlcli.config.experiment import known_keys
 from mamlcli.config.file import parse_seeds
+from mamlcli.config.reference import sections
 from mamlcli.config.yaml_text import dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, UsageError
+from mamlcli.registry import CHOICES
+from tests.conftest import Maml
 
 
 def problems(text: str, *overrides: str) -> str:
@@ -55,6 +57,27 @@ def problems(text: str, *overrides: str) -> str:
         ("[" * 5000, "nested more than 16 levels deep"),
         ("seeds: " + "9" * 5000, "a number of 5000 digits is too long"),
         ("name: [1", "x.yaml:1:9: not valid YAML"),
+        (
+            "name: a\nalgorithm:\n  name: joint\n  order: first",
+            "x.yaml:4:3: algorithm.order: `order` is a key of maml and chain; this is joint",
+        ),
+        (
+            "name: a\nalgorithm: {unlabelled_inputs: 3}",
+            "x.yaml:2:13: algorithm.unlabelled_inputs: `unlabelled_inputs` is a key of chain; this is maml",
+        ),
+        (
+            "name: a\nalgorithm: {name: joint, inner_lrr: 1}",
+            "x.yaml:2:26: algorithm.inner_lrr: unknown key; did you mean 'algorithm.inner_lr'?",
+        ),
+        (
+            "name: a\ntasks: {family: sinusiod}",
+            "x.yaml:2:17: tasks.family: there is no family 'sinusiod'; did you mean 'sinusoid'?",
+        ),
+        ("name: a\nmodel: {name: transformer}", "x.yaml:2:15: model.name: there is no model 'transformer'; known: mlp"),
+        (
+            "name: a\nalgorithm: {name: 5}",
+            "x.yaml:2:19: algorithm.name: there is no method of type int; known: maml, joint, chain",
+        ),
         ("name: \x07", "x.yaml:1: not a text file"),
         ("? [a]\n: b", "a key must be a plain word"),
     ],
@@ -68,6 +91,43 @@ def test_all_problems_are_told_at_once() -> None:
     lines = problems(text).splitlines()
     assert len(lines) == 5
     assert all(line.startswith("x.yaml:") for line in lines)
+
+
+def test_problems_in_several_sections_are_told_at_once_each_with_its_place() -> None:
+    text = """\
+name: a
+tasks:
+  amplitude: 3
+  fase: [0, 1]
+model: {hidden_sizes: [0], order: first}
+algorithm:
+  name: joint
+  inner_steps: 2
+  inner_lr: -1
+outer: {lr: yes}
+"""
+    assert problems(text, "tasks.noise_std=-1", "algorithm.learn_slot_weights=true").splitlines() == [
+        "override tasks.noise_std=-1: tasks.noise_std: must be greater than or equal to 0, got -1",
+        "x.yaml:3:14: tasks.amplitude: must be a list, like [1, 2], got 3",
+        "x.yaml:4:3: tasks.fase: unknown key; did you mean 'tasks.phase'?",
+        "x.yaml:5:24: model.hidden_sizes[0]: must be greater than or equal to 1, got 0",
+        "x.yaml:5:28: model.order: unknown key; did you mean 'algorithm.order'?",
+        "x.yaml:9:13: algorithm.inner_lr: must be greater than or equal to 0, got -1",
+        "x.yaml:8:3: algorithm.inner_steps: `inner_steps` is a key of maml and chain; this is joint",
+        "override algorithm.learn_slot_weights=true: algorithm.learn_slot_weights: `learn_slot_weights` is a key of "
+        "chain; this is joint",
+        "x.yaml:10:13: outer.lr: must be a valid number, got the text 'yes'",
+    ]
+
+
+def test_a_family_that_is_not_there_may_be_ones_own_in_the_words_of_the_caller(maml: Maml, folder: Path) -> None:
+    text = "name: a\ntasks: {family: sinusiod}"
+    said = (
+        "tasks.family: there is no family 'sinusiod'; did you mean 'sinusoid'? a family, model or method of your own "
+    )
+    assert problems(text) == f"x.yaml:2:17: {said}is there once load_plugins([FILE]) has brought it"
+    (folder / "x.yaml").write_text(text)
+    assert maml("train", "-c", "x.yaml").err == f"maml: x.yaml:2:17: {said}needs its --plugin FILE\n"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +244,9 @@ def test_seeds_are_ranges_and_lists() -> None:
 
 
 def test_every_key_has_a_description() -> None:
-    for key in known_keys():
-        section, _, name = key.rpartition(".")
-        fields = Config.model_fields[section].annotation.model_fields if section else Config.model_fields  # type: ignore[union-attr]
-        assert fields[name].description or hasattr(fields[name].annotation, "model_fields"), key
+    known = sections()
+    leaves = [Config.model_fields[name] for name, classes in known.items() if not classes]
+    chosen = [Config.model_fields[name] for name in CHOICES]
+    inside = [field for classes in known.values() for section in classes for field in section.model_fields.values()]
+    assert len(inside) > 40
+    assert all(field.description for field in leaves + chosen + inside)

@@ -14,8 +14,10 @@ import torch
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.commands.evaluate import meta_test_tasks
 from mamlcli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError, RunFolderError
+from mamlcli.experiment import make_experiment
+from mamlcli.meta_test.measure import meta_test_tasks
+from mamlcli.tasks.samples import Task
 from tests.conftest import Maml
 from tests.test_runs import InterruptAt, Listener
 
@@ -45,10 +47,14 @@ def test_meta_test_tasks_depend_on_the_test_seed_alone(tiny: Config) -> None:
         update={"seeds": (7,), "algorithm": tiny.algorithm.model_copy(update={"order": "first", "inner_steps": 3})}
     )
     reseeded = tiny.model_copy(update={"evaluation": tiny.evaluation.model_copy(update={"seed": 1})})
-    tasks = meta_test_tasks(tiny, 5)
-    assert torch.equal(tasks.query.y, meta_test_tasks(other, 5).query.y)
-    assert torch.equal(tasks.query.y, meta_test_tasks(tiny, 3).query.y)
-    assert not torch.equal(tasks.query.y, meta_test_tasks(reseeded, 5).query.y)
+
+    def tasks_of(config: Config, shots: int) -> Task:
+        return meta_test_tasks(make_experiment(config), shots)
+
+    tasks = tasks_of(tiny, 5)
+    assert torch.equal(tasks.query.y, tasks_of(other, 5).query.y)
+    assert torch.equal(tasks.query.y, tasks_of(tiny, 3).query.y)
+    assert not torch.equal(tasks.query.y, tasks_of(reseeded, 5).query.y)
 
 
 def test_before_adaptation_every_number_of_shots_scores_the_same(run: Path) -> None:

@@ -13,7 +13,9 @@ import pytest
 from mamlcli.config.file import load_published
 from mamlcli.config.published import PublishedNumber, verdict
 from mamlcli.models.layers import init_params
-from mamlcli.tasks import SinusoidFamily, TaskList
+from mamlcli.tasks.family import Request
+from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
+from mamlcli.tasks.stream import TaskList
 from tests.conftest import ROOT, Maml
 
 ROWS = sorted((ROOT / "configs" / "reproduce").glob("*.yaml"))
@@ -151,7 +153,7 @@ def test_a_training_that_fails_leaves_a_row_that_says_so(maml: Maml, row: Path) 
 def test_the_zero_predictor_scores_the_mean_square_of_the_targets(maml: Maml) -> None:
     outcome = maml("reproduce", str(ROOT / "configs" / "reproduce" / "zero.yaml"), "--out", "back", "--json")
     found = json.loads(outcome.out)["results"][0]
-    query = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 600, support_shots=5, query_shots=100).query
+    query = TaskList(sinusoid(SinusoidTasks()), 0, "meta-test").tasks(0, 600, Request(5, 100)).query
     assert found["mean"] == pytest.approx(query.y.square().mean().item(), rel=1e-5)
     assert found["ci95_seeds"] == pytest.approx(0.0, abs=1e-6)
     assert found["control_expected"] == pytest.approx((0.1**2 + 0.1 * 5 + 5**2) / 3 / 2)

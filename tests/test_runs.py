@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mamlcli.setup import Silent
 
 import mamlcli
 from mamlcli import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, RunFolderError, UsageError
+from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.runs.folder import open_run
 from tests.same_run import assert_same_run, metrics

@@ -4,14 +4,14 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from mamlcli import Config, cores, parse_config
+from mamlcli import cores
 from mamlcli.cores import Usage, read_usage, usable_cores, used_by_others
 from mamlcli.meta_test.losses import adaptation_losses
-from mamlcli.setup import Silent
 from mamlcli.threads import Threads
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
@@ -45,8 +45,8 @@ def others(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return set_others
 
 
-def config(threads: object = "auto") -> Config:
-    return parse_config("name: x", overrides=[f"engine.threads={threads}"])
+def silently(_: str) -> None:
+    """Hear nothing."""
 
 
 @pytest.mark.parametrize(
@@ -67,34 +67,29 @@ def test_auto_begins_with_no_more_threads_than_idle_cores(
     others: Callable[..., None], used: tuple[float | None], most: int, count: int
 ) -> None:
     others(*used)
-    assert Threads(config(), most, Silent()).count == count
+    assert Threads("auto", most, silently).count == count
 
 
 def test_a_number_is_a_number_whoever_else_works(others: Callable[..., None]) -> None:
     others(4.0)
-    with Threads(config(3), 1, Silent()) as threads:
+    with Threads(3, 1, silently) as threads:
         threads.look()
         assert torch.get_num_threads() == threads.count == 3
 
 
 def test_what_is_small_takes_one_thread_and_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mamlcli.threads.read_usage", lambda: pytest.fail("looked"))
-    with Threads(config(), 1, Silent()) as threads:
+    with Threads("auto", 1, silently) as threads:
         threads.look()
         assert torch.get_num_threads() == threads.count == 1
 
 
 def test_auto_gives_way_to_who_comes_later_says_so_once_and_stays_there(others: Callable[..., None]) -> None:
     heard: list[str] = []
-
-    class Listener(Silent):
-        def note(self, message: str) -> None:
-            heard.append(message)
-
     before = torch.get_num_threads()
     # What others use before the decision, until the first look, between looks.
     others(0.0, 4.0, 0.0, 2.0, 0.0)
-    with Threads(config(), 4, Listener()) as threads:
+    with Threads("auto", 4, heard.append) as threads:
         counts = []
         for _ in range(8):
             threads.look()
@@ -106,7 +101,7 @@ def test_auto_gives_way_to_who_comes_later_says_so_once_and_stays_there(others: 
 
 def test_looking_again_at_once_reads_nothing(others: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     others(0.0)
-    with Threads(config(), 4, Silent()) as threads:
+    with Threads("auto", 4, silently) as threads:
         monkeypatch.setattr("mamlcli.threads._LOOK_EVERY_S", 1e9)
         threads.look()
         threads.before = Usage(time.monotonic(), 0.0, 0.0)
@@ -119,7 +114,7 @@ def test_a_run_that_gives_way_keeps_its_bits_with_the_fused_kernel(
     maml: Maml, folder: Path, others: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = ("train", "-c", "tiny.yaml", "--set", "engine={inner_update: fused, compile: on}")
-    monkeypatch.setattr("mamlcli.commands.train.num_threads", lambda _: 4)
+    monkeypatch.setattr("mamlcli.compute.plan.resolve_threads", lambda *_, **__: 4)
     others(0.0, 0.0, 0.0, 0.0, 4.0)
     gave_way = maml(*chosen, "--out", "busy", "--json")
     assert gave_way.code == 0, gave_way.err
@@ -136,17 +131,17 @@ def test_a_run_that_gives_way_keeps_its_bits_with_the_fused_kernel(
 def test_an_evaluation_uses_the_threads_of_its_config(
     maml: Maml, others: Callable[..., None], monkeypatch: pytest.MonkeyPatch, setting: str, count: int
 ) -> None:
-    from mamlcli.commands import evaluate
-
     assert maml("train", "-c", "tiny.yaml", "--out", "run", "--set", f"engine.threads={setting}").code == 0
     seen, measure = [], adaptation_losses
 
-    def recorded(*args: object, **kwargs: object) -> torch.Tensor:
+    def recorded(*args: Any, **kwargs: Any) -> dict[str, torch.Tensor]:
         seen.append(torch.get_num_threads())
-        return measure(*args, **kwargs)  # type: ignore[arg-type]
+        return measure(*args, **kwargs)
 
-    monkeypatch.setattr(evaluate, "adaptation_losses", recorded)
-    monkeypatch.setattr(evaluate, "resolve_threads", lambda setting, **_: 4 if setting == "auto" else setting)
+    monkeypatch.setattr("mamlcli.meta_test.measure.adaptation_losses", recorded)
+    monkeypatch.setattr(
+        "mamlcli.compute.plan.resolve_threads", lambda setting, **_: 4 if setting == "auto" else setting
+    )
     others(2.0)
     assert maml("eval", "run").code == 0
     assert set(seen) == {count}

@@ -1,19 +1,16 @@
 """Results to the text that a person reads on stdout."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
 from mamlcli.config.experiment import Config
-from mamlcli.types import Row
+from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:
-    from mamlcli.commands.check_grads import GradientReport
-    from mamlcli.commands.compare_orders import Comparison
-    from mamlcli.commands.evaluate import EvalResult
-    from mamlcli.commands.reproduce import Reproduction
-    from mamlcli.commands.train import TrainResult
     from mamlcli.config.published import PublishedRow
+    from mamlcli.results import Comparison, EvalResult, GradientReport, Reproduction, TrainResult
 
 # Inner steps that a printed table shows; the files have them all.
 _SHOWN_STEPS = (0, 1, 2, 5, 10)
@@ -22,7 +19,8 @@ _SHOWN_STEPS = (0, 1, 2, 5, 10)
 def train_report(result: "TrainResult") -> str:
     """Say how training ended, where everything is and what to run next."""
     names = {"seed": "seed", "pre_adapt_loss": "before adaptation", "post_adapt_loss": "after adaptation"}
-    rows = _marked([{title: row[name] for name, title in names.items()} for row in result.metrics], result.metrics)
+    metrics: Sequence[AnyRow] = result.metrics
+    rows = _marked([{title: row[name] for name, title in names.items()} for row in metrics], metrics)
     updates = f"{result.outer_steps - result.from_step} meta-updates"
     if result.from_step:
         updates += f" (steps {result.from_step + 1} to {result.outer_steps})"
@@ -76,7 +74,7 @@ def _learned_lines(result: "EvalResult") -> list[str]:
     return ["", learned.title, format_table(learned.rows, left=tuple(learned.rows[0])[:1])]
 
 
-def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
+def _marked(shown: list[Row], rows: Sequence[AnyRow]) -> list[Row]:
     """Say of each seed that was frozen when it diverged; without any, the table stays as it is."""
     marks = ["" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen" for row in rows]
     marks = [
@@ -86,7 +84,7 @@ def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
     return [one | {"training": mark} for one, mark in zip(shown, marks, strict=True)] if any(marks) else shown
 
 
-def _eval_rows(rows: list[Row]) -> list[Row]:
+def _eval_rows(rows: Sequence[AnyRow]) -> list[Row]:
     shown = [
         ({"model": row["model"]} if "model" in row else {})
         | {
@@ -199,7 +197,7 @@ def reproduction_report(result: "Reproduction") -> str:
     return "\n".join([*parts, *([f"figure       {result.figure}"] if result.figure else [])])
 
 
-def _queries(results: list[Row]) -> list[str]:
+def _queries(results: Sequence[AnyRow]) -> list[str]:
     """On what each row was measured."""
     queries = dict.fromkeys(row["query"] for row in results if row["query"])
     rows = {query: dict.fromkeys(row["row"] for row in results if row["query"] == query) for query in queries}
@@ -211,11 +209,11 @@ def gradient_report(report: "GradientReport", config: Config) -> str:
     steps = f"{report.inner_steps} inner step(s), " if report.inner_steps else ""
     rows: list[Row] = [
         {
-            "verdict": "FAILS" if check.verdict == "fails" else check.verdict,
-            "check": check.name,
-            "compared with": check.compared_with,
-            "relative error": f"{check.relative_error:.1e}",
-            "tolerance": f"{check.tolerance:.2g}",
+            "verdict": "FAILS" if check["verdict"] == "fails" else check["verdict"],
+            "check": check["name"],
+            "compared with": check["compared_with"],
+            "relative error": _error(check["relative_error"]),
+            "tolerance": f"{check['tolerance']:.2g}",
         }
         for check in report.checks
     ]
@@ -230,6 +228,10 @@ def gradient_report(report: "GradientReport", config: Config) -> str:
             _closing_line(report),
         ]
     )
+
+
+def _error(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.1e}"
 
 
 def _norm_lines(report: "GradientReport") -> list[str]:
@@ -247,7 +249,7 @@ def _norm_lines(report: "GradientReport") -> list[str]:
 
 
 def _closing_line(report: "GradientReport") -> str:
-    count = Counter(check.verdict for check in report.checks)
+    count = Counter(check["verdict"] for check in report.checks)
     if not report.passed:
         return "not all checks hold"
     if not count["says nothing here"]:

@@ -1,7 +1,5 @@
 """`maml check-grads`: a proof, on the user's own config, that the meta-gradient is what it says."""
 
-from typing import Any, NamedTuple
-
 import torch
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
@@ -12,42 +10,15 @@ from mamlcli.float32_checks import float32_checks
 from mamlcli.methods.method import MetaGradient
 from mamlcli.proofs.checks import VERDICTS, Case, Check, cosine, left_out, norm
 from mamlcli.proofs.differences import slope_check
+from mamlcli.results import CheckRow, GradientReport, Info
 from mamlcli.tasks.samples import Task
-from mamlcli.types import ORDERS, Order, Params, Row, finite_or_none
+from mamlcli.types import ORDERS, Order, Params, finite_or_none
 
 # A check that takes seconds looks at a part of a large experiment; the kernel is faster than what it is compared with.
 _MAX_SEEDS = 3
 _MAX_TASKS = 10
 _MAX_FLOAT32_TASKS = 40
 _CPU = torch.device("cpu")
-
-
-class GradientReport(NamedTuple):
-    """What the checks found."""
-
-    passed: bool
-    """Whether none has failed."""
-    method: str
-    """What was checked, in words."""
-    inner_steps: int
-    """Of meta-training; 0 where there is no inner gradient."""
-    checks: list[Check]
-    """Those that fail come first."""
-    seeds: tuple[int, ...]
-    tasks: int
-    info: dict[str, float | None]
-    """Norms of both meta-gradients, the share of second order in its own norm, and the cosine between them; null
-    where there is no order, and where a meta-gradient could not be computed or is zero."""
-    approximation: Row | None = None
-    """What the method reports beside its checks; nothing that can fail."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `maml check-grads --json`."""
-        checks = [
-            check._asdict() | {"relative_error": finite_or_none(check.relative_error), "passed": check.passed}
-            for check in self.checks
-        ]
-        return {"schema": "mamlcli.check-grads/1"} | self._asdict() | {"checks": checks}
 
 
 def check_grads(config: Config) -> GradientReport:
@@ -71,11 +42,11 @@ def check_grads(config: Config) -> GradientReport:
         passed=all(check.passed for check in checks),
         method=method.title,
         inner_steps=method.inner_steps,
-        checks=sorted(checks, key=lambda check: VERDICTS.index(check.verdict)),
+        checks=[_row(check) for check in sorted(checks, key=lambda check: VERDICTS.index(check.verdict))],
         seeds=config.seeds,
         tasks=config.outer.meta_batch_size,
         info=_info(case),
-        approximation=method.asides(case),
+        approximation=method.asides(case),  # type: ignore[arg-type]
     )
 
 
@@ -113,11 +84,28 @@ def _slopes(experiment: Experiment, case: Case) -> list[Check]:
     return checks
 
 
-def _info(case: Case) -> dict[str, float | None]:
-    unknown = dict.fromkeys(("first_norm", "second_norm", "second_order_share", "cosine"))
+def _row(check: Check) -> CheckRow:
+    """A check as it is printed; those that fail come first."""
+    return {
+        "name": check.name,
+        "compared_with": check.compared_with,
+        "relative_error": finite_or_none(check.relative_error),
+        "tolerance": check.tolerance,
+        "verdict": check.verdict,
+        "passed": check.passed,
+    }
+
+
+def _info(case: Case) -> Info:
+    """Norms of both meta-gradients, and how they relate.
+
+    Null where there is no order, and where a meta-gradient could not be computed or is zero.
+    """
+    unknown: Info = {"first_norm": None, "second_norm": None, "second_order_share": None, "cosine": None}
     try:
         if "first" not in case.gradients:
-            return unknown | {"second_norm": finite_or_none(norm(case.gradients["second"](case.params, case.tasks)[0]))}
+            grads, _ = case.gradients["second"](case.params, case.tasks)
+            return {**unknown, "second_norm": finite_or_none(norm(grads))}
         first, second = (case.gradients[order](case.params, case.tasks)[0] for order in ORDERS)
     except RuntimeError:  # the checks say what failed
         return unknown

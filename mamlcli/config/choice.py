@@ -46,4 +46,4 @@ def _unknown(kind: Kind, name: Any) -> str:
     close = get_close_matches(name, known, n=1) if isinstance(name, str) else []
     hint = f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
     shown = repr(name[:60]) if isinstance(name, str) else f"of type {type(name).__name__}"
-    return f"there is no {word} {shown}; {hint} (a {word} of your own needs its --plugin FILE)"
+    return f"there is no {word} {shown}; {hint}"

@@ -13,7 +13,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.reference import known_keys
 from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
-from mamlcli.errors import ConfigError, UsageError
+from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
 from mamlcli.reading import read_file
 from mamlcli.registry import CHOICES, Entry, entries
@@ -23,6 +23,10 @@ MAX_BYTES = 256 * 1024
 # What is said of a config that is wrong all over.
 _MAX_PROBLEMS, _MAX_LETTERS = 20, 600
 _MAX_SEEDS = 10_000
+_PLUGIN = Remedy(
+    "a family, model or method of your own is there once load_plugins([FILE]) has brought it",
+    "a family, model or method of your own needs its --plugin FILE",
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -99,18 +103,22 @@ def _document(text: str, source: str, example: str) -> Document:
 
 def _validated(model: type[Model], document: Document) -> Model:
     """Check data against a model; all problems at once, each with its place."""
-    checked, problems = None, document.problems[:_MAX_PROBLEMS]
-    count = len(document.problems)
+    problems, count = document.problems[:_MAX_PROBLEMS], len(document.problems)
+    shown: list[dict[str, Any]] = []
     try:
         checked = model.model_validate(document.data)
+        if not count:
+            return checked
     except ValidationError as error:
         count += error.error_count()
-        shown = error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]
-        problems += [_explain(dict(item), document) for item in shown]
-    if checked is None or count:
-        more = [f"and {count - len(problems)} more"] if count > len(problems) else []
-        raise ConfigError([shorten(problem, _MAX_LETTERS) for problem in problems] + more)
-    return checked
+        shown = [dict(item) for item in error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]]
+    problems += [_explain(item, document) for item in shown]
+    more = [f"and {count - len(problems)} more"] if count > len(problems) else []
+    raise ConfigError(
+        [shorten(problem, _MAX_LETTERS) for problem in problems] + more,
+        next((_PLUGIN for item in shown if item["type"] == "unknown_choice"), None),
+        has_foreign_keys=any(_is_foreign(item, document) for item in shown),
+    )
 
 
 def dump_config(config: Config) -> str:
@@ -240,6 +248,12 @@ def _of_another(path: KeyPath, chosen: Entry | None) -> str | None:
         return None
     ours = chosen.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
     return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {' and '.join(owners)}; this is {ours}"
+
+
+def _is_foreign(error: dict[str, Any], document: Document) -> bool:
+    """Whether a pydantic error is of a key of another family, model or method."""
+    path: KeyPath = error["loc"]
+    return error["type"] == "extra_forbidden" and _of_another(path, _chosen(path, document)) is not None
 
 
 def _suggest(path: KeyPath, chosen: Entry | None) -> str:

@@ -19,10 +19,12 @@ from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
 from mamlcli.runs.compatible import optimizer_problem, params_problem
 from mamlcli.runs.files import flush_folder, write_atomic
+from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 
-SCHEMA = "mamlcli.checkpoint/2"
+SCHEMA = "mamlcli.checkpoint/3"
+_EARLIER_SCHEMAS = ("mamlcli.checkpoint/1", "mamlcli.checkpoint/2")
 MAX_BYTES = 2**34
 
 T = TypeVar("T")
@@ -157,12 +159,18 @@ def _read_hash(path: Path) -> str:
 
 
 def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema in _EARLIER_SCHEMAS:
+        raise CheckpointError(f"{path}: {by_an_earlier_version(schema)}")
+    if schema != SCHEMA:
         raise CheckpointError(f"{path}: not a checkpoint of mamlcli ({SCHEMA})")
     try:
         config = parse_config(content["config"], source=f"{path}(config)")
         checkpoint = Checkpoint(path, sha256, config, *(content[name] for name in _PARTS))
-    except (ConfigError, KeyError, AttributeError, TypeError) as error:
+    except ConfigError as error:
+        problems = "\n".join(error.problems)
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: {problems}", error.remedy) from None
+    except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     step, updates = checkpoint.step, checkpoint.updates
     if type(step) is not int or not 0 <= step <= config.outer.steps:

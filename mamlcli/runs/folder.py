@@ -18,7 +18,8 @@ from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file, read_lines
 from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
-from mamlcli.types import Row
+from mamlcli.runs.provenance import by_an_earlier_version
+from mamlcli.types import AnyRow, Row
 
 OUTPUTS = Path("outputs")
 _MAX_INFO_BYTES, _MAX_METRICS_BYTES, _MAX_LINE = 2**24, 2**32, 2**24
@@ -46,16 +47,21 @@ class RunFolder(NamedTuple):
         try:
             return load_config(self.path / "config.yaml")
         except ConfigError as error:
-            raise CheckpointError(f"{self.path}: not a run that can be used: {error}{self._trained_with()}") from None
+            lines = [f"{self.path}: not a run that can be used: " + "\n".join(error.problems)]
+            lines += [by_an_earlier_version()] if error.has_foreign_keys else []
+            raise CheckpointError("\n".join(lines), self._plugins_remedy() or error.remedy) from None
 
-    def _trained_with(self) -> str:
+    def _plugins_remedy(self) -> Remedy | None:
         """Name the plugins that a run was trained with, none of which it imports."""
         with suppress(CheckpointError):
             plugins = self.read_info().get("plugins", [])
             names = [str(one.get("name")) for one in plugins] if _are_objects(plugins) else []
             if names:
-                return f"; it was trained with {' '.join(f'--plugin {name}' for name in names)}"
-        return ""
+                return Remedy(
+                    f"it was trained with load_plugins({names})",
+                    f"it was trained with {' '.join(f'--plugin {name}' for name in names)}",
+                )
+        return None
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
@@ -76,7 +82,7 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, figure: Figure, rows: Sequence[Row]) -> Path:
+    def save_figure(self, stem: str, figure: Figure, rows: Sequence[AnyRow]) -> Path:
         """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
         self.write_text(f"{stem}.csv", csv_text(rows))
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
@@ -85,7 +91,7 @@ class RunFolder(NamedTuple):
             write_atomic(self.path / f"{stem}.{suffix}", buffer.getvalue())
         return self.path / f"{stem}.png"
 
-    def append_metrics(self, rows: Sequence[Row]) -> None:
+    def append_metrics(self, rows: Sequence[AnyRow]) -> None:
         """Add rows at the end of the metrics, at once visible to readers."""
         with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
             file.write(json_lines(rows))

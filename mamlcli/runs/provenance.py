@@ -18,6 +18,13 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+def by_an_earlier_version(schema: str = "") -> str:
+    """Say why what another version wrote cannot be used, and what to do about it."""
+    named = f" ({schema})" if schema else ""
+    remedy = "train it again, or evaluate it with the version that wrote it"
+    return f"written by an earlier version of mamlcli{named}, whose configs have other keys; {remedy}"
+
+
 def new_session(device: torch.device, from_step: int) -> dict[str, Any]:
     """Describe one process that works on a run, for run.json."""
     return {"started": utc_now(), "from_step": from_step, **environment(device)}

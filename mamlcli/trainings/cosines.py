@@ -3,10 +3,11 @@
 import torch
 
 from mamlcli.experiment import in_order, make_experiment
+from mamlcli.results import CosineRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.training import flat_per_seed, frozen_seeds
 from mamlcli.trainings.training import Training
-from mamlcli.types import ORDERS, Row, finite_or_none
+from mamlcli.types import ORDERS, finite_or_none
 
 
 class CosineLog:
@@ -16,7 +17,7 @@ class CosineLog:
         self.log = folder
         self.training = training
         self.log.trim_metrics(lambda row: row["step"] <= training.state.step)
-        self.rows = self.log.read_metrics()
+        self.rows: list[CosineRow] = self.log.read_metrics()  # type: ignore[assignment]
         config = training.config
         self.gradients = [make_experiment(in_order(config, order)).method.meta_gradient for order in ORDERS]
         self.stream = training.experiment.stream()
@@ -30,7 +31,7 @@ class CosineLog:
         )
         cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
         frozen = frozen_seeds(training.state, training.config.seeds)
-        rows: list[Row] = [
+        rows: list[CosineRow] = [
             {
                 "step": step,
                 "seed": seed,
