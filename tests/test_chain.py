@@ -208,7 +208,7 @@ def test_a_chain_is_trained_saved_restored_evaluated_and_plotted(
 def test_a_meta_test_measures_student_and_teacher_before_and_after(
     maml: Maml, folder: Path, options: tuple[str, ...]
 ) -> None:
-    maml("train", *options, "--out", "run")
+    maml("train", *options, "--set", "algorithm.inner_lr=0.03", "--out", "run")
     outcome = maml("eval", "run")
     assert outcome.code == 0
     assert "weights of the support slots" in outcome.out
@@ -247,7 +247,7 @@ def module(params: Params, name: str, seed: int) -> torch.nn.Sequential:
 
 
 def sgd_step(network: torch.nn.Sequential, loss: Tensor) -> None:
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.03)
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()

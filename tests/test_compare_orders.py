@@ -3,6 +3,7 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,10 +11,14 @@ import torch
 import mamlcli
 from mamlcli import Config
 from mamlcli.errors import InterruptedRunError
-from mamlcli.experiment import in_order
+from mamlcli.experiment import in_order, make_experiment
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.proofs.reference import loop_meta_gradient, module_outputs
 from mamlcli.results import Comparison
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.tasks.samples import Samples
+from mamlcli.training import flat_per_seed
+from mamlcli.types import ORDERS, Params
 from tests.conftest import Maml
 from tests.same_run import assert_same_run, metrics
 from tests.test_runs import InterruptAt
@@ -103,6 +108,36 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         return (other * 2).sum()  # 8 MB again
 
     assert peak_memory_bytes(computation, torch.device("cpu")) == pytest.approx(8e6, rel=0.01)
+
+
+def test_cosines_are_those_of_both_orders_on_the_tasks_of_the_next_step(tiny: Config, tmp_path: Path) -> None:
+    changes = {"algorithm": {"inner_lr": 0.1, "inner_steps": 2}, "run": {"checkpoint_every_steps": 4}}
+    config = tiny.model_copy(
+        update={name: getattr(tiny, name).model_copy(update=values) for name, values in changes.items()}
+    )
+    result = mamlcli.compare_orders(config, out=tmp_path / "comparison")
+    # The textbook: one task at a time, torch.nn, plain autograd, in float64.
+    predict = module_outputs([1, 8, 1], "relu")
+
+    def loss_fn(params: Params, samples: Samples) -> torch.Tensor:
+        return ((predict(params, samples.x) - samples.y) ** 2).mean()
+
+    expected = {}
+    for path in list_checkpoints(result.runs["second"] / "checkpoints"):
+        checkpoint = load_checkpoint(path)
+        tasks = make_experiment(config).stream().batch(checkpoint.step).map(torch.Tensor.double)
+        params = {name: value.double() for name, value in checkpoint.params.items()}
+        settings: dict[str, Any] = {"rates": lambda *_: 0.1, "inner_steps": 2}
+        first, second = (
+            flat_per_seed(loop_meta_gradient(loss_fn, params, tasks, order=order, **settings)[0]) for order in ORDERS
+        )
+        for seed in config.seeds:
+            between = first[seed] @ second[seed] / (first[seed].norm() * second[seed].norm())
+            expected[checkpoint.step, seed] = between.item()
+    found = {(row["step"], row["seed"]): row["cosine"] for row in result.cosines if row["step"] > 1}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert {step for step, _ in found} == {4, 8, 12}
+    assert max(cosine or 1.0 for cosine in found.values()) < 1 - 1e-3  # far from that of a gradient with itself
 
 
 def test_joint_training_has_no_order_to_compare(maml: Maml) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -179,6 +180,47 @@ def test_a_seed_that_diverges_keeps_its_parameters_and_leaves_the_others_alone()
         assert norms[::2].isfinite().all()
     assert ours.alive.tolist() == theirs.alive.tolist() == [True, False, True]
     assert ours.updates.tolist() == theirs.updates.tolist() == [6, 2, 6]
+
+
+@pytest.mark.parametrize("make", [plain, fused])
+def test_a_loss_out_of_the_numbers_freezes_a_seed_whose_gradient_is_finite(
+    make: Callable[[Experiment, TrainState], Update],
+) -> None:
+    # Of errors that are +-2e19 in pairs at one input the squares are no float32, and the gradient's sum is zero.
+    chosen = experiment("model.hidden_sizes=[]", "algorithm.inner_steps=0", "tasks.query_shots=2")
+    state, tasks = new_state(chosen, torch.float32), batches(chosen, 1, torch.float32)[0]
+    before = state.flat.clone()
+    tasks.query.x[1] = 1.0
+    tasks.query.y[1] = torch.tensor([[2e19], [-2e19]])
+    log, norms = make(chosen, state)(tasks)
+    assert log["post_adapt_loss"].isinf().tolist() == [False, True, False]
+    assert norms.isfinite().all()
+    assert state.alive.tolist() == [True, False, True]
+    assert torch.equal(state.flat[1], before[1])
+    assert state.updates.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("make", [plain, fused])
+def test_what_adam_holds_of_a_frozen_seed_decays_and_takes_in_no_gradient(
+    make: Callable[[Experiment, TrainState], Update],
+) -> None:
+    chosen = experiment()
+    state = new_state(chosen)
+    update, seed = make(chosen, state), 1
+    for step, tasks in enumerate(batches(chosen, 5)):
+        if step == 2:
+            tasks.query.y[seed, 0] = torch.nan
+        moments = state.optimizer.state[state.flat]
+        before = {name: moments[name][seed].clone() for name in ("exp_avg", "exp_avg_sq") if moments}
+        update(tasks)
+        assert state.flat.grad is not None
+        assert bool((state.flat.grad[seed] == 0).all()) == (step >= 2)
+        if step >= 2:
+            # Adam of a gradient of zero: m <- 0.9 m, v <- 0.999 v.
+            moments = state.optimizer.state[state.flat]
+            torch.testing.assert_close(moments["exp_avg"][seed], 0.9 * before["exp_avg"])
+            torch.testing.assert_close(moments["exp_avg_sq"][seed], 0.999 * before["exp_avg_sq"])
+    assert state.alive.tolist() == [True, False, True]
 
 
 def test_parameters_that_are_not_a_number_do_not_hide_behind_a_relu() -> None:

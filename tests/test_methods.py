@@ -1,14 +1,17 @@
 """Joint training, oracle inputs and learned inner learning rates, against PyTorch's own training and closed forms."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mamlcli import Config, parse_config
 from mamlcli.errors import ConfigError
 from mamlcli.experiment import make_experiment
+from mamlcli.figures.training import loss_figure
 from mamlcli.methods.inner_loops import gradient_descent, init_rates, learned_rate, through
 from mamlcli.methods.meta_gradients import adapted, unrolled
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
@@ -16,7 +19,7 @@ from mamlcli.tasks.family import Request, TaskFamily
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
 from mamlcli.tasks.stream import TaskList
-from mamlcli.types import Order, Params
+from mamlcli.types import AnyRow, Order, Params
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
 from tests.test_tasks import PLAIN, sinusoids
@@ -42,6 +45,35 @@ def test_joint_training_is_supervised_learning_on_all_samples() -> None:
         torch.testing.assert_close(log["post_adapt_loss"][seed], loss.detach())
         for parameter, grad in zip(module.parameters(), grads.values(), strict=True):
             torch.testing.assert_close(grad[seed], parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("algorithm.order=first", "first-order MAML"),
+        ("algorithm.name=joint", "joint training"),
+        ("algorithm.inner_steps=0", "MAML without inner steps"),
+        ("algorithm.learned_inner_lr=tensor", "second-order MAML, a learned rate per tensor"),
+        ("algorithm.learned_inner_lr=parameter", "second-order Meta-SGD"),
+        ("algorithm={name: chain, order: first}", "first-order chain"),
+    ],
+)
+def test_a_method_is_called_by_its_name_and_has_an_order_only_where_there_is_one(
+    maml: Maml, monkeypatch: pytest.MonkeyPatch, override: str, name: str
+) -> None:
+    titles = []
+
+    def heard(rows: Sequence[AnyRow], *, title: str) -> Figure:
+        titles.append(title)
+        return loss_figure(rows, title=title)
+
+    monkeypatch.setattr("mamlcli.commands.train.loss_figure", heard)
+    options = ("--set", override, "--set", "evaluation.shots=[10]")  # of a chain as many as its support shots
+    outcome = maml("train", "-c", "tiny.yaml", "--out", "run", *options)
+    assert outcome.code == 0
+    assert titles == [f"tiny: {name}, 2 seed(s)"]
+    assert f"{name}, dense, not compiled: 12 steps are too few" in outcome.err
+    assert ("order" in outcome.err) == ("order" in name)
 
 
 def test_an_oracle_is_told_the_function_behind_every_input() -> None:
