@@ -206,7 +206,7 @@ def _cost(training: Training) -> Cost:
     tasks = training.experiment.stream().batch(0, training.device)
     # One update too many, of parameters that are saved and evaluated already.
     peak = peak_memory_bytes(lambda: training.update(tasks), training.device)
-    return {"ms_per_step": _ms_per_step(training.run.read_metrics()), "peak_memory_bytes": peak}
+    return {"ms_per_step": _ms_per_step(training.run.metrics.read()), "peak_memory_bytes": peak}
 
 
 def _ms_per_step(rows: list[Row]) -> float | None:
@@ -239,7 +239,7 @@ def _draw(
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.read_metrics()]
+    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"

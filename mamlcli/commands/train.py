@@ -64,7 +64,7 @@ def train(
                 prepare_resume(training)
             for logged in training.train():
                 report_step(reporter, logged.rows, config.outer.steps)
-            metrics = run.read_metrics()
+            metrics = run.metrics.read()
             figure = _draw(training, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
