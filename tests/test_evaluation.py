@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from mamlcli.algorithms.maml import adapt
 from scipy import stats
 
-from mamlcli.algorithms.maml import adapt
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.models.layers import init_params
 from mamlcli.tasks import Samples, SinusoidFamily, TaskList
