@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from mamlcli import parse_config
 from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient
@@ -20,9 +21,12 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.memory.estimate import meta_test_estimate, tasks_at_a_time, training_estimate
 from mamlcli.memory.free import free_memory
 from mamlcli.memory.meta_step import meta_step_parts
-from mamlcli.memory.parts import Estimate, Free, Part, check_fits, readable, shortage
+from mamlcli.memory.parts import Estimate, Free, Part, check_fits, lowerable, readable, shortage
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks, of_the_first
+from mamlcli.methods.method import make_bench
+from mamlcli.models.module import module_model
+from mamlcli.registry import build
 from mamlcli.threads import Threads
 from tests.conftest import Maml, needs_compiler
 
@@ -80,6 +84,55 @@ def test_the_estimate_of_a_meta_step_is_within_a_factor_of_two_of_its_tensors(ov
     assert_within_a_factor_of_two(
         size(parts, "one meta-step's adapted weights", "one meta-step's activations"), measured
     )
+
+
+@pytest.mark.parametrize(
+    "overrides", [(), ("algorithm.inner_steps=3", "tasks.support_shots=200"), ("algorithm.order=first",)]
+)
+def test_of_a_method_that_says_nothing_and_a_model_of_any_kind_the_estimate_is_near_too(
+    overrides: tuple[str, ...],
+) -> None:
+    config, family = experiment(*overrides).config, experiment().family
+    model = module_model(
+        lambda: nn.Sequential(nn.Linear(1, 50), nn.ELU(), nn.Linear(50, 50), nn.ELU(), nn.Linear(50, 1)), 1, 1
+    )
+    bench = make_bench(family, model, config.tasks.support_shots)
+    method = build("algorithm", config.algorithm, bench)._replace(footprint=None)
+    chosen = Experiment(config, family, model, method, bench.loss_fn)
+    parts = meta_step_parts(chosen, eager_plan(chosen))
+    params, tasks = chosen.initial_state(CPU).params, chosen.stream().batch(0)
+    measured = peak_memory_bytes(lambda: uncompiled_gradient(chosen, eager_plan(chosen))(params, tasks), CPU)
+    assert_within_a_factor_of_two(
+        size(parts, "one meta-step's adapted weights", "one meta-step's activations"), measured
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        *(
+            (f"algorithm={{learned_inner_lr: {kind}, inner_steps: 3}}",)
+            for kind in ("tensor", "tensor_and_step", "parameter")
+        ),
+        ("algorithm.name=joint",),
+        ("algorithm.name=chain", "evaluation.shots=[10]"),
+        ("algorithm={name: chain, learn_slot_weights: false}", "evaluation.shots=[10]"),
+    ],
+)
+def test_what_a_method_says_it_learns_is_what_it_begins_with(overrides: tuple[str, ...]) -> None:
+    chosen = experiment(*overrides)
+    learned = chosen.method.num_params + chosen.method.num_learned
+    assert learned == sum(value.numel() for value in chosen.initial_params()[0].values())
+
+
+def test_only_keys_that_an_experiment_has_are_to_be_lowered() -> None:
+    names = ("algorithm.inner_steps", "algorithm.unlabelled_inputs", "model", "seeds")
+    maml, joint = (experiment("algorithm.name=" + name, "algorithm.inner_lr=0.1").config for name in ("maml", "joint"))
+    assert lowerable(maml, *names) == ("model.hidden_sizes", "seeds")  # one step cannot be lowered
+    assert lowerable(joint, "algorithm.inner_steps") == ()
+    chain = experiment("algorithm={name: chain, inner_steps: 3, unlabelled_inputs: 40}", "evaluation.shots=[10]").config
+    assert lowerable(chain, *names)[:2] == ("algorithm.inner_steps", "algorithm.unlabelled_inputs")
 
 
 @needs_compiler
