@@ -7,6 +7,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.engine_checks import engine_checks
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.float32_checks import float32_checks
+from mamlcli.memory_check import check_checks
 from mamlcli.methods.method import MetaGradient
 from mamlcli.proofs.checks import VERDICTS, Case, Check, cosine, left_out, norm
 from mamlcli.proofs.differences import slope_check
@@ -16,7 +17,7 @@ from mamlcli.types import ORDERS, Order, Params, finite_or_none
 
 # A check that takes seconds looks at a part of a large experiment; the kernel is faster than what it is compared with.
 _MAX_SEEDS = 3
-_MAX_TASKS = 10
+MAX_TASKS = 10
 _MAX_FLOAT32_TASKS = 40
 _CPU = torch.device("cpu")
 
@@ -25,10 +26,14 @@ def check_grads(config: Config) -> GradientReport:
     """Check the meta-gradient of a config in float64, on its initial parameters and its first meta-batch.
 
     At most 3 seeds and 10 tasks are used, on the CPU; the kernel in float32 computes up to 40 tasks.
+
+    Raises:
+        DeviceError: If the checks do not fit into memory.
     """
-    float32 = float32_checks(_part_of(config, _MAX_FLOAT32_TASKS))
-    config = _part_of(config, _MAX_TASKS)
+    for_kernel, config = part_of(config, _MAX_FLOAT32_TASKS), part_of(config, MAX_TASKS)
     experiment = make_experiment(config)
+    check_checks(experiment, make_experiment(for_kernel))
+    float32 = float32_checks(for_kernel)
     plan = make_plan(experiment, _CPU)
     params, tasks = _inputs(experiment)
     case, method = Case(_gradients(experiment), params, tasks), experiment.method
@@ -50,7 +55,7 @@ def check_grads(config: Config) -> GradientReport:
     )
 
 
-def _part_of(config: Config, max_tasks: int) -> Config:
+def part_of(config: Config, max_tasks: int) -> Config:
     """The experiment with as many seeds and tasks as a check of seconds can take."""
     size = min(config.outer.meta_batch_size, max_tasks)
     outer = config.outer.model_copy(update={"meta_batch_size": size, "max_grad_norm": None})

@@ -20,6 +20,7 @@ from mamlcli.figures.adaptation import order_adaptation_figure
 from mamlcli.figures.training import cosine_figure, order_learning_figure
 from mamlcli.interrupts import StopRequest
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Comparison, ComparisonRow, CosineRow, Cost
@@ -67,12 +68,13 @@ def compare_orders(
     reporter = reporter or Silent()
     experiments: dict[Order, Experiment] = {order: make_experiment(in_order(config, order)) for order in ORDERS}
     device, start = announce_device(config, reporter), time.perf_counter()
-    most = make_plan(experiments["second"], device).threads
+    plan = make_plan(experiments["second"], device)
+    check_comparison(experiments["second"], plan, device)
     with StopRequest() as stop, ExitStack() as held:
         folder, resumed = start_or_open(
             config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
-        with Threads(config.engine.threads, most, reporter.note) as threads, _recorded(folder):
+        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
             trainings = {

@@ -10,6 +10,7 @@ from mamlcli.config.file import Override
 from mamlcli.errors import CheckpointError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_meta_test
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
 from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
 from mamlcli.meta_test.protocol import protocol, results_folder, tested_config
@@ -53,7 +54,7 @@ def evaluate(
         ConfigError: If an override is wrong.
         UsageError: If one changes what was trained, or would change nothing.
         CheckpointError: If the target is no run or checkpoint, or does not fit the config.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, or the meta-test does not fit into memory.
         InterruptedRunError: If SIGINT or SIGTERM came.
     """
     reporter = reporter or Silent()
@@ -62,9 +63,10 @@ def evaluate(
         config = tested_config(own, overrides)
         experiment = make_experiment(config)
         check_size(checkpoint, experiment.method.num_params * len(config.seeds))
+        device = announce_device(config, reporter)
+        check_meta_test(experiment, device)
         begun = experiment.initial_state(torch.device("cpu")).params
         check_fits(checkpoint, begun)
-        device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
         with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
             losses = meta_test(experiment, params, device, stop, threads)

@@ -1,7 +1,8 @@
 """`maml reproduce`: published results beside what their experiments give here."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,6 +19,7 @@ from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.adaptation import reproduction_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import CurvePoint, ReproducedNumber, Reproduction
@@ -91,6 +93,7 @@ def reproduce(
 
     Raises:
         UsageError: If a name is unknown.
+        DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
         InterruptedRunError: If SIGINT or SIGTERM came; the trainings are saved.
     """
@@ -98,10 +101,11 @@ def reproduce(
     rows = load_rows(names)
     chosen = tuple(seeds or ((0, 1) if fast else (0, 1, 2, 3, 4)))
     configs = {name: _config(row.config, chosen, fast=fast) for name, row in rows.items()}
+    trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
+    _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
     with folder.locked(), StopRequest() as stop:
         _record(folder, configs)
-        trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
         failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
         results: list[ReproducedNumber] = []
         curves: list[CurvePoint] = []
@@ -128,6 +132,13 @@ def reproduce(
             figure=None,
         )
         return _write(folder, rows, result)
+
+
+def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: int) -> None:
+    """Refuse rows whose trainings, so many side by side, or whose meta-tests do not fit into memory."""
+    check_side_by_side(trained, jobs)
+    for config in configs:
+        check_meta_test(make_experiment(config), resolve_device(config.device))
 
 
 def _config(config: Config, seeds: tuple[int, ...], *, fast: bool) -> Config:

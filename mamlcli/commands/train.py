@@ -14,6 +14,7 @@ from mamlcli.drawing import save_or_warn
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.training import loss_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
@@ -47,17 +48,18 @@ def train(
         UsageError: If a run is resumed under another config, or the options do not fit together.
         RunFolderError: If the folder exists, or another process uses it.
         CheckpointError: If the run to resume cannot be trusted.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, or the run does not fit into memory.
         DivergedError: If a loss is not finite.
         InterruptedRunError: If SIGINT or SIGTERM came; everything is saved.
     """
     reporter = reporter or Silent()
     experiment = make_experiment(config)
     device = announce_device(config, reporter)
+    plan = make_plan(experiment, device)
+    check_training(experiment, plan, device, reporter)
     start = time.perf_counter()
     with StopRequest() as stop:
-        most = make_plan(experiment, device).threads
-        with ExitStack() as held, Threads(config.engine.threads, most, reporter.note) as threads:
+        with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             training = Training(run, experiment, device, stop, threads, reporter)
             if resumed:
@@ -98,10 +100,12 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
-    experiment = make_experiment(config)
-    device = announce_device(config, reporter or Silent())
+    reporter, experiment = reporter or Silent(), make_experiment(config)
+    device = announce_device(config, reporter)
+    plan = make_plan(experiment, device)
+    check_one_step(experiment, plan, device, reporter)
     state, tasks = experiment.initial_state(device), experiment.stream().batch(0, device)
-    gradient = uncompiled_gradient(experiment, make_plan(experiment, device))
+    gradient = uncompiled_gradient(experiment, plan)
     _, log = gradient(state.params, tasks)
     before = experiment.pre_adapt_loss(state.params, tasks)
     return DryRun(

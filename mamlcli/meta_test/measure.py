@@ -10,6 +10,7 @@ from mamlcli.compute.plan import idle_threads
 from mamlcli.config.experiment import Config
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.results import EvalRow, Query
 from mamlcli.tasks.family import Request
@@ -21,21 +22,19 @@ from mamlcli.types import Params
 Losses: TypeAlias = dict[int, dict[str, Tensor]]
 """For each K, of each predictor: query losses of shape (S, T, N + 1)."""
 
-# Between them a signal is heard, and the memory of one part is free for the next.
-_TASKS_AT_A_TIME = 2000
-
 
 def meta_test(
     experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config."""
     settings, found = experiment.config.evaluation, {}
+    at_a_time = tasks_at_a_time(experiment)
     for shots in settings.shots:
         parts = []
-        for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
+        for first in range(0, settings.tasks, at_a_time):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             threads.look()
-            count = min(_TASKS_AT_A_TIME, settings.tasks - first)
+            count = min(at_a_time, settings.tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
             inner, loss_fn = experiment.method.inner, experiment.loss_fn
             parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
@@ -79,7 +78,7 @@ def threads_of_test(experiment: Experiment) -> int:
     """How many CPU threads a meta-test uses where all cores are idle."""
     settings = experiment.config.evaluation
     samples = max(settings.shots) + (settings.grid or settings.query_shots)
-    return idle_threads(experiment, min(_TASKS_AT_A_TIME, settings.tasks) * samples)
+    return idle_threads(experiment, tasks_at_a_time(experiment) * samples)
 
 
 def rows_of(config: Config, losses: Losses, frozen: Mapping[int, int]) -> list[EvalRow]:
