@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import mamlcli
-from mamlcli import Config
+from mamlcli import Config, parse_config
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment
 from mamlcli.measure import peak_memory_bytes
@@ -19,14 +19,14 @@ from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks.samples import Samples
 from mamlcli.training import flat_per_seed
 from mamlcli.types import ORDERS, Params
-from tests.conftest import Maml
+from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run, metrics
 from tests.test_runs import InterruptAt
 
 
-@pytest.fixture
-def comparison(tiny: Config, tmp_path: Path) -> Comparison:
-    return mamlcli.compare_orders(tiny, out=tmp_path / "comparison")
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return mamlcli.compare_orders(parse_config(TINY), out=tmp_path_factory.mktemp("compared") / "comparison")
 
 
 def test_each_order_is_the_run_that_train_makes(comparison: Comparison, tiny: Config, tmp_path: Path) -> None:

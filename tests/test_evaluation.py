@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from mamlcli.algorithms.maml import adapt
 from scipy import stats
 
 from mamlcli.meta_test.losses import adaptation_losses, summarise
