@@ -300,7 +300,7 @@ def test_a_meta_test_that_cannot_fit_is_refused_and_training_warns_of_it(
     monkeypatch.setattr("mamlcli.memory_check.free_memory", lambda: 16 * GIB)
     trained = maml("train", "-c", "tiny.yaml", "--out", "run", "--set", override)
     assert trained.code == 0
-    assert "warning: maml eval would not do: the meta-test needs about" in trained.err
+    assert "warning: training fits, evaluation would not: the meta-test needs about" in trained.err
     for command in (("eval", "run"), ("compare-orders", "-c", "tiny.yaml", "--set", override, "--out", "compared")):
         outcome = maml(*command)
         assert outcome.code == 6, outcome.err
