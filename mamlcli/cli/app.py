@@ -184,7 +184,8 @@ def reproduce(
     from mamlcli.commands.reproduce import load_rows
     from mamlcli.commands.reproduce import reproduce as run_reproduce
     from mamlcli.config.file import parse_seeds
-    from mamlcli.results import ListedRow, RowList
+    from mamlcli.results import RowList
+    from mamlcli.rows import ListedRow
 
     if list_:
         found = load_rows(rows or [])
