@@ -169,9 +169,7 @@ def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
         checkpoint = Checkpoint(path, sha256, config, *(content[name] for name in _PARTS))
     except ConfigError as error:
         problems = "\n".join(error.problems)
-        raise CheckpointError(
-            f"{path}: not a checkpoint that this version can use: {problems}", error.remedy
-        ) from None
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: {problems}", error.remedy) from None
     except (KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     step, updates = checkpoint.step, checkpoint.updates
