@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mamlcli import Config, dump_config, load_config, parse_config
-from mamlcli.config.reference import sections
 from mamlcli.config.file import parse_seeds
+from mamlcli.config.reference import sections
 from mamlcli.config.yaml_text import dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, UsageError
 from mamlcli.registry import CHOICES
@@ -122,7 +122,9 @@ outer: {lr: yes}
 
 def test_a_family_that_is_not_there_may_be_ones_own_in_the_words_of_the_caller(maml: Maml, folder: Path) -> None:
     text = "name: a\ntasks: {family: sinusiod}"
-    said = "tasks.family: there is no family 'sinusiod'; did you mean 'sinusoid'? a family, model or method of your own "
+    said = (
+        "tasks.family: there is no family 'sinusiod'; did you mean 'sinusoid'? a family, model or method of your own "
+    )
     assert problems(text) == f"x.yaml:2:17: {said}is there once load_plugins([FILE]) has brought it"
     (folder / "x.yaml").write_text(text)
     assert maml("train", "-c", "x.yaml").err == f"maml: x.yaml:2:17: {said}needs its --plugin FILE\n"

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mamlcli.reporting import Silent
 
-from mamlcli.trainings.start import report_step
 from mamlcli.figures.training import loss_figure
+from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.tasks.stream import TaskStream
+from mamlcli.trainings.start import report_step
 from mamlcli.types import Row
 from tests.conftest import Maml
 from tests.same_run import metrics

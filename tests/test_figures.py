@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
 from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
 from mamlcli.runs.folder import open_run
 from mamlcli.types import Row

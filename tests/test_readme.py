@@ -16,9 +16,7 @@ MODULES = [module.name for module in pkgutil.walk_packages(mamlcli.__path__, "ma
 
 
 def test_the_config_reference_is_that_of_the_code() -> None:
-    assert config_reference() in README, (
-        "put the output of mamlcli.config.reference.config_reference() into the README"
-    )
+    assert config_reference() in README, "put the output of mamlcli.config.reference.config_reference() into the README"
 
 
 def test_the_example_from_python_runs_twice_with_the_same_outcome(
