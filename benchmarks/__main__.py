@@ -10,24 +10,19 @@ from statistics import median
 from typing import Any
 
 import torch
-from mamlcli.compute.engine import using_threads
-from mamlcli.setup import (
-    make_engine_update,
-    make_state,
-    make_stream,
-    make_task_gradient,
-    num_threads,
-    uses_low_rank,
-)
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
+from benchmarks.memory import memory_table
 from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
+from mamlcli.compute.plan import low_rank_obstacles, make_plan, planned_update, uncompiled_gradient
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.threads import using_threads
 
+CPU = torch.device("cpu")
 LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
 
 
@@ -49,6 +44,7 @@ def main() -> None:
     rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
     lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
     lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
+    lines += ["", *memory_table()]
     (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
     scaling_figure(rows).savefig(options.out / "scaling.png", dpi=120)
     print("\n".join(lines))
@@ -103,7 +99,7 @@ def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
         held = "" if memory[name] is None else f"{memory[name]:.0f}"
         rows.append(f"| {case.name} | {name} | {spread} | {faster} | {held} |")
     limits = {"the arithmetic limit": "dense"}
-    if uses_low_rank(experiment(case)):
+    if not low_rank_obstacles(experiment(case)):
         limits["the same, of low-rank products"] = "low_rank"
     for name, form in limits.items():
         limit = arithmetic_limit_ms(case, form)
@@ -119,13 +115,14 @@ def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
         case: What is computed.
         inner_update: `dense` counts the step as it is written in textbooks, and `low_rank` as that form of it needs.
     """
-    config = experiment(case, f"engine.inner_update={inner_update}")
-    params, tasks = make_state(config, torch.device("cpu")).params, make_stream(config).batch(0)
+    described = experiment(case, f"engine.inner_update={inner_update}")
+    plan, params = make_plan(described, CPU), described.initial_state(CPU).params
+    tasks = described.stream().batch(0)
     with FlopCounterMode(display=False) as counter:
-        make_task_gradient(config)(params, tasks)
+        uncompiled_gradient(described, plan)(params, tasks)
     one = torch.randn(2048, 2048)
     times = []
-    with using_threads(num_threads(config)):
+    with using_threads(plan.threads):
         for _ in range(7):
             start = time.perf_counter()
             torch.mm(one, one)
@@ -138,11 +135,11 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     worker = Worker("mamlcli", case)
     times = measure_in_turn({"": worker}, rounds=max(3, rounds // 2), seconds=seconds)[""]
     worker.close()
-    config, device = experiment(case), torch.device("cpu")
-    update = make_engine_update(config, make_state(config, device), device)
-    tasks = make_stream(config).batch(0)
-    with using_threads(num_threads(config)):
-        held = peak_memory_bytes(lambda: update(tasks), device)
+    described = experiment(case, "engine.compile=on")
+    plan, tasks = make_plan(described, CPU), described.stream().batch(0)
+    update = planned_update(described, described.initial_state(CPU), plan, CPU)
+    with using_threads(plan.threads):
+        held = peak_memory_bytes(lambda: update(tasks), CPU)
     return {"case": case, "ms": median(times), "bytes": held}
 
 

@@ -5,12 +5,17 @@ the layout of `fixed_params`, for the check that all compute the same; and `step
 sampling and Adam included.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from benchmarks.cases import ALPHA, LR, Arrays, Case, fixed_params, sample_batch
+
+if TYPE_CHECKING:
+    from mamlcli.experiment import Experiment
 
 Contender = tuple[Callable[[Arrays, Arrays], Arrays], Callable[[int], None]]
 
@@ -20,17 +25,17 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     import itertools
 
     import torch
-    from mamlcli.compute.engine import using_threads
 
-    from mamlcli import setup
-    from mamlcli.tasks import Samples, Task
+    from mamlcli.compute.plan import make_plan, planned_update
+    from mamlcli.tasks.samples import Samples, Task
+    from mamlcli.threads import using_threads
     from mamlcli.training import train_steps
 
-    config = experiment(case)
+    described = experiment(case, f"engine.compile={compiled}")
     device = torch.device("cpu")
-    state = setup.make_state(config, device)
-    update = setup.make_engine_update(config, state, device if compiled == "on" else None)
-    batches = setup.make_stream(config).batches(0, 10**9, device)
+    plan, state = make_plan(described, device), described.initial_state(device)
+    update = planned_update(described, state, plan, device)
+    batches = described.stream().batches(0, 10**9, device)
     shapes = [theta.shape[1:] for theta in state.params.values()]
 
     def check(params: Arrays, batch: Arrays) -> Arrays:
@@ -42,13 +47,13 @@ def ours(case: Case, compiled: str = "on") -> Contender:
         return [grad.view(shape).numpy().copy() for grad, shape in zip(grads, shapes, strict=True)]
 
     def steps(count: int) -> None:
-        with using_threads(setup.num_threads(config)):
+        with using_threads(plan.threads):
             for _ in train_steps(
                 state,
                 itertools.islice(batches, count),
                 update,
                 lambda params, tasks: torch.zeros(0),  # noqa: ARG005
-                seeds=config.seeds,
+                seeds=described.config.seeds,
                 learning_rate=lambda _: LR,
                 on_divergence="stop",
                 is_logged=lambda _: False,
@@ -58,11 +63,12 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     return check, steps
 
 
-def experiment(case: Case, *overrides: str) -> Any:
-    """The case as a config of this project."""
+def experiment(case: Case, *overrides: str) -> Experiment:
+    """The case as an experiment of this project."""
     from mamlcli import parse_config
+    from mamlcli.experiment import make_experiment
 
-    return parse_config(
+    config = parse_config(
         f"name: benchmark\nseeds: {list(range(case.seeds))}\ndevice: cpu\n"
         f"tasks: {{support_shots: {case.shots}, query_shots: {case.shots}}}\n"
         f"model: {{hidden_sizes: [{case.width}, {case.width}]}}\n"
@@ -70,6 +76,7 @@ def experiment(case: Case, *overrides: str) -> Any:
         f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n",
         overrides=overrides,
     )
+    return make_experiment(config)
 
 
 def ours_eager(case: Case) -> Contender:

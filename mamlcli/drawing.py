@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
-from mamlcli.types import Row
+from mamlcli.types import AnyRow, Row
 
 
 def point_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
@@ -18,7 +18,7 @@ def point_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
 
 
 def save_or_warn(
-    run: RunFolder, stem: str, draw: Callable[[], Figure], rows: Sequence[Row], reporter: Reporter
+    run: RunFolder, stem: str, draw: Callable[[], Figure], rows: Sequence[AnyRow], reporter: Reporter
 ) -> Path | None:
     """Draw and write a figure with its data; returns the PNG, or None after a warning."""
     try:

@@ -18,6 +18,9 @@ from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState, init_state
 from mamlcli.types import LossFn, Order, Params
 
+PRE_ADAPT_NUMBERS = 2**24
+"""How many activations a meta-batch has at a time as it is measured before adaptation; less than about 100 MiB."""
+
 
 class Experiment(NamedTuple):
     """What a config describes."""
@@ -54,8 +57,17 @@ class Experiment(NamedTuple):
             before = adapted(inner, params, task.support, inner_steps=0, gradient=constant)
             return loss_fn(next(iter(before.values())), task.query)
 
+        over_seeds = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))
+        num_seeds, num_tasks = tasks.query.x.shape[:2]
+        size = max(1, PRE_ADAPT_NUMBERS // (num_seeds * self.units_of_task()))
+        chunks = (slice(first, first + size) for first in range(0, num_tasks, size))
         with torch.no_grad():
-            return torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(params, tasks).mean(dim=1)
+            losses = [over_seeds(params, tasks.map(lambda part, chunk=chunk: part[:, chunk])) for chunk in chunks]  # type: ignore[misc]
+            return torch.cat(losses, dim=1).mean(dim=1)
+
+    def units_of_task(self) -> int:
+        """Numbers that a task of one seed leaves on its way through the model before adaptation."""
+        return self.model.num_units * (self.config.tasks.query_shots + self.method.unlabelled_inputs)
 
 
 def make_experiment(config: Config) -> Experiment:

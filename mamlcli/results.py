@@ -1,30 +1,63 @@
-"""What each command prints under --json, as models; `docs/schemas/` holds them as JSON schemas.
+"""What commands return, print under --json and write: each defined once, and the published schemas made from that.
 
-Within a version fields may be added, and none is renamed or removed; so the models refuse what they do not know, for
-the tests, and the published schemas do not.
+A result is a frozen model; its rows are plain dicts of a stated shape, as they stand in a table or a line of JSON.
+`docs/schemas/` holds the JSON schemas. Within a version fields may be added, and none is renamed or removed; so the
+models refuse what they do not know, and the published schemas do not.
 """
 
 import json
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Container
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NotRequired, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator, with_config
+from pydantic.json_schema import SkipJsonSchema
+from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import Config, EvaluationConfig
 from mamlcli.config.published import PublishedRow
+from mamlcli.methods.method import Learned
+from mamlcli.proofs.checks import Verdict
+from mamlcli.section import Order, list_to_tuple
+from mamlcli.statistics import Over
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
 Number: TypeAlias = float | None
 """Null where a number is not finite."""
-Order: TypeAlias = Literal["first", "second"]
+Seeds: TypeAlias = Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple)]
 DeviceType: TypeAlias = Literal["cpu", "cuda", "mps"]
 
+_SHAPE = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+# Methods may say more of themselves.
+_OPEN_SHAPE: ConfigDict = {**_SHAPE, "extra": "allow"}
 
-class _Object(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+class Result(BaseModel):
+    """What a command found."""
+
+    model_config: ClassVar[ConfigDict] = {**_SHAPE, "frozen": True}
+    command: ClassVar[str]
+    """Of which command, as in the name of its schema."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_this_schema(cls, value: Any) -> Any:
+        """Read back what `as_json` gave, of this version and no other."""
+        if not isinstance(value, dict) or "schema" not in value:
+            return value
+        if value["schema"] != f"mamlcli.{cls.command}/1":
+            raise ValueError(f"must be of mamlcli.{cls.command}/1, got {value['schema']!r}")
+        return {name: part for name, part in value.items() if name != "schema"}
+
+    def as_json(self, *, without: Container[str] = ()) -> dict[str, Any]:
+        """The object that is printed and written: plain values, `schema` first."""
+        fields = {name: value for name, value in self.model_dump(mode="json").items() if name not in without}
+        return {"schema": f"mamlcli.{self.command}/1"} | fields
 
 
-class Engine(_Object):
+@with_config(_SHAPE)
+class Engine(TypedDict):
     """How it was computed."""
 
     device: DeviceType
@@ -35,7 +68,8 @@ class Engine(_Object):
     """Tasks differentiated at a time."""
 
 
-class MetricsRow(_Object):
+@with_config(_OPEN_SHAPE)
+class MetricsRow(TypedDict):
     """A seed at a logged step, as in metrics.jsonl."""
 
     step: Annotated[int, Field(ge=1)]
@@ -46,35 +80,35 @@ class MetricsRow(_Object):
     lr: float
     diverged_at_step: int | None
     """The step at which the seed was frozen."""
-    slot_weights: list[Number] | None = None
-    """A of a chain that learns it; other algorithms have no such field."""
     wall_s: Seconds
+    """Seconds of training so far. What a method says of itself stands beside it, like `slot_weights` of a chain."""
 
 
-class Train(_Object):
+class TrainResult(Result):
     """`maml train --json`."""
 
-    schema_: Annotated[Literal["mamlcli.train/1"], Field(alias="schema")]
-    run: str
+    command = "train"
+    run: Path
     """The run folder."""
     status: Literal["done"]
     outer_steps: Count
-    seeds: list[Count]
+    seeds: Seeds
     engine: Engine
     from_step: Count
     """Where this process took over; 0 for a run from its start."""
     wall_s: Seconds
     metrics: list[MetricsRow]
     """The last logged step, a row for each seed."""
-    figure: str | None
+    figure: Path | None
     """The loss figure; null where it could not be written."""
 
 
-class EvalRow(_Object):
+@with_config(_SHAPE)
+class EvalRow(TypedDict):
     """A seed, or all of them, at one K after some inner steps."""
 
-    model: Literal["student", "teacher"] | None = None
-    """Which model of a chain; other algorithms have no such field."""
+    model: NotRequired[str]
+    """Which predictor, where a method has several, like the student and the teacher of a chain."""
     seed: Count | Literal["all"]
     shots: Annotated[int, Field(ge=1)]
     inner_steps: Count
@@ -84,19 +118,15 @@ class EvalRow(_Object):
     median: Number
     num_diverged: Count
     """Tasks whose loss is not finite or above evaluation.diverged_above."""
-    interval: Literal[
-        "over tasks",
-        "over seeds and tasks",
-        "over tasks of one seed; nothing is known of other seeds",
-        "none: one seed says nothing of other seeds",
-    ]
+    interval: Over
     """What `ci95` is over."""
     diverged_at_step: int | None
     num_diverged_seeds: Count
     """Seeds behind this row that were frozen in training."""
 
 
-class Query(_Object):
+@with_config(_SHAPE)
+class Query(TypedDict):
     """On what losses are measured."""
 
     points: Annotated[int, Field(ge=1)]
@@ -104,14 +134,16 @@ class Query(_Object):
     test_seed: Count
 
 
-class Git(_Object):
+@with_config(_SHAPE)
+class Git(TypedDict):
     """Of the working directory's repository."""
 
     commit: str
     dirty: bool
 
 
-class MeasuredConfig(_Object):
+@with_config(_SHAPE)
+class MeasuredConfig(TypedDict):
     """The sections of a config that say what is measured."""
 
     tasks: dict[str, Any]
@@ -121,7 +153,8 @@ class MeasuredConfig(_Object):
     evaluation: EvaluationConfig
 
 
-class Protocol(_Object):
+@with_config(_SHAPE)
+class Protocol(TypedDict):
     """All that the numbers of a meta-test depend on."""
 
     config: MeasuredConfig
@@ -142,7 +175,8 @@ class Protocol(_Object):
     cpus: int | None
 
 
-class SlotWeights(_Object):
+@with_config(_SHAPE)
+class SlotWeights(TypedDict):
     """A of one seed of a chain."""
 
     seed: Count
@@ -150,7 +184,8 @@ class SlotWeights(_Object):
     """A weight for each support slot."""
 
 
-class AllSlotWeights(_Object):
+@with_config(_SHAPE)
+class AllSlotWeights(TypedDict):
     """A of all seeds of a chain."""
 
     corrupted_slots: Count
@@ -158,13 +193,13 @@ class AllSlotWeights(_Object):
     weights: list[SlotWeights]
 
 
-class Eval(_Object):
+class EvalResult(Result):
     """`maml eval --json`."""
 
-    schema_: Annotated[Literal["mamlcli.eval/1"], Field(alias="schema")]
-    run: str
+    command = "eval"
+    run: Path
     """The folder that holds the result."""
-    checkpoint: str
+    checkpoint: Path
     outer_steps: Count
     start: Literal["trained", "random-init"]
     tasks: Annotated[int, Field(ge=2)]
@@ -172,11 +207,25 @@ class Eval(_Object):
     protocol: Protocol
     results: list[EvalRow]
     slot_weights: AllSlotWeights | None = None
-    """Of a chain; other algorithms have no such field."""
-    figures: list[str]
+    """Of a chain; other methods have no such field, and may have others."""
+    figures: list[Path]
+    learned: Annotated[SkipJsonSchema[Learned | None], Field(exclude=True)] = None
+    """What the method has learned beside the weights of models; its field stands among these."""
+
+    model_config: ClassVar[ConfigDict] = {**_OPEN_SHAPE, "frozen": True}
+
+    @property
+    def step(self) -> int:
+        """Meta-updates behind the parameters that were tested."""
+        return self.outer_steps
+
+    def as_json(self, *, without: Container[str] = ()) -> dict[str, Any]:
+        """The object of `maml eval --json` and of evaluation.json, without what a method does not say."""
+        return {name: value for name, value in super().as_json(without=without).items() if value is not None}
 
 
-class ComparisonRow(_Object):
+@with_config(_SHAPE)
+class ComparisonRow(TypedDict):
     """Both orders at one K after some inner steps."""
 
     shots: Annotated[int, Field(ge=1)]
@@ -191,7 +240,8 @@ class ComparisonRow(_Object):
     num_diverged_seeds: Count
 
 
-class CosineRow(_Object):
+@with_config(_SHAPE)
+class CosineRow(TypedDict):
     """The cosine of both meta-gradients at a step of the second-order run."""
 
     step: Annotated[int, Field(ge=1)]
@@ -200,19 +250,20 @@ class CosineRow(_Object):
     diverged_at_step: int | None
 
 
-class Cost(_Object):
+@with_config(_SHAPE)
+class Cost(TypedDict):
     """What an order costs."""
 
     ms_per_step: Number
     peak_memory_bytes: Count
 
 
-class CompareOrders(_Object):
+class Comparison(Result):
     """`maml compare-orders --json`."""
 
-    schema_: Annotated[Literal["mamlcli.compare-orders/1"], Field(alias="schema")]
-    run: str
-    runs: dict[Order, str]
+    command = "compare-orders"
+    run: Path
+    runs: dict[Order, Path]
     """The run folder of each order."""
     interval: str
     """What the intervals of the differences are over."""
@@ -224,22 +275,24 @@ class CompareOrders(_Object):
     wall_s: Seconds
     notes: list[str]
     """What is to be said in words."""
-    figures: list[str]
+    figures: list[Path]
 
 
-class CheckRow(_Object):
+@with_config(_SHAPE)
+class CheckRow(TypedDict):
     """One check of the meta-gradient."""
 
     name: str
     compared_with: str
     relative_error: Number
     tolerance: float
-    verdict: Literal["holds", "FAILS", "says nothing here"]
-    """`says nothing here`: what is known to be wrong passes too, so that it could not have failed."""
+    verdict: Verdict
+    """`says nothing here` of one that passed and would have passed with the mistake that it looks for."""
     passed: bool
 
 
-class Info(_Object):
+@with_config(_SHAPE)
+class Info(TypedDict):
     """How both orders relate."""
 
     first_norm: Number
@@ -248,7 +301,8 @@ class Info(_Object):
     cosine: Number
 
 
-class Approximation(_Object):
+@with_config(_SHAPE)
+class Approximation(TypedDict):
     """One central difference along the inner gradient, in place of a chain's exact gradient to A."""
 
     relative_error: Number
@@ -258,25 +312,27 @@ class Approximation(_Object):
     inner_steps: Annotated[int, Field(ge=1)]
 
 
-class CheckGrads(_Object):
+class GradientReport(Result):
     """`maml check-grads --json`."""
 
-    schema_: Annotated[Literal["mamlcli.check-grads/1"], Field(alias="schema")]
+    command = "check-grads"
     passed: bool
     method: str
     """What was checked, in words."""
+    inner_steps: Count
+    """Of meta-training; 0 where there is no inner gradient."""
     checks: list[CheckRow]
-    seeds: list[Count]
+    seeds: Seeds
     tasks: Annotated[int, Field(ge=1)]
     info: Info
     approximation: Approximation | None
-    """Of a chain; null for other algorithms."""
+    """Of a chain; null for other methods."""
 
 
-class DryRun(_Object):
+class DryRun(Result):
     """`maml train --dry-run --json`."""
 
-    schema_: Annotated[Literal["mamlcli.dry-run/1"], Field(alias="schema")]
+    command = "dry-run"
     config: Config
     num_params: Annotated[int, Field(ge=1)]
     """Of one seed."""
@@ -285,7 +341,8 @@ class DryRun(_Object):
     post_adapt_loss: list[Number]
 
 
-class ReproducedNumber(_Object):
+@with_config(_SHAPE)
+class ReproducedNumber(TypedDict):
     """A published number beside what its experiment gives."""
 
     row: str
@@ -322,7 +379,8 @@ class ReproducedNumber(_Object):
     verdict: str
 
 
-class CurvePoint(_Object):
+@with_config(_SHAPE)
+class CurvePoint(TypedDict):
     """A point of the figure of loss against gradient steps."""
 
     curve: str
@@ -332,18 +390,18 @@ class CurvePoint(_Object):
     ci95: Number
 
 
-class Reproduce(_Object):
+class Reproduction(Result):
     """`maml reproduce --json`."""
 
-    schema_: Annotated[Literal["mamlcli.reproduce/1"], Field(alias="schema")]
-    run: str
+    command = "reproduce"
+    run: Path
     fast: bool
     """Whether the trainings were cut short, so that no number means anything."""
-    seeds: list[Count]
+    seeds: Seeds
     results: list[ReproducedNumber]
     curves: list[CurvePoint]
     wall_s: Seconds
-    figure: str | None
+    figure: Path | None
 
 
 class ListedRow(PublishedRow):
@@ -353,30 +411,35 @@ class ListedRow(PublishedRow):
     """Its name."""
 
 
-class ReproduceList(_Object):
+class RowList(Result):
     """`maml reproduce --list --json`."""
 
-    schema_: Annotated[Literal["mamlcli.reproduce-list/1"], Field(alias="schema")]
+    command = "reproduce-list"
     rows: list[ListedRow]
 
 
-MODELS: dict[str, type[BaseModel]] = {
-    "train": Train,
-    "eval": Eval,
-    "compare-orders": CompareOrders,
-    "check-grads": CheckGrads,
+MODELS: dict[str, type[Result]] = {
+    "train": TrainResult,
+    "eval": EvalResult,
+    "compare-orders": Comparison,
+    "check-grads": GradientReport,
     "dry-run": DryRun,
-    "reproduce": Reproduce,
-    "reproduce-list": ReproduceList,
+    "reproduce": Reproduction,
+    "reproduce-list": RowList,
 }
 
 
 def schema_files() -> dict[str, str]:
     """The files of `docs/schemas/`: name to text."""
-    return {
-        f"{name}-1.json": json.dumps(_open(model.model_json_schema()), indent=2) + "\n"
-        for name, model in MODELS.items()
-    }
+    return {f"{name}-1.json": json.dumps(_schema(name, model), indent=2) + "\n" for name, model in MODELS.items()}
+
+
+def _schema(name: str, model: type[Result]) -> dict[str, Any]:
+    """The schema of what `as_json` gives."""
+    schema: dict[str, Any] = _open(model.model_json_schema(mode="serialization"))
+    schema["properties"] = {"schema": {"const": f"mamlcli.{name}/1", "type": "string"}, **schema["properties"]}
+    schema["required"] = ["schema", *schema["required"]]
+    return schema
 
 
 def _open(schema: Any) -> Any:

@@ -3,19 +3,26 @@
 Arrays in, arrays out. Why these intervals, and what a simulation found them to hold, is in `docs/statistics.md`.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-OVER_TASKS = "over tasks"
-OVER_SEEDS_AND_TASKS = "over seeds and tasks"
-OVER_TASKS_OF_ONE_SEED = "over tasks of one seed; nothing is known of other seeds"
-NO_INTERVAL = "none: one seed says nothing of other seeds"
+Over: TypeAlias = Literal[
+    "over tasks",
+    "over seeds and tasks",
+    "over tasks of one seed; nothing is known of other seeds",
+    "none: one seed says nothing of other seeds",
+]
+"""What an interval is over, in words."""
+OVER_TASKS: Over = "over tasks"
+OVER_SEEDS_AND_TASKS: Over = "over seeds and tasks"
+OVER_TASKS_OF_ONE_SEED: Over = "over tasks of one seed; nothing is known of other seeds"
+NO_INTERVAL: Over = "none: one seed says nothing of other seeds"
 
 
-def interval_over(num_seeds: int) -> str:
+def interval_over(num_seeds: int) -> Over:
     """What the interval of a mean over so many seeds and all tasks is over, in words.
 
     >>> interval_over(1)

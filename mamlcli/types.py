@@ -1,7 +1,7 @@
 """The types that several rooms share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,7 +21,10 @@ LossFn: TypeAlias = Callable[[Params, Data], Tensor]
 ORDERS: tuple[Order, Order] = ("first", "second")
 
 Row: TypeAlias = dict[str, Any]
-"""One line of a table: column name to plain value."""
+"""One line of a table: column name to plain value. What a command returns has a stated shape; see `mamlcli.results`."""
+
+AnyRow: TypeAlias = Mapping[str, Any]
+"""A line of any table, to be read."""
 
 
 def finite_or_none(value: float | np.floating) -> float | None:

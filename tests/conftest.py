@@ -2,9 +2,21 @@
 
 from jaxtyping import install_import_hook
 
-# The rooms whose signatures carry shapes.
-_ROOMS = ("algorithms", "evaluation", "mlp", "statistics", "tasks", "training")
-_HOOK = install_import_hook([f"mamlcli.{room}" for room in _ROOMS], "beartype.beartype")
+# The modules whose signatures carry shapes.
+_SHAPED = (
+    "compute.low_rank",
+    "experiment",
+    "meta_test.losses",
+    "methods.meta_gradients",
+    "models.layers",
+    "statistics",
+    "tasks.family",
+    "tasks.numbers",
+    "tasks.samples",
+    "tasks.stream",
+    "training",
+)
+_HOOK = install_import_hook([f"mamlcli.{module}" for module in _SHAPED], "beartype.beartype")
 
 import shutil  # noqa: E402
 import sys  # noqa: E402

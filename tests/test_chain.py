@@ -10,22 +10,30 @@ from typing import Any
 
 import pytest
 import torch
-from mamlcli.algorithms.chain import Model, adapt_chain, chain_losses, chain_meta_gradient, chain_params
-from mamlcli.algorithms.maml import adapt
-from mamlcli.compute.engine import in_chunks
-from mamlcli.setup import make_plain_gradient, make_state, make_stream
 from scipy import stats
 from torch import Tensor
 
 from mamlcli import Config, parse_config
+from mamlcli.compute.chunks import in_chunks
 from mamlcli.errors import ConfigError
+from mamlcli.experiment import make_experiment
+from mamlcli.methods.chain import ChainConfig, chain_loop, mean_error
+from mamlcli.methods.chain import chain as chain_method
+from mamlcli.methods.inner_loops import adapt, through
+from mamlcli.methods.meta_gradients import adapted, meta_losses
+from mamlcli.methods.method import Bench, InnerLoop, make_bench
+from mamlcli.models.layers import forward
+from mamlcli.models.model import Model
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
-from mamlcli.types import Order, Params
+from mamlcli.tasks.family import Request
+from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
+from mamlcli.tasks.stream import TaskList
+from mamlcli.types import Data, LossFn, Order, Params
 from tests.conftest import ROOT, Maml, needs_compiler
 from tests.same_run import assert_same_run, metrics
 
-CHAIN = """
+CONFIG = """
 name: tiny
 seeds: [0, 1]
 device: cpu
@@ -40,25 +48,28 @@ run: {log_every_steps: 4, checkpoint_every_steps: 5}
 
 @pytest.fixture
 def chain() -> Config:
-    return parse_config(CHAIN)
+    return parse_config(CONFIG)
 
 
 @pytest.fixture
 def options(folder: Path) -> tuple[str, ...]:
-    (folder / "chain.yaml").write_text(CHAIN)
+    (folder / "chain.yaml").write_text(CONFIG)
     return ("-c", "chain.yaml")
 
 
 def inputs(config: Config) -> tuple[Params, Task]:
-    params = {name: value.double() for name, value in make_state(config, torch.device("cpu")).params.items()}
-    return params, Task(*(Samples(side.x.double(), side.y.double()) for side in make_stream(config).batch(0)))
+    params = {name: value.double() for name, value in begun(config).items()}
+    return params, make_experiment(config).stream().batch(0).map(Tensor.double)
 
 
-# Models of one number, the same for every input: their errors are (theta - y_k)^2.
-CONSTANT = Model(
-    predict=lambda params, x: params["c"] + 0 * x,
-    errors=lambda params, samples: (params["c"] - samples.y[:, 0]).square(),
-)
+def begun(config: Config) -> Params:
+    return make_experiment(config).initial_state(torch.device("cpu")).params
+
+
+def constants(shots: int) -> Bench:
+    """Models of one number, the same for every input: their errors are (theta - y_k)^2."""
+    model = Model(lambda _: {"c": torch.zeros(())}, lambda params, x: params["c"] + 0 * x, num_params=1, num_units=1)
+    return make_bench(sinusoid(SinusoidTasks()), model, shots)
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -67,8 +78,8 @@ def test_the_gradient_to_a_has_its_closed_form_on_constants(order: Order) -> Non
     # so dM/dA_k = 2 (phi' - q) 2 alpha (-2 alpha / K) (theta - y_k).
     theta, phi, alpha, q, y = 1.5, -0.5, 0.1, 2.0, [3.0, -1.0, 0.5]
     weights = [1.0, 0.25, 2.0]
-    adapted = theta - 2 * alpha / 3 * sum(a * (theta - target) for a, target in zip(weights, y, strict=True))
-    student = phi - 2 * alpha * (phi - adapted)
+    taught = theta - 2 * alpha / 3 * sum(a * (theta - target) for a, target in zip(weights, y, strict=True))
+    student = phi - 2 * alpha * (phi - taught)
     params = {
         "teacher.c": torch.tensor([theta]),
         "student.c": torch.tensor([phi]),
@@ -76,73 +87,74 @@ def test_the_gradient_to_a_has_its_closed_form_on_constants(order: Order) -> Non
     }
     support = Samples(torch.zeros(1, 1, 5, 1), torch.tensor([*y, torch.nan, torch.nan]).view(1, 1, 5, 1))
     tasks = Task(support, Samples(torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), q)))
-    grads, losses = chain_meta_gradient(CONSTANT, params, tasks, shots=3, inner_lr=alpha, inner_steps=1, order=order)
+    method = chain_method(ChainConfig(inner_lr=alpha, order=order), constants(shots=3))
+    grads, log = method.meta_gradient(params, tasks)
     outer = 2 * (student - q)
     mixed = [outer * 2 * alpha * (-2 * alpha / 3) * (theta - target) for target in y]
     upstream = outer * 2 * alpha * (1 - 2 * alpha / 3 * sum(weights))
     second = order == "second"
-    assert losses.item() == pytest.approx((student - q) ** 2)
+    assert log["post_adapt_loss"].item() == pytest.approx((student - q) ** 2)
     assert grads["slot_weights"].flatten().tolist() == pytest.approx(mixed if second else [0.0] * 3)
     assert grads["teacher.c"].item() == pytest.approx(upstream if second else 0.0)
     assert grads["student.c"].item() == pytest.approx(outer * (1 - 2 * alpha if second else 1))
 
 
-def test_slots_that_all_count_one_train_the_teacher_as_maml_does(chain: Config) -> None:
-    params, tasks = inputs(chain)
-    model = Model(
-        predict=lambda p, x: x @ p["layer0.weight"].mT[:, :1] + p["layer0.bias"][:1],
-        errors=lambda p, s: (s.x @ p["layer0.weight"].mT[:, :1] + p["layer0.bias"][:1] - s.y).square()[:, 0],
-    )
+def test_slots_that_all_count_one_train_the_teacher_as_maml_does() -> None:
+    experiment = make_experiment(parse_config(CONFIG, overrides=["algorithm.inner_lr=0.1"]))
+    params, tasks = inputs(experiment.config)
     first = {name: value[0] for name, value in params.items()}
     task = Samples(tasks.support.x[0, 0], tasks.support.y[0, 0])
-    adapted = adapt_chain(model, first, task, shots=4, inner_lr=0.1, inner_steps=2, order="second")
+    models = adapted(experiment.method.inner, first, task, inner_steps=2, gradient=through)
     theta = {name.removeprefix("teacher."): value for name, value in first.items() if name.startswith("teacher.")}
     slots = Samples(task.x[:4], task.y[:4])
-    expected = adapt(model.loss, theta, slots, inner_lr=0.1, inner_steps=2, order="second")
-    torch.testing.assert_close(adapted.teacher, expected)
+    expected = adapt(experiment.loss_fn, theta, slots, inner_lr=0.1, inner_steps=2, order="second")
+    torch.testing.assert_close(models["teacher"], expected)
 
 
 def test_a_that_is_held_counts_one_and_is_no_parameter(chain: Config) -> None:
-    held = parse_config(CHAIN, overrides=["algorithm.learn_slot_weights=false"])
+    held = parse_config(CONFIG, overrides=["algorithm.learn_slot_weights=false"])
     params, tasks = inputs(chain)
     fixed, _ = inputs(held)
     assert set(params) - set(fixed) == {"slot_weights"}
-    (ours, losses), (without, same) = (make_plain_gradient(c)(p, tasks) for c, p in ((chain, params), (held, fixed)))
-    assert torch.equal(losses, same)
+    (ours, log), (without, same) = (
+        make_experiment(config).method.meta_gradient(theta, tasks) for config, theta in ((chain, params), (held, fixed))
+    )
+    assert torch.equal(log["post_adapt_loss"], same["post_adapt_loss"])
     torch.testing.assert_close({name: ours[name] for name in without}, without)
 
 
 def test_teacher_and_student_begin_with_parameters_of_their_own(chain: Config) -> None:
-    params = make_state(chain, torch.device("cpu")).params
+    params = begun(chain)
     assert not torch.equal(params["teacher.layer0.weight"], params["student.layer0.weight"])
     assert params["slot_weights"].tolist() == [[1.0] * 4] * 2
-    assert chain_params({}, {}, learned_slots=0) == {}
+    assert all(name.startswith(("teacher.", "student.")) for name in params.keys() - {"slot_weights"})
 
 
 def test_chunks_of_tasks_give_the_meta_gradient_of_the_whole(chain: Config) -> None:
     params, tasks = inputs(chain)
-    gradient = make_plain_gradient(chain)
+    gradient = make_experiment(chain).method.meta_gradient
     torch.testing.assert_close(in_chunks(gradient, 2)(params, tasks), gradient(params, tasks))
 
 
 def test_the_meta_loss_is_that_of_its_gradient(chain: Config) -> None:
     params, tasks = inputs(chain)
-    settings: dict[str, Any] = {"shots": 4, "inner_lr": 0.1, "inner_steps": 1, "order": "second"}
-    constants = {"teacher.c": params["slot_weights"][:, 0], "student.c": params["slot_weights"][:, 1]}
-    _, losses = chain_meta_gradient(CONSTANT, constants, tasks, **settings)
-    torch.testing.assert_close(losses, chain_losses(CONSTANT, constants, tasks, **settings))
+    bench = constants(shots=4)
+    numbers = {"teacher.c": params["slot_weights"][:, 0], "student.c": params["slot_weights"][:, 1]}
+    _, log = chain_method(ChainConfig(inner_lr=0.1), bench).meta_gradient(numbers, tasks)
+    losses = meta_losses(chain_loop(bench, 0.1), mean_error(bench), inner_steps=1, order="second")
+    torch.testing.assert_close(log["post_adapt_loss"], losses(numbers, tasks))
 
 
 # The data.
 
 
-def drawn(family: SinusoidFamily, unlabelled: int = 0, shots: int = 6) -> Task:
-    tasks = TaskList(family, 3, "meta-train")
-    return tasks.tasks(5, 400, support_shots=shots, query_shots=3, unlabelled_inputs=unlabelled)
+def drawn(config: SinusoidTasks, unlabelled: int = 0, shots: int = 6) -> Task:
+    request = Request(shots, query_shots=3, unlabelled_inputs=unlabelled)
+    return TaskList(sinusoid(config), 3, "meta-train").tasks(5, 400, request)
 
 
 def test_only_the_targets_of_the_first_slots_are_corrupted() -> None:
-    clean, corrupted = drawn(SinusoidFamily()), drawn(SinusoidFamily(corrupted_slots=2))
+    clean, corrupted = drawn(SinusoidTasks()), drawn(SinusoidTasks(corrupted_slots=2))
     assert torch.equal(clean.support.x, corrupted.support.x)
     assert torch.equal(clean.support.y[:, 2:], corrupted.support.y[:, 2:])
     assert torch.equal(clean.query.y, corrupted.query.y)
@@ -152,7 +164,7 @@ def test_only_the_targets_of_the_first_slots_are_corrupted() -> None:
 
 
 def test_unlabelled_inputs_come_after_the_support_and_have_no_target() -> None:
-    plain, more = drawn(SinusoidFamily()), drawn(SinusoidFamily(), unlabelled=9)
+    plain, more = drawn(SinusoidTasks()), drawn(SinusoidTasks(), unlabelled=9)
     assert torch.equal(plain.support.x, more.support.x[:, :6])
     assert torch.equal(plain.support.y, more.support.y[:, :6])
     assert more.support.y[:, 6:].isnan().all()
@@ -160,12 +172,12 @@ def test_unlabelled_inputs_come_after_the_support_and_have_no_target() -> None:
     added = more.support.x[:, 6:].flatten()
     assert stats.kstest(added.numpy(), "uniform", (-5, 10)).pvalue > 1e-3
     assert not set(added.tolist()) & set(plain.support.x.flatten().tolist())
-    fewer_slots = drawn(SinusoidFamily(), unlabelled=2, shots=4)
+    fewer_slots = drawn(SinusoidTasks(), unlabelled=2, shots=4)
     assert torch.equal(fewer_slots.support.x[:, 4:], more.support.x[:, 6:8])
 
 
 def test_an_oracle_is_told_the_function_behind_unlabelled_inputs() -> None:
-    support = drawn(SinusoidFamily(oracle_inputs=True), unlabelled=4).support
+    support = drawn(SinusoidTasks(oracle_inputs=True), unlabelled=4).support
     assert torch.equal(support.x[:, :1, 1:].expand(-1, 10, -1), support.x[..., 1:])
 
 
@@ -196,7 +208,7 @@ def test_a_chain_is_trained_saved_restored_evaluated_and_plotted(
 def test_a_meta_test_measures_student_and_teacher_before_and_after(
     maml: Maml, folder: Path, options: tuple[str, ...]
 ) -> None:
-    maml("train", *options, "--out", "run")
+    maml("train", *options, "--set", "algorithm.inner_lr=0.03", "--out", "run")
     outcome = maml("eval", "run")
     assert outcome.code == 0
     assert "weights of the support slots" in outcome.out
@@ -207,8 +219,8 @@ def test_a_meta_test_measures_student_and_teacher_before_and_after(
     # The textbook: one task at a time, torch.nn, plain autograd.
     params = load_checkpoint(folder / "run" / "checkpoints" / "step-12.pt").params
     assert [seed["slots"] for seed in result["slot_weights"]["weights"]] == params["slot_weights"].tolist()
-    family = SinusoidFamily(corrupted_slots=1)
-    tasks = TaskList(family, 0, "meta-test").tasks(0, 7, support_shots=4, query_shots=9, unlabelled_inputs=6)
+    request = Request(support_shots=4, query_shots=9, unlabelled_inputs=6)
+    tasks = TaskList(sinusoid(SinusoidTasks(corrupted_slots=1)), 0, "meta-test").tasks(0, 7, request)
     losses = []
     for task in range(7):
         x, y = (part[task] for part in tasks.support)
@@ -235,7 +247,7 @@ def module(params: Params, name: str, seed: int) -> torch.nn.Sequential:
 
 
 def sgd_step(network: torch.nn.Sequential, loss: Tensor) -> None:
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.03)
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()
@@ -248,9 +260,9 @@ def test_in_first_order_neither_a_nor_the_teacher_moves_and_compare_orders_says_
     assert outcome.code == 0
     assert "first order: the weights A of the support slots and the teacher did not move at all" in outcome.out
     assert "second order: the weights A of the support slots, the teacher and the student moved" in outcome.out
-    begun = make_state(chain, torch.device("cpu")).params
+    before = begun(chain)
     now = load_checkpoint(folder / "both" / "first" / "checkpoints" / "step-12.pt").params
-    moved = {name.split(".")[0] for name in begun if not torch.equal(begun[name], now[name])}
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], now[name])}
     assert moved == {"student"}
     assert len(json.loads((folder / "both" / "comparison.json").read_text())["notes"]) == 2
 
@@ -272,6 +284,7 @@ def test_the_checks_hold(maml: Maml, options: tuple[str, ...], overrides: list[s
     assert outcome.code == 0
     learned = "algorithm.learn_slot_weights=false" not in overrides
     assert len(report["checks"]) == (6 if learned else 4) + ("engine.task_chunk=2" in overrides)
+    assert {check["verdict"] for check in report["checks"]} == {"holds"}
     assert (report["approximation"] is not None) == learned
 
 
@@ -287,46 +300,57 @@ def test_what_a_finite_difference_loses_is_reported_and_is_no_check(maml: Maml, 
 
 
 def detached_teacher(params: Params, x: Tensor, **settings: Any) -> Tensor:
-    from mamlcli.models.layers import forward
-
     return forward(params, x, **settings).detach()
 
 
-def graph_cut(loss_fn: Any, params: Params, support: Any, **settings: Any) -> Params:
-    return adapt(loss_fn, params, support, **settings | {"order": "first"})
+def graph_cut(loss_fn: LossFn[Data], params: Params, data: Data) -> Params:
+    return {name: gradient.detach() for name, gradient in through(loss_fn, params, data).items()}
 
 
-def weights_forgotten(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
-    return adapt_chain(model, {k: v for k, v in params.items() if k != "slot_weights"}, support, **settings)
+def with_other_params(change: Callable[[Params], Params], bench: Bench, inner_lr: float) -> InnerLoop:
+    """A chain that takes something else for its meta-parameters."""
+    start, step, predictors = chain_loop(bench, inner_lr)
+    return InnerLoop(
+        lambda params: start(change(params)),
+        lambda params, *rest: step(change(params), *rest),
+        lambda params, *rest: predictors(change(params), *rest),
+    )
 
 
-def weights_squared(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
-    return adapt_chain(model, params | {"slot_weights": params["slot_weights"] ** 2}, support, **settings)
+def weights_forgotten(bench: Bench, inner_lr: float) -> InnerLoop:
+    return with_other_params(lambda params: {k: v for k, v in params.items() if k != "slot_weights"}, bench, inner_lr)
 
 
-def student_cut_from_the_teacher(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
-    shut = Model(lambda theta, x: model.predict(theta, x).detach(), model.errors)
-    return adapt_chain(shut, params, support, **settings)
+def weights_squared(bench: Bench, inner_lr: float) -> InnerLoop:
+    return with_other_params(lambda params: params | {"slot_weights": params["slot_weights"] ** 2}, bench, inner_lr)
 
 
-def roles_swapped(model: Model, params: Params, support: Samples, **settings: Any) -> Any:
+def roles_swapped(bench: Bench, inner_lr: float) -> InnerLoop:
     names = {"teacher": "student", "student": "teacher"}
-    swapped = {re.sub("^(teacher|student)", lambda match: names[match[0]], name): v for name, v in params.items()}
-    return adapt_chain(model, swapped, support, **settings)
+
+    def swapped(params: Params) -> Params:
+        return {re.sub("^(teacher|student)", lambda match: names[match[0]], name): v for name, v in params.items()}
+
+    return with_other_params(swapped, bench, inner_lr)
 
 
-CHAIN_STEP, ADAPT = "algorithms.chain.adapt_chain", "algorithms.chain.adapt"
+def student_cut_from_the_teacher(bench: Bench, inner_lr: float) -> InnerLoop:
+    shut = bench.model._replace(predict=lambda theta, x: bench.model.predict(theta, x).detach())
+    return chain_loop(bench._replace(model=shut), inner_lr)
+
+
+CHAIN, THROUGH = "methods.chain.chain_loop", "methods.inner_loops.through"
 
 
 @pytest.mark.parametrize(
     ("place", "mistake"),
     [
-        (ADAPT, graph_cut),
-        (CHAIN_STEP, weights_forgotten),
-        (CHAIN_STEP, weights_squared),
-        (CHAIN_STEP, student_cut_from_the_teacher),
-        (CHAIN_STEP, roles_swapped),
-        ("experiments.setup.forward", detached_teacher),
+        (THROUGH, graph_cut),
+        (CHAIN, weights_forgotten),
+        (CHAIN, weights_squared),
+        (CHAIN, student_cut_from_the_teacher),
+        (CHAIN, roles_swapped),
+        ("models.layers.forward", detached_teacher),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -343,9 +367,9 @@ def test_a_planted_mistake_is_caught(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("algorithm.learned_inner_lr=tensor", "learned_inner_lr needs name: maml"),
-        ("algorithm.inner_steps=0", "chain needs inner_steps of at least 1"),
-        ("algorithm.inner_lr=0", "an inner_lr above 0"),
+        ("algorithm.learned_inner_lr=tensor", "`learned_inner_lr` is a key of maml; this is chain"),
+        ("algorithm.inner_steps=0", "algorithm.inner_steps: must be greater than or equal to 1, got 0"),
+        ("algorithm.inner_lr=0", "algorithm.inner_lr: must be greater than 0, got 0"),
         ("tasks.corrupted_slots=4", r"corrupted_slots must be less than support_shots \(4\), got 4"),
         (
             "evaluation.shots=[4, 5]",
@@ -356,7 +380,7 @@ def test_a_planted_mistake_is_caught(
 )
 def test_keys_that_do_not_fit_together_are_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        parse_config(CHAIN, overrides=[override])
+        parse_config(CONFIG, overrides=[override])
 
 
 @needs_compiler

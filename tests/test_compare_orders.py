@@ -3,31 +3,37 @@
 import json
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 import mamlcli
-from mamlcli import Config
-from mamlcli.commands.compare_orders import Comparison
+from mamlcli import Config, parse_config
 from mamlcli.errors import InterruptedRunError
+from mamlcli.experiment import in_order, make_experiment
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.proofs.reference import loop_meta_gradient, module_outputs
+from mamlcli.results import Comparison
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from tests.conftest import Maml
+from mamlcli.tasks.samples import Samples
+from mamlcli.training import flat_per_seed
+from mamlcli.types import ORDERS, Params
+from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run, metrics
 from tests.test_runs import InterruptAt
 
 
-@pytest.fixture
-def comparison(tiny: Config, tmp_path: Path) -> Comparison:
-    return mamlcli.compare_orders(tiny, out=tmp_path / "comparison")
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    return mamlcli.compare_orders(parse_config(TINY), out=tmp_path_factory.mktemp("compared") / "comparison")
 
 
 def test_each_order_is_the_run_that_train_makes(comparison: Comparison, tiny: Config, tmp_path: Path) -> None:
     # So both have the same initial parameters and the same tasks: those of the seed.
     for order, run in comparison.runs.items():
-        algorithm = tiny.algorithm.model_copy(update={"order": order})
-        alone = mamlcli.train(tiny.model_copy(update={"algorithm": algorithm}), out=tmp_path / order).run
+        alone = mamlcli.train(in_order(tiny, order), out=tmp_path / order).run
+        assert f"order: {order}" in (run / "config.yaml").read_text()
         assert_same_run(run, alone)
 
 
@@ -36,12 +42,17 @@ def test_both_orders_begin_with_the_same_losses(comparison: Comparison) -> None:
     assert [row["post_adapt_loss"] for row in first] == [row["post_adapt_loss"] for row in second]
 
 
+def number(value: float | None) -> float:
+    assert value is not None
+    return value
+
+
 def test_results_are_the_differences_of_the_evaluations(comparison: Comparison) -> None:
     assert len(comparison.results) == 2 * 4
     for row in comparison.results:
         means = {
             order: next(
-                one["mean"]
+                number(one["mean"])
                 for one in comparison.evaluations[order]
                 if one["seed"] == "all" and (one["shots"], one["inner_steps"]) == (row["shots"], row["inner_steps"])
             )
@@ -49,7 +60,7 @@ def test_results_are_the_differences_of_the_evaluations(comparison: Comparison) 
         }
         assert row["first"] == pytest.approx(means["first"])
         assert row["difference"] == pytest.approx(means["first"] - means["second"], abs=1e-9)
-        assert row["low"] <= row["difference"] <= row["high"]
+        assert number(row["low"]) <= number(row["difference"]) <= number(row["high"])
 
 
 @pytest.mark.parametrize("override", [{"inner_steps": 0}, {"inner_lr": 0.0}])
@@ -97,6 +108,36 @@ def test_peak_memory_counts_what_is_held_at_once() -> None:
         return (other * 2).sum()  # 8 MB again
 
     assert peak_memory_bytes(computation, torch.device("cpu")) == pytest.approx(8e6, rel=0.01)
+
+
+def test_cosines_are_those_of_both_orders_on_the_tasks_of_the_next_step(tiny: Config, tmp_path: Path) -> None:
+    changes = {"algorithm": {"inner_lr": 0.1, "inner_steps": 2}, "run": {"checkpoint_every_steps": 4}}
+    config = tiny.model_copy(
+        update={name: getattr(tiny, name).model_copy(update=values) for name, values in changes.items()}
+    )
+    result = mamlcli.compare_orders(config, out=tmp_path / "comparison")
+    # The textbook: one task at a time, torch.nn, plain autograd, in float64.
+    predict = module_outputs([1, 8, 1], "relu")
+
+    def loss_fn(params: Params, samples: Samples) -> torch.Tensor:
+        return ((predict(params, samples.x) - samples.y) ** 2).mean()
+
+    expected = {}
+    for path in list_checkpoints(result.runs["second"] / "checkpoints"):
+        checkpoint = load_checkpoint(path)
+        tasks = make_experiment(config).stream().batch(checkpoint.step).map(torch.Tensor.double)
+        params = {name: value.double() for name, value in checkpoint.params.items()}
+        settings: dict[str, Any] = {"rates": lambda *_: 0.1, "inner_steps": 2}
+        first, second = (
+            flat_per_seed(loop_meta_gradient(loss_fn, params, tasks, order=order, **settings)[0]) for order in ORDERS
+        )
+        for seed in config.seeds:
+            between = first[seed] @ second[seed] / (first[seed].norm() * second[seed].norm())
+            expected[checkpoint.step, seed] = between.item()
+    found = {(row["step"], row["seed"]): row["cosine"] for row in result.cosines if row["step"] > 1}
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert {step for step, _ in found} == {4, 8, 12}
+    assert max(cosine or 1.0 for cosine in found.values()) < 1 - 1e-3  # far from that of a gradient with itself
 
 
 def test_joint_training_has_no_order_to_compare(maml: Maml) -> None:

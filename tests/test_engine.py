@@ -5,29 +5,24 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from mamlcli.algorithms.maml import meta_gradient
-from mamlcli.compute.engine import Decision, decide_compile, find_compiler, in_chunks, resolve_chunk, using_threads
-from mamlcli.setup import (
-    compile_decision,
-    make_engine_gradient,
-    make_loss_fn,
-    make_meta_gradient,
-    make_state,
-    make_stream,
-    uses_low_rank,
-)
 from torch import Tensor
 
-from mamlcli import Config, parse_config
+from mamlcli import parse_config
+from mamlcli.compute.chunks import in_chunks, resolve_chunk
+from mamlcli.compute.compiled import decide_compile, find_compiler
 from mamlcli.compute.low_rank import low_rank_meta_gradient
+from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
 from mamlcli.errors import DeviceError
+from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.models.layers import forward, squared_error
-from mamlcli.tasks import Samples, Task
+from mamlcli.methods.inner_loops import constant_rate, gradient_descent
+from mamlcli.methods.meta_gradients import unrolled
+from mamlcli.models.layers import forward
+from mamlcli.tasks.samples import Samples, Task, squared_error
+from mamlcli.threads import using_threads
 from mamlcli.types import Order, Params
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run, metrics
@@ -35,21 +30,25 @@ from tests.same_run import assert_same_run, metrics
 CPU = torch.device("cpu")
 
 
-def config(*overrides: str) -> Config:
-    return parse_config("name: x\nseeds: [0, 1]\nouter: {meta_batch_size: 7}", overrides=overrides)
+def experiment(*overrides: str) -> Experiment:
+    return make_experiment(parse_config("name: x\nseeds: [0, 1]\nouter: {meta_batch_size: 7}", overrides=overrides))
 
 
-def inputs(config: Config) -> tuple[Params, Task]:
-    params = {name: value.double() for name, value in make_state(config, CPU).params.items()}
-    return params, Task(*(Samples(side.x.double(), side.y.double()) for side in make_stream(config).batch(0)))
+def plan(*overrides: str, device: torch.device = CPU) -> Plan:
+    return make_plan(experiment(*overrides), device)
 
 
-def assert_equal_to_plain(config: Config) -> None:
-    params, tasks = inputs(config)
-    ours, our_losses = make_engine_gradient(config)(params, tasks)
-    plain, plain_losses = make_meta_gradient(make_loss_fn(config.model), config.algorithm)(params, tasks)
+def inputs(experiment: Experiment) -> tuple[Params, Task]:
+    params = {name: value.double() for name, value in experiment.initial_state(CPU).params.items()}
+    return params, experiment.stream().batch(0).map(Tensor.double)
+
+
+def assert_equal_to_plain(experiment: Experiment) -> None:
+    params, tasks = inputs(experiment)
+    ours, our_log = uncompiled_gradient(experiment, make_plan(experiment, CPU))(params, tasks)
+    plain, plain_log = experiment.method.meta_gradient(params, tasks)
     torch.testing.assert_close(ours, plain, rtol=1e-11, atol=1e-13)
-    torch.testing.assert_close(our_losses, plain_losses, rtol=1e-12, atol=0)
+    torch.testing.assert_close(our_log, plain_log, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -59,7 +58,7 @@ def assert_equal_to_plain(config: Config) -> None:
 def test_low_rank_updates_give_the_dense_meta_gradient(
     order: str, inner_steps: int, sizes: str, activation: str
 ) -> None:
-    chosen = config(
+    chosen = experiment(
         "engine.inner_update=low_rank",
         f"algorithm.order={order}",
         f"algorithm.inner_steps={inner_steps}",
@@ -67,7 +66,7 @@ def test_low_rank_updates_give_the_dense_meta_gradient(
         f"model.hidden_sizes={sizes}",
         f"model.activation={activation}",
     )
-    assert uses_low_rank(chosen)
+    assert make_plan(chosen, CPU).form == "low_rank"
     assert_equal_to_plain(chosen)
 
 
@@ -93,27 +92,76 @@ def test_low_rank_updates_are_those_of_any_number_of_outputs(order: Order, inner
     def loss_fn(params: Params, samples: Samples) -> Tensor:
         return squared_error(forward(params, samples.x, activation=torch.tanh), samples.y)
 
-    settings: dict[str, Any] = {"inner_lr": 0.1, "inner_steps": inner_steps, "order": order}
-    ours = low_rank_meta_gradient(torch.tanh, params, Task(support, query), **settings)
-    dense = meta_gradient(loss_fn, params, Task(support, query), **settings)
+    ours = low_rank_meta_gradient(
+        torch.tanh, params, Task(support, query), inner_lr=0.1, inner_steps=inner_steps, order=order
+    )
+    inner = gradient_descent(loss_fn, constant_rate(0.1))
+    dense = unrolled(inner, loss_fn, inner_steps=inner_steps, order=order)(params, Task(support, query))
     torch.testing.assert_close(ours, dense, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("size", [1, 3, 6, 7, 100])
 def test_chunks_of_tasks_give_the_meta_gradient_of_the_whole(size: int) -> None:
-    assert_equal_to_plain(config(f"engine.task_chunk={size}"))
+    assert_equal_to_plain(experiment(f"engine.task_chunk={size}"))
 
 
 def test_wide_layers_take_low_rank_updates_by_themselves() -> None:
-    assert uses_low_rank(config("model.hidden_sizes=[40, 128]"))
-    assert not uses_low_rank(config("model.hidden_sizes=[40, 127]"))
-    assert not uses_low_rank(config("model.hidden_sizes=[256]", "engine.inner_update=dense"))
+    assert plan("model.hidden_sizes=[40, 128]").form == "low_rank"
+    assert plan("model.hidden_sizes=[40, 127]", "engine.compile=off").form == "dense"
+    assert plan("model.hidden_sizes=[256]", "engine.inner_update=dense").form == "dense"
+
+
+LEARNED, CHAIN = "algorithm.learned_inner_lr=parameter", "algorithm={name: chain, order: first}"
+
+
+@needs_compiler
+@pytest.mark.parametrize(
+    ("overrides", "kernel", "low_rank"),
+    [
+        ([], None, "no hidden layer of 128 units or more"),
+        (["model.hidden_sizes=[8, 128]"], "hidden layers of 128 units or more, which low_rank is faster for", None),
+        (["engine.inner_update=low_rank"], "engine.inner_update: low_rank", None),
+        (["engine.inner_update=dense"], "engine.inner_update: dense", "engine.inner_update: dense"),
+        (["engine.inner_update=fused"], None, "engine.inner_update: fused"),
+        (["model.activation=tanh"], "the activation tanh", "no hidden layer of 128 units or more"),
+        (
+            [LEARNED, "model.hidden_sizes=[128]"],
+            "second-order Meta-SGD, which is no plain gradient descent, hidden layers of 128 units or "
+            "more, which low_rank is faster for",
+            "second-order Meta-SGD, which is no plain gradient descent",
+        ),
+        (
+            ["algorithm.name=joint"],
+            "joint training, which is no plain gradient descent",
+            "joint training, which is no plain gradient descent, no hidden layer of 128 units or more",
+        ),
+        (
+            [CHAIN, "evaluation.shots=[10]", "engine.task_chunk=3", "outer.optimizer=sgd"],
+            "first-order chain, which is no plain gradient descent, outer.optimizer: sgd, engine.task_chunk: 3",
+            "first-order chain, which is no plain gradient descent, no hidden layer of 128 units or more",
+        ),
+    ],
+)
+def test_a_plan_says_in_words_what_faster_ways_are_passed_over_for(
+    overrides: list[str], kernel: str | None, low_rank: str | None
+) -> None:
+    chosen = plan(*overrides)
+    said = {"the kernel": kernel, "low rank": low_rank}
+    assert chosen.passed_over == tuple(f"{way}: {words}" for way, words in said.items() if words)
+    # A way that nothing keeps away is the one that is taken, the fastest first.
+    ways = {"fused": kernel, "low_rank": low_rank}
+    assert chosen.form == next((form for form, words in ways.items() if words is None), "dense")
+
+
+def test_what_keeps_the_kernel_away_may_be_where_it_is_computed_or_that_nothing_is_compiled() -> None:
+    assert plan(device=torch.device("cuda")).passed_over[0] == "the kernel: the device cuda"
+    assert plan("engine.compile=off").passed_over[0] == "the kernel: engine.compile: off"
 
 
 def test_smaller_chunks_hold_less_memory() -> None:
-    chosen = config("outer.meta_batch_size=64")
+    chosen = experiment("outer.meta_batch_size=64")
     params, tasks = inputs(chosen)
-    gradient = make_meta_gradient(make_loss_fn(chosen.model), chosen.algorithm)
+    gradient = chosen.method.meta_gradient
     whole, chunked = (
         peak_memory_bytes(lambda size=size: in_chunks(gradient, size)(params, tasks), CPU)  # type: ignore[misc]
         for size in (64, 8)
@@ -169,8 +217,9 @@ def test_a_compiler_named_in_vain_is_passed_over(monkeypatch: pytest.MonkeyPatch
 
 def test_graphs_of_more_inner_steps_take_longer_to_be_earned_back() -> None:
     def compiled(steps: int, inner_steps: int) -> bool:
-        chosen = config("engine.inner_update=dense", f"outer.steps={steps}", f"algorithm.inner_steps={inner_steps}")
-        return compile_decision(chosen, CPU).compiled
+        return plan(
+            "engine.inner_update=dense", f"outer.steps={steps}", f"algorithm.inner_steps={inner_steps}"
+        ).compiled
 
     assert compiled(10_000, 1)
     assert not compiled(10_000, 2)
@@ -204,10 +253,12 @@ def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
     def broken_compiler(*_: object) -> None:
         raise RuntimeError("fatal error: no such header\nmore of it")
 
-    decided = Decision(compiled=True, reason="planted")
+    def decided(chosen: Experiment, device: torch.device) -> Plan:
+        return make_plan(chosen, device)._replace(compiled=True, reason="planted")
+
     chosen = f"engine={{inner_update: dense, compile: {setting}}}"
     with monkeypatch.context() as patch:
-        patch.setattr("mamlcli.trainings.training.compile_decision", lambda *_: decided)
+        patch.setattr("mamlcli.trainings.training.make_plan", decided)
         patch.setattr("torch.compile", lambda *_, **__: broken_compiler)
         outcome = maml("train", "-c", "tiny.yaml", "--set", chosen, "--out", "run")
     assert "compiling failed: fatal error: no such header" in outcome.err

@@ -17,6 +17,7 @@ from mamlcli import Config
 from mamlcli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError, RunFolderError
 from mamlcli.experiment import make_experiment
 from mamlcli.meta_test.measure import meta_test_tasks
+from mamlcli.runs.checkpoints import load_checkpoint
 from mamlcli.tasks.samples import Task
 from tests.conftest import Maml
 from tests.test_runs import InterruptAt, Listener
@@ -60,6 +61,30 @@ def test_meta_test_tasks_depend_on_the_test_seed_alone(tiny: Config) -> None:
 def test_before_adaptation_every_number_of_shots_scores_the_same(run: Path) -> None:
     rows = [row for row in mamlcli.evaluate(run).results if row["inner_steps"] == 0 and row["seed"] == "all"]
     assert rows[0]["mean"] == rows[1]["mean"]
+
+
+@pytest.mark.parametrize("inner_lr", [0.01, 0.07])
+def test_a_meta_test_adapts_by_the_learning_rate_of_the_config(tiny: Config, tmp_path: Path, inner_lr: float) -> None:
+    config = tiny.model_copy(update={"algorithm": tiny.algorithm.model_copy(update={"inner_lr": inner_lr})})
+    trained = mamlcli.train(config, out=tmp_path / "run")
+    rows = mamlcli.evaluate(trained.run).results
+    params = load_checkpoint(trained.run / "checkpoints" / "step-12.pt").params
+    tasks = meta_test_tasks(make_experiment(config), 5)
+    # The textbook: torch.nn and torch.optim.SGD, one task at a time.
+    losses = torch.zeros(7, 4)
+    for task in range(7):
+        network = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
+        for parameter, value in zip(network.parameters(), params.values(), strict=True):
+            parameter.data.copy_(value[1])
+        optimizer = torch.optim.SGD(network.parameters(), lr=inner_lr)
+        for step in range(4):
+            with torch.no_grad():
+                losses[task, step] = (network(tasks.query.x[task]) - tasks.query.y[task]).square().mean()
+            optimizer.zero_grad()
+            torch.autograd.backward((network(tasks.support.x[task]) - tasks.support.y[task]).square().mean())
+            optimizer.step()
+    found = {row["inner_steps"]: row["mean"] for row in rows if (row["seed"], row["shots"]) == (1, 5)}
+    assert found == pytest.approx(dict(enumerate(losses.mean(dim=0).tolist())), rel=1e-4)
 
 
 def test_a_checkpoint_file_is_evaluated_beside_its_run(run: Path, tmp_path: Path) -> None:

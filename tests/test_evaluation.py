@@ -5,24 +5,21 @@ import pytest
 import torch
 from scipy import stats
 
-from mamlcli.algorithms.maml import adapt
 from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.methods.inner_loops import constant_rate, gradient_descent
 from mamlcli.models.layers import init_params
-from mamlcli.tasks import Samples, SinusoidFamily, TaskList
-from mamlcli.types import Params
+from mamlcli.tasks.family import Request
+from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
+from mamlcli.tasks.stream import TaskList
 from tests.test_maml import loss_fn
-
-
-def sgd_step(params: Params, support: Samples, step: int) -> Params:
-    del step
-    return adapt(loss_fn, params, support, inner_lr=0.05, inner_steps=1, order="first")
 
 
 def test_adaptation_losses_equal_an_explicit_loop_measured_on_query() -> None:
     params = [init_params([1, 6, 1], init="torch_default", seed=seed) for seed in (0, 1)]
     stacked = {name: torch.stack([one[name] for one in params]) for name in params[0]}
-    tasks = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 3, support_shots=4, query_shots=5)
-    losses = adaptation_losses(loss_fn, sgd_step, stacked, tasks, inner_steps=2)
+    tasks = TaskList(sinusoid(SinusoidTasks()), 0, "meta-test").tasks(0, 3, Request(support_shots=4, query_shots=5))
+    inner = gradient_descent(loss_fn, constant_rate(0.05))
+    (losses,) = adaptation_losses(inner, loss_fn, stacked, tasks, inner_steps=2).values()
     assert losses.shape == (2, 3, 3)
     for seed in range(2):
         for task in range(3):

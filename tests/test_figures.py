@@ -174,7 +174,7 @@ def test_a_seed_alone_is_shown_as_it_is_beside_its_moving_mean() -> None:
 
 def test_a_band_can_be_made_from_the_csv_beside_the_figure(tiny: Config, tmp_path: Path) -> None:
     result = mamlcli.train(tiny, out=tmp_path / "run")
-    _, after = bands(loss_figure(open_run(result.run).read_metrics(), title="").axes[0])
+    _, after = bands(loss_figure(open_run(result.run).metrics.read(), title="").axes[0])
     rows = list(csv.DictReader((result.run / "loss.csv").read_text().splitlines()))
     own = {step: [float(row["post_adapt_loss"]) for row in rows if float(row["step"]) == step] for step in edges(after)}
     assert [len(values) for values in own.values()] == [2] * 4  # two seeds, at steps 1, 4, 8 and 12

@@ -6,10 +6,15 @@ from jaxtyping import TypeCheckError
 from torch import Tensor
 from torch.nn.functional import linear
 
-from mamlcli.algorithms.maml import adapt, meta_gradient
-from mamlcli.models.layers import forward, init_params, squared_error
-from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskStream
-from mamlcli.types import Order, Params
+from mamlcli.methods.inner_loops import adapt, constant_rate, gradient_descent
+from mamlcli.methods.meta_gradients import unrolled
+from mamlcli.methods.method import MetaGradient
+from mamlcli.models.layers import forward, init_params
+from mamlcli.tasks.family import Request
+from mamlcli.tasks.samples import Samples, Task, squared_error
+from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
+from mamlcli.tasks.stream import TaskStream
+from mamlcli.types import LossFn, Order, Params
 
 SEEDS, TASKS = (3, 4), 5
 
@@ -26,8 +31,13 @@ def stacked_params() -> Params:
 
 def tasks() -> Task:
     """Float64 tasks: support (2, 5, 6, 1), query (2, 5, 8, 1)."""
-    batch = TaskStream(SinusoidFamily(), SEEDS, TASKS, support_shots=6, query_shots=8).batch(0)
-    return Task(*(Samples(side.x.double(), side.y.double()) for side in batch))
+    return TaskStream(sinusoid(SinusoidTasks()), SEEDS, TASKS, Request(6, 8)).batch(0).map(Tensor.double)
+
+
+def maml(loss_fn: LossFn[Samples], *, inner_lr: float, inner_steps: int, order: Order) -> MetaGradient:
+    """The meta-gradient under test."""
+    inner = gradient_descent(loss_fn, constant_rate(inner_lr))
+    return unrolled(inner, loss_fn, inner_steps=inner_steps, order=order)
 
 
 def explicit_loop(params: Params, tasks: Task, *, inner_lr: float, inner_steps: int, order: Order) -> Params:
@@ -58,7 +68,7 @@ def explicit_loop(params: Params, tasks: Task, *, inner_lr: float, inner_steps: 
 @pytest.mark.parametrize("inner_steps", [0, 1, 3])
 def test_meta_gradient_equals_an_explicit_loop(order: Order, inner_steps: int) -> None:
     params, batch = stacked_params(), tasks()
-    grads, _ = meta_gradient(loss_fn, params, batch, inner_lr=0.05, inner_steps=inner_steps, order=order)
+    grads, _ = maml(loss_fn, inner_lr=0.05, inner_steps=inner_steps, order=order)(params, batch)
     expected = explicit_loop(params, batch, inner_lr=0.05, inner_steps=inner_steps, order=order)
     for name in params:
         torch.testing.assert_close(grads[name], expected[name], rtol=1e-12, atol=1e-14)
@@ -66,15 +76,15 @@ def test_meta_gradient_equals_an_explicit_loop(order: Order, inner_steps: int) -
 
 def test_second_order_meta_gradient_equals_a_finite_difference() -> None:
     params, batch = stacked_params(), tasks()
-    settings = {"inner_lr": 0.05, "inner_steps": 2, "order": "second"}
-    grads, _ = meta_gradient(loss_fn, params, batch, **settings)  # type: ignore[arg-type]
+    meta_gradient = maml(loss_fn, inner_lr=0.05, inner_steps=2, order="second")
+    grads, _ = meta_gradient(params, batch)
     generator = torch.Generator().manual_seed(0)
     direction = {name: torch.randn(value.shape, generator=generator).double() for name, value in params.items()}
     slope = sum((grads[name] * direction[name]).flatten(1).sum(1) for name in params)
 
     def loss_at(distance: float) -> Tensor:
         moved = {name: value + distance * direction[name] for name, value in params.items()}
-        return meta_gradient(loss_fn, moved, batch, **settings)[1]  # type: ignore[arg-type]
+        return meta_gradient(moved, batch)[1]["post_adapt_loss"]
 
     difference = (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
     torch.testing.assert_close(difference, slope, rtol=1e-7, atol=0)
@@ -90,13 +100,12 @@ def test_second_order_is_first_order_times_the_closed_form_on_a_quadratic(inner_
 
     sample = Samples(torch.full((1, 1, 1, 1), a), torch.zeros(1, 1, 1, 1))
     theta = {"theta": torch.tensor([[2.0]])}
-    gradients = {
-        order: meta_gradient(
-            quadratic, theta, Task(sample, sample), inner_lr=alpha, inner_steps=inner_steps, order=order
-        )
-        for order in ("first", "second")
-    }
-    first, second = (gradients[order][0]["theta"].item() for order in ("first", "second"))
+
+    def gradient(order: Order) -> float:
+        meta_gradient = maml(quadratic, inner_lr=alpha, inner_steps=inner_steps, order=order)
+        return meta_gradient(theta, Task(sample, sample))[0]["theta"].item()
+
+    first, second = gradient("first"), gradient("second")
     assert first == pytest.approx(a * 2.0 * (1 - alpha * a) ** inner_steps, rel=1e-6)
     assert second == pytest.approx(first * (1 - alpha * a) ** inner_steps, rel=1e-6)
 
@@ -104,9 +113,8 @@ def test_second_order_is_first_order_times_the_closed_form_on_a_quadratic(inner_
 @pytest.mark.parametrize(("inner_steps", "inner_lr"), [(0, 0.05), (3, 0.0)])
 def test_both_orders_are_the_same_computation_without_inner_steps_or_rate(inner_steps: int, inner_lr: float) -> None:
     params, batch = stacked_params(), tasks()
-    settings = {"inner_steps": inner_steps, "inner_lr": inner_lr}
-    first, _ = meta_gradient(loss_fn, params, batch, order="first", **settings)  # type: ignore[arg-type]
-    second, _ = meta_gradient(loss_fn, params, batch, order="second", **settings)  # type: ignore[arg-type]
+    first, _ = maml(loss_fn, inner_lr=inner_lr, inner_steps=inner_steps, order="first")(params, batch)
+    second, _ = maml(loss_fn, inner_lr=inner_lr, inner_steps=inner_steps, order="second")(params, batch)
     assert all(torch.equal(first[name], second[name]) for name in params)
 
 

@@ -1,29 +1,40 @@
 """Joint training, oracle inputs and learned inner learning rates, against PyTorch's own training and closed forms."""
 
 import json
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from mamlcli.algorithms.joint import joint_gradient
-from mamlcli.algorithms.learned_rates import adapt_with_learned_rates, init_rates, learned_rates_meta_gradient
-from mamlcli.setup import make_loss_fn, make_state, make_stream
+from matplotlib.figure import Figure
 
 from mamlcli import Config, parse_config
 from mamlcli.errors import ConfigError
+from mamlcli.experiment import make_experiment
+from mamlcli.figures.training import loss_figure
+from mamlcli.methods.inner_loops import gradient_descent, init_rates, learned_rate, through
+from mamlcli.methods.meta_gradients import adapted, unrolled
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from mamlcli.tasks import Samples, SinusoidFamily, Task, TaskList
-from mamlcli.types import Params
-from tests.conftest import Maml
+from mamlcli.tasks.family import Request, TaskFamily
+from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
+from mamlcli.tasks.stream import TaskList
+from mamlcli.types import AnyRow, Order, Params
+from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
+from tests.test_tasks import PLAIN, sinusoids
 
 KINDS = ["tensor", "tensor_and_step", "parameter"]
 
 
-def test_joint_training_is_supervised_learning_on_all_samples(tiny: Config) -> None:
-    state, tasks = make_state(tiny, torch.device("cpu")), make_stream(tiny).batch(0)
-    grads, losses = joint_gradient(make_loss_fn(tiny.model), state.params, tasks)
+def oracle(frequency: tuple[float, float] = (1.0, 1.0)) -> TaskFamily:
+    return sinusoid(SinusoidTasks(frequency=frequency, oracle_inputs=True))
+
+
+def test_joint_training_is_supervised_learning_on_all_samples() -> None:
+    experiment = make_experiment(parse_config(TINY, overrides=["algorithm.name=joint"]))
+    state, tasks = experiment.initial_state(torch.device("cpu")), experiment.stream().batch(0)
+    grads, log = experiment.method.meta_gradient(state.params, tasks)
     for seed in range(2):
         module = torch.nn.Sequential(torch.nn.Linear(1, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
         for parameter, value in zip(module.parameters(), state.params.values(), strict=True):
@@ -31,27 +42,56 @@ def test_joint_training_is_supervised_learning_on_all_samples(tiny: Config) -> N
         x, y = (torch.cat([side[part][seed].flatten() for side in tasks]).unsqueeze(-1) for part in (0, 1))
         loss = torch.nn.functional.mse_loss(module(x), y)
         torch.autograd.backward(loss)
-        torch.testing.assert_close(losses[seed], loss.detach())
+        torch.testing.assert_close(log["post_adapt_loss"][seed], loss.detach())
         for parameter, grad in zip(module.parameters(), grads.values(), strict=True):
             torch.testing.assert_close(grad[seed], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("algorithm.order=first", "first-order MAML"),
+        ("algorithm.name=joint", "joint training"),
+        ("algorithm.inner_steps=0", "MAML without inner steps"),
+        ("algorithm.learned_inner_lr=tensor", "second-order MAML, a learned rate per tensor"),
+        ("algorithm.learned_inner_lr=parameter", "second-order Meta-SGD"),
+        ("algorithm={name: chain, order: first}", "first-order chain"),
+    ],
+)
+def test_a_method_is_called_by_its_name_and_has_an_order_only_where_there_is_one(
+    maml: Maml, monkeypatch: pytest.MonkeyPatch, override: str, name: str
+) -> None:
+    titles = []
+
+    def heard(rows: Sequence[AnyRow], *, title: str) -> Figure:
+        titles.append(title)
+        return loss_figure(rows, title=title)
+
+    monkeypatch.setattr("mamlcli.commands.train.loss_figure", heard)
+    options = ("--set", override, "--set", "evaluation.shots=[10]")  # of a chain as many as its support shots
+    outcome = maml("train", "-c", "tiny.yaml", "--out", "run", *options)
+    assert outcome.code == 0
+    assert titles == [f"tiny: {name}, 2 seed(s)"]
+    assert f"{name}, dense, not compiled: 12 steps are too few" in outcome.err
+    assert ("order" in outcome.err) == ("order" in name)
+
+
 def test_an_oracle_is_told_the_function_behind_every_input() -> None:
-    family = SinusoidFamily(frequency=(0.5, 2.0), oracle_inputs=True)
-    task = TaskList(family, 0, "meta-train").tasks(3, 6, support_shots=4, query_shots=5)
+    family = oracle(frequency=(0.5, 2.0))
+    task = TaskList(family, 0, "meta-train").tasks(3, 6, Request(support_shots=4, query_shots=5))
     for samples in task:
         assert samples.x.shape[-1] == family.num_inputs == 4
         x, amplitude, phase, frequency = samples.x.unbind(-1)
         torch.testing.assert_close(
             amplitude * torch.sin(frequency * x - phase), samples.y[..., 0], rtol=1e-4, atol=1e-5
         )
-    assert SinusoidFamily(oracle_inputs=True).num_inputs == 3  # a frequency that is always the same tells nothing
+    assert oracle().num_inputs == 3  # a frequency that is always the same tells nothing
 
 
 def test_an_oracle_sees_the_points_of_the_same_tasks() -> None:
     plain, told = (
-        TaskList(SinusoidFamily(oracle_inputs=oracle), 7, "meta-test").tasks(0, 5, support_shots=4, query_shots=3)
-        for oracle in (False, True)
+        TaskList(family, 7, "meta-test").tasks(0, 5, Request(support_shots=4, query_shots=3))
+        for family in (sinusoid(PLAIN), oracle())
     )
     for one, other in zip(plain, told, strict=True):
         assert torch.equal(one.x, other.x[..., :1])
@@ -59,14 +99,13 @@ def test_an_oracle_sees_the_points_of_the_same_tasks() -> None:
 
 
 def test_a_grid_is_even_with_both_ends_and_measures_the_same_functions() -> None:
-    tasks = TaskList(SinusoidFamily(), 0, "meta-test")
-    drawn = tasks.tasks(0, 5, support_shots=4, query_shots=11)
-    even = tasks.tasks(0, 5, support_shots=4, query_shots=11, query_grid=True)
+    tasks = TaskList(sinusoid(PLAIN), 0, "meta-test")
+    drawn = tasks.tasks(0, 5, Request(support_shots=4, query_shots=11))
+    even = tasks.tasks(0, 5, Request(support_shots=4, query_shots=11, query_grid=True))
     assert torch.equal(drawn.support.x, even.support.x)
     assert even.query.x[3].flatten().tolist() == [-5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5]
-    torch.testing.assert_close(
-        even.query.y.double(), tasks.sinusoids(0, 5)(even.query.x[:1].double()), atol=1e-6, rtol=0
-    )
+    functions = sinusoids(PLAIN, tasks, 0, 5)
+    torch.testing.assert_close(even.query.y.double(), functions.at(even.query.x[:1]), atol=1e-6, rtol=0)
 
 
 def quadratic(params: Params, samples: Samples) -> torch.Tensor:
@@ -79,29 +118,24 @@ def quadratic_inputs(rates: torch.Tensor) -> tuple[Params, Task]:
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
-def test_the_gradient_of_rates_has_its_closed_form_on_a_quadratic(order: str) -> None:
+def test_the_gradient_of_rates_has_its_closed_form_on_a_quadratic(order: Order) -> None:
     # theta_n = theta (1 - a_0) (1 - a_1) and L = theta_n^2 / 2, so dL/da_0 = -theta_n theta (1 - a_1), and with the
     # inner gradients as constants, dL/da_0 = -theta_n theta and dL/da_1 = -theta_n theta (1 - a_0) in both.
     params, tasks = quadratic_inputs(torch.tensor([0.1, 0.3]))
-    grads, _ = learned_rates_meta_gradient(
-        quadratic,
-        params,
-        tasks,
-        kind="tensor_and_step",
-        inner_steps=2,
-        order=order,  # type: ignore[arg-type]
-    )
-    adapted = 9.0 * 0.9 * 0.7 + 1.0 * 0.9 * 0.7  # theta_n theta, summed over both entries
-    first = -adapted * (0.7 if order == "second" else 1.0)
-    torch.testing.assert_close(grads["inner_lr.theta"], torch.tensor([[first, -adapted * 0.9]]))
+    inner = gradient_descent(quadratic, learned_rate("tensor_and_step"))
+    grads, _ = unrolled(inner, quadratic, inner_steps=2, order=order)(params, tasks)
+    product = 9.0 * 0.9 * 0.7 + 1.0 * 0.9 * 0.7  # theta_n theta, summed over both entries
+    first = -product * (0.7 if order == "second" else 1.0)
+    torch.testing.assert_close(grads["inner_lr.theta"], torch.tensor([[first, -product * 0.9]]))
 
 
 def test_a_step_beyond_training_takes_the_rates_of_the_last_one() -> None:
     theta, samples = {"theta": torch.tensor([1.0])}, Samples(torch.zeros(1, 1), torch.zeros(1, 1))
     params = theta | {"inner_lr.theta": torch.tensor([0.5, 0.2])}
-    step = partial(adapt_with_learned_rates, quadratic, support=samples, kind="tensor_and_step", order="second")
-    assert step(params, steps=range(4))["theta"].item() == pytest.approx(0.5 * 0.8 * 0.8 * 0.8)
-    assert step(params, steps=range(1, 2))["theta"].item() == pytest.approx(0.8)
+    inner = gradient_descent(quadratic, learned_rate("tensor_and_step"))
+    after_four = adapted(inner, params, samples, inner_steps=4, gradient=through)[""]
+    assert after_four["theta"].item() == pytest.approx(0.5 * 0.8 * 0.8 * 0.8)
+    assert inner.step(params, theta, samples, 1, through)["theta"].item() == pytest.approx(0.8)
 
 
 def test_rates_are_drawn_apart_from_the_weights_and_from_other_seeds() -> None:
@@ -159,12 +193,10 @@ def test_the_random_initialisation_is_evaluated_as_a_baseline(maml: Maml, folder
     result = json.loads(outcome.out)
     assert result["start"] == "random-init"
     assert (folder / "run" / "evaluation-random-init" / "evaluation.csv").exists()
-    state = make_state(tiny, torch.device("cpu"))
-    task = TaskList(SinusoidFamily(), 0, "meta-test").tasks(0, 7, support_shots=3, query_shots=9)
-    losses = [
-        make_loss_fn(tiny.model)({n: v[0] for n, v in state.params.items()}, Samples(*q))
-        for q in zip(*task.query, strict=True)
-    ]
+    experiment = make_experiment(tiny)
+    task = TaskList(experiment.family, 0, "meta-test").tasks(0, 7, Request(support_shots=3, query_shots=9))
+    first_seed = experiment.initial_params()[0]
+    losses = [experiment.loss_fn(first_seed, Samples(*query)) for query in zip(*task.query, strict=True)]
     row = next(row for row in result["results"] if (row["seed"], row["shots"], row["inner_steps"]) == (0, 3, 0))
     assert row["mean"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
 
@@ -173,7 +205,10 @@ def test_the_random_initialisation_is_evaluated_as_a_baseline(maml: Maml, folder
     ("overrides", "message"),
     [
         (["algorithm.inner_lr_init=[0, 1]"], "inner_lr_init needs learned_inner_lr"),
-        (["algorithm.name=joint", "algorithm.learned_inner_lr=tensor"], "learned_inner_lr needs name: maml"),
+        (
+            ["algorithm.name=joint", "algorithm.learned_inner_lr=tensor"],
+            "`learned_inner_lr` is a key of maml; this is joint",
+        ),
         (["algorithm.inner_steps=0", "algorithm.learned_inner_lr=tensor"], "inner_steps of at least 1"),
     ],
 )

@@ -62,7 +62,7 @@ def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights
     assert all((value == 0).all() for key, value in weights.items() if key.endswith("bias"))
     # A normal cut at two standard deviations keeps 0.8796 of its own.
     assert weights["layer1.weight"].std().item() == pytest.approx(0.8796 * 0.01, rel=0.05)
-    assert beside.model.init == "torch_default"
+    assert beside.model.model_dump()["init"] == "torch_default"
     alike = {"name": beside.name, "model": beside.model}
     assert begun.model_copy(update=alike) == beside, "the two rows differ in more than their initial weights"
     assert rows[name].published == rows[f"{name}-torch-init"].published

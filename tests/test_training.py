@@ -1,19 +1,19 @@
 """The meta-update and the loop around it."""
 
 import itertools
-from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
 
 from mamlcli import Config
-from mamlcli.algorithms import MetaGradient
 from mamlcli.errors import DivergedError
-from mamlcli.setup import make_loss_fn, make_meta_gradient, make_state, make_stream, pre_adapt_loss
-from mamlcli.tasks import Task
+from mamlcli.experiment import make_experiment
+from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.tasks.samples import Task
 from mamlcli.training import TrainState, clip_per_seed, frozen_seeds, make_update, scheduled_lr, train_steps
 from mamlcli.types import Params
+
+CPU = torch.device("cpu")
 
 
 def changed(config: Config, section: str, **values: object) -> Config:
@@ -21,13 +21,13 @@ def changed(config: Config, section: str, **values: object) -> Config:
 
 
 def trained(config: Config, gradient: MetaGradient | None = None, state: TrainState | None = None) -> TrainState:
-    state, loss_fn = state or make_state(config, torch.device("cpu")), make_loss_fn(config.model)
-    outer = config.outer
+    experiment, outer = make_experiment(config), config.outer
+    state = state or experiment.initial_state(CPU)
     for _ in train_steps(
         state,
-        make_stream(config).batches(0, outer.steps),
-        make_update(state, gradient or make_meta_gradient(loss_fn, config.algorithm), outer.max_grad_norm),
-        partial(pre_adapt_loss, loss_fn),
+        experiment.stream().batches(0, outer.steps),
+        make_update(state, gradient or experiment.method.meta_gradient, outer.max_grad_norm),
+        experiment.pre_adapt_loss,
         seeds=config.seeds,
         learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
         on_divergence=outer.on_divergence,
@@ -58,12 +58,12 @@ def test_seeds_trained_together_equal_the_same_seeds_trained_alone(
 def test_adam_is_the_adam_of_the_textbook(tiny: Config) -> None:
     # Kingma and Ba 2015 (arXiv:1412.6980), Algorithm 1, written out for one seed.
     config = changed(tiny, "outer", steps=5).model_copy(update={"seeds": (0,)})
-    gradient = make_meta_gradient(make_loss_fn(config.model), config.algorithm)
-    theta = {name: value.clone() for name, value in make_state(config, torch.device("cpu")).params.items()}
+    experiment = make_experiment(config)
+    theta = {name: value.clone() for name, value in experiment.initial_state(CPU).params.items()}
     mean = {name: torch.zeros_like(value) for name, value in theta.items()}
     square = {name: torch.zeros_like(value) for name, value in theta.items()}
-    for step, tasks in enumerate(make_stream(config).batches(0, 5), start=1):
-        grads, _ = gradient(theta, tasks)
+    for step, tasks in enumerate(experiment.stream().batches(0, 5), start=1):
+        grads, _ = experiment.method.meta_gradient(theta, tasks)
         for name, grad in grads.items():
             mean[name] = 0.9 * mean[name] + 0.1 * grad
             square[name] = 0.999 * square[name] + 0.001 * grad**2
@@ -97,21 +97,20 @@ def test_schedules_are_those_of_torch() -> None:
 
 def poisoned(config: Config, what: str, seeds: list[int], at_step: int) -> MetaGradient:
     """The meta-gradient of a config, with NaN put into some seeds at one step."""
-    gradient = make_meta_gradient(make_loss_fn(config.model), config.algorithm)
-    calls = itertools.count(1)
+    gradient, calls = make_experiment(config).method.meta_gradient, itertools.count(1)
 
-    def poison(params: Params, tasks: Task) -> tuple[Params, Tensor]:
-        grads, losses = gradient(params, tasks)
+    def poison(params: Params, tasks: Task) -> tuple[Params, Log]:
+        grads, log = gradient(params, tasks)
         if next(calls) == at_step:
-            (losses if what == "loss" else grads["layer0.bias"])[seeds] = float("nan")
-        return grads, losses
+            (log["post_adapt_loss"] if what == "loss" else grads["layer0.bias"])[seeds] = float("nan")
+        return grads, log
 
     return poison
 
 
 @pytest.mark.parametrize("what", ["loss", "meta-gradient"])
 def test_what_is_not_finite_stops_before_the_update(tiny: Config, what: str) -> None:
-    state = make_state(tiny, torch.device("cpu"))
+    state = make_experiment(tiny).initial_state(CPU)
     with pytest.raises(DivergedError, match=rf"the {what} is not finite for seed 1 at step 6;.*inner_lr"):
         trained(tiny, poisoned(tiny, what, [1], 6), state)
     before = trained(changed(tiny, "outer", steps=5))

@@ -77,9 +77,7 @@ def train(
 
     with Progress(quiet=quiet) as progress:
         result = run_train(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
-    fields = result._asdict() | {"schema": "mamlcli.train/1", "run": str(result.run)}
-    fields["figure"] = None if result.figure is None else str(result.figure)
-    _print(fields, train_report(result), as_json=as_json)
+    _print(result.as_json(), train_report(result), as_json=as_json)
 
 
 @app.command(name="eval")
@@ -110,7 +108,7 @@ def evaluate(
     with Progress(quiet=quiet) as progress:
         overrides = tuple(_overrides(set_, None, device, grid))
         result = run_evaluate(run, overrides=overrides, random_init=random_init, out=out, reporter=progress)
-    _print(result.as_json() | {"figures": [str(path) for path in result.figures]}, eval_report(result), as_json=as_json)
+    _print(result.as_json(), eval_report(result), as_json=as_json)
 
 
 @app.command()
@@ -136,8 +134,7 @@ def compare_orders(
 
     with Progress(quiet=quiet) as progress:
         result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
-    fields = result.as_json() | {"figures": [str(path) for path in result.figures]}
-    _print(fields, comparison_report(result, resolved), as_json=as_json)
+    _print(result.as_json(), comparison_report(result, resolved), as_json=as_json)
 
 
 @app.command()
@@ -186,14 +183,12 @@ def reproduce(
     from mamlcli.commands.reproduce import load_rows
     from mamlcli.commands.reproduce import reproduce as run_reproduce
     from mamlcli.config.file import parse_seeds
+    from mamlcli.results import ListedRow, RowList
 
     if list_:
         found = load_rows(rows or [])
-        fields = {
-            "schema": "mamlcli.reproduce-list/1",
-            "rows": [{"row": name, **row.model_dump(mode="json")} for name, row in found.items()],
-        }
-        _print(fields, rows_report(found), as_json=as_json)
+        listed = RowList(rows=[ListedRow(row=name, **dict(row)) for name, row in found.items()])
+        _print(listed.as_json(), rows_report(found), as_json=as_json)
         return
     chosen = None if seeds is None else parse_seeds(seeds)
     out = _resume_folder(resume, out)
@@ -257,9 +252,8 @@ def _print_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
 
     with Progress(quiet=quiet) as progress:
         found = dry_run(config, progress)
-        progress.note(f"dry run: one meta-step of {found['num_params']} parameters a seed worked; nothing was written")
-    fields = {"schema": "mamlcli.dry-run/1", "config": config.model_dump(mode="json"), **found}
-    _print(fields, dump_config(config).rstrip(), as_json=as_json)
+        progress.note(f"dry run: one meta-step of {found.num_params} parameters a seed worked; nothing was written")
+    _print(found.as_json(), dump_config(config).rstrip(), as_json=as_json)
 
 
 def _print(fields: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -1,18 +1,16 @@
 """Results to the text that a person reads on stdout."""
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
 from mamlcli.config.experiment import Config
-from mamlcli.types import Row
+from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:
-    from mamlcli.commands.check_grads import GradientReport
-    from mamlcli.commands.compare_orders import Comparison
-    from mamlcli.commands.evaluate import EvalResult
-    from mamlcli.commands.reproduce import Reproduction
-    from mamlcli.commands.train import TrainResult
     from mamlcli.config.published import PublishedRow
+    from mamlcli.results import Comparison, EvalResult, GradientReport, Reproduction, TrainResult
 
 # Inner steps that a printed table shows; the files have them all.
 _SHOWN_STEPS = (0, 1, 2, 5, 10)
@@ -21,7 +19,8 @@ _SHOWN_STEPS = (0, 1, 2, 5, 10)
 def train_report(result: "TrainResult") -> str:
     """Say how training ended, where everything is and what to run next."""
     names = {"seed": "seed", "pre_adapt_loss": "before adaptation", "post_adapt_loss": "after adaptation"}
-    rows = _marked([{title: row[name] for name, title in names.items()} for row in result.metrics], result.metrics)
+    metrics: Sequence[AnyRow] = result.metrics
+    rows = _marked([{title: row[name] for name, title in names.items()} for row in metrics], metrics)
     updates = f"{result.outer_steps - result.from_step} meta-updates"
     if result.from_step:
         updates += f" (steps {result.from_step + 1} to {result.outer_steps})"
@@ -75,7 +74,7 @@ def _learned_lines(result: "EvalResult") -> list[str]:
     return ["", learned.title, format_table(learned.rows, left=tuple(learned.rows[0])[:1])]
 
 
-def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
+def _marked(shown: list[Row], rows: Sequence[AnyRow]) -> list[Row]:
     """Say of each seed that was frozen when it diverged; without any, the table stays as it is."""
     marks = ["" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen" for row in rows]
     marks = [
@@ -85,7 +84,7 @@ def _marked(shown: list[Row], rows: list[Row]) -> list[Row]:
     return [one | {"training": mark} for one, mark in zip(shown, marks, strict=True)] if any(marks) else shown
 
 
-def _eval_rows(rows: list[Row]) -> list[Row]:
+def _eval_rows(rows: Sequence[AnyRow]) -> list[Row]:
     shown = [
         ({"model": row["model"]} if "model" in row else {})
         | {
@@ -140,7 +139,7 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     parts = [
         f"query loss on {config.evaluation.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
         f"mean over {len(config.seeds)} seed(s); ± is its 95% interval,",
-        f"low and high are that of the paired difference: {result.interval}.",
+        f"low and high are the {result.interval.replace(',', ':', 1)}.",
         "Positive: second order is better.",
         format_table(rows),
         "",
@@ -198,7 +197,7 @@ def reproduction_report(result: "Reproduction") -> str:
     return "\n".join([*parts, *([f"figure       {result.figure}"] if result.figure else [])])
 
 
-def _queries(results: list[Row]) -> list[str]:
+def _queries(results: Sequence[AnyRow]) -> list[str]:
     """On what each row was measured."""
     queries = dict.fromkeys(row["query"] for row in results if row["query"])
     rows = {query: dict.fromkeys(row["row"] for row in results if row["query"] == query) for query in queries}
@@ -206,49 +205,57 @@ def _queries(results: list[Row]) -> list[str]:
 
 
 def gradient_report(report: "GradientReport", config: Config) -> str:
-    """Say which checks of the meta-gradient hold, and how both orders relate."""
-    info = report.info
+    """Say which checks of the meta-gradient hold, which say nothing, and how both orders relate."""
+    steps = f"{report.inner_steps} inner step(s), " if report.inner_steps else ""
     rows: list[Row] = [
         {
-            "verdict": check.verdict,
-            "check": check.name,
-            "compared with": check.compared_with,
-            "relative error": f"{check.relative_error:.1e}",
-            "tolerance": f"{check.tolerance:.0e}",
+            "verdict": "FAILS" if check["verdict"] == "fails" else check["verdict"],
+            "check": check["name"],
+            "compared with": check["compared_with"],
+            "relative error": _error(check["relative_error"]),
+            "tolerance": f"{check['tolerance']:.2g}",
         }
         for check in report.checks
     ]
-    orders = [
+    return "\n".join(
+        [
+            f"gradient of {config.name}, {report.method}: {steps}"
+            f"{len(report.seeds)} seed(s), {report.tasks} tasks, float64",
+            format_table(rows, left=("verdict", "check", "compared with")),
+            "",
+            *_norm_lines(report),
+            *_approximation_lines(report),
+            _closing_line(report),
+        ]
+    )
+
+
+def _error(value: float | None) -> str:
+    return "inf" if value is None else f"{value:.1e}"
+
+
+def _norm_lines(report: "GradientReport") -> list[str]:
+    """Say how large the gradient is, and how both orders relate where there are two."""
+    info = report.info
+    if info["first_norm"] is None or not report.inner_steps:
+        norm = format_cell(info["second_norm"])
+        return [f"norm of the gradient: {norm}; there is no inner gradient, and so no order"]
+    return [
         f"norm of the meta-gradient: first order {format_cell(info['first_norm'])}, "
         f"second order {format_cell(info['second_norm'])}",
         f"cosine between them: {format_cell(info['cosine'])}; "
         f"second order minus first is {format_cell(info['second_order_share'])} of second order's norm",
     ]
-    return "\n".join(
-        [
-            f"meta-gradient of {config.name}: {report.method}, {len(report.seeds)} seed(s), {report.tasks} tasks, "
-            "float64",
-            format_table(rows, left=("verdict", "check", "compared with")),
-            "",
-            *(orders if info["second_norm"] is not None else []),
-            *_approximation_lines(report),
-            _conclusion(report),
-        ]
-    )
 
 
-def _conclusion(report: "GradientReport") -> str:
-    """What all checks say together; those that could not have failed here prove nothing."""
+def _closing_line(report: "GradientReport") -> str:
+    count = Counter(check["verdict"] for check in report.checks)
     if not report.passed:
         return "not all checks hold"
-    held = sum(check.verdict == "holds" for check in report.checks)
-    silent = len(report.checks) - held
-    if not silent:
+    if not count["says nothing here"]:
         return "all checks hold"
-    why = "what is known to be wrong passes them too, as where nothing adapts or first and second order are the same"
-    if not held:
-        return f"nothing is proven: all {silent} checks say nothing here; {why}"
-    return f"{held} check(s) hold, and {silent} say nothing here: {why}"
+    mute = f"{count['says nothing here']} say nothing here: what they look for would change nothing in this config"
+    return f"{count['holds']} checks hold; {mute}"
 
 
 def _approximation_lines(report: "GradientReport") -> list[str]:

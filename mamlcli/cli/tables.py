@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mamlcli.escaping import visible
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 
-def format_table(rows: Sequence[Row], *, left: Sequence[str] = ()) -> str:
+def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = ()) -> str:
     """Align rows in columns, to the right but for those named in `left`.
 
     >>> print(format_table([{"K": 5, "mean": 0.68341}, {"K": 10, "mean": None}]))

@@ -1,12 +1,11 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -21,8 +20,10 @@ from mamlcli.figures.adaptation import order_adaptation_figure
 from mamlcli.figures.training import cosine_figure, order_learning_figure
 from mamlcli.interrupts import StopRequest
 from mamlcli.measure import peak_memory_bytes
+from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
 from mamlcli.reporting import Reporter, Silent
+from mamlcli.results import Comparison, ComparisonRow, CosineRow, Cost
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
 from mamlcli.statistics import crossed_half_width, interval_over
@@ -39,46 +40,7 @@ from mamlcli.trainings.start import (
     update_config,
 )
 from mamlcli.trainings.training import LoggedStep, Training
-from mamlcli.types import ORDERS, Order, Row, finite_or_none
-
-
-class Comparison(NamedTuple):
-    """What a comparison found."""
-
-    run: Path
-    runs: dict[Order, Path]
-    results: list[Row]
-    """shots, inner_steps, first, second (means over seeds and tasks), difference = first - second, the low and high
-    end of its 95% interval, null for what is not finite, and num_diverged_seeds."""
-    interval: str
-    """What the intervals of the differences are over."""
-    evaluations: dict[Order, list[Row]]
-    query: dict[str, Any]
-    """On what the losses are measured."""
-    cosines: list[Row]
-    """step, seed and the cosine of both meta-gradients at the second-order run's parameters."""
-    cost: dict[Order, Row]
-    """ms_per_step (median over the stretches between logged steps) and peak_memory_bytes of a meta-update."""
-    wall_s: float
-    figures: list[Path]
-    notes: list[str]
-    """What else is to be said of the two runs, in words."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `maml compare-orders --json` and of comparison.json."""
-        return {
-            "schema": "mamlcli.compare-orders/1",
-            "run": str(self.run),
-            "runs": {order: str(path) for order, path in self.runs.items()},
-            "interval": f"95% interval of the paired difference, {self.interval}",
-            "results": self.results,
-            "evaluations": self.evaluations,
-            "query": self.query,
-            "cosines": self.cosines,
-            "cost": self.cost,
-            "wall_s": self.wall_s,
-            "notes": self.notes,
-        }
+from mamlcli.types import ORDERS, AnyRow, Order, Row, finite_or_none
 
 
 def compare_orders(
@@ -106,12 +68,13 @@ def compare_orders(
     reporter = reporter or Silent()
     experiments: dict[Order, Experiment] = {order: make_experiment(in_order(config, order)) for order in ORDERS}
     device, start = announce_device(config, reporter), time.perf_counter()
-    most = make_plan(experiments["second"], device).threads
+    plan = make_plan(experiments["second"], device)
+    check_comparison(experiments["second"], plan, device)
     with StopRequest() as stop, ExitStack() as held:
         folder, resumed = start_or_open(
             config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
-        with Threads(config.engine.threads, most, reporter.note) as threads, _recorded(folder):
+        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, _recorded(folder):
             if resumed:
                 check_same_experiment(folder, config)
             trainings = {
@@ -127,11 +90,8 @@ def compare_orders(
             result = Comparison(
                 run=folder.path,
                 runs={order: training.run.path for order, training in trainings.items()},
-                results=[
-                    row | {"num_diverged_seeds": _num_frozen(trainings)}
-                    for row in _paired(losses["first"], losses["second"])
-                ],
-                interval=interval_over(len(config.seeds)),
+                results=_paired(losses["first"], losses["second"], _num_frozen(trainings)),
+                interval=f"95% interval of the paired difference, {interval_over(len(config.seeds))}",
                 evaluations={
                     order: summarise_all(config, values, frozen_seeds(trainings[order].state, config.seeds))
                     for order, values in losses.items()
@@ -144,7 +104,8 @@ def compare_orders(
                 notes=_notes(trainings),
             )
             _write(folder, result)
-            result = result._replace(figures=_draw(folder, config, result, trainings, stop, reporter))
+            figures = _draw(folder, config, result, trainings, stop, reporter)
+            result = result.model_copy(update={"figures": figures})
             stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
 
@@ -183,7 +144,7 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
             folder.write_info(folder.read_info() | {"status": status})
 
 
-def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[Row]:
+def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
     loops = {order: training.train() for order, training in trainings.items()}
     log = CosineLog(folder, trainings["second"])
@@ -211,9 +172,11 @@ def _advance(loops: dict[Order, Iterator[LoggedStep]], order: Order) -> LoggedSt
         return None
 
 
-def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> list[Row]:
+def _paired(
+    first: dict[int, torch.Tensor], second: dict[int, torch.Tensor], num_diverged_seeds: int
+) -> list[ComparisonRow]:
     """Compare the orders task by task: the same seed on the same task."""
-    rows = []
+    rows: list[ComparisonRow] = []
     for shots in first:
         # Axes: inner steps, seeds, tasks.
         one, other = (losses[shots].double().cpu().numpy().transpose(2, 0, 1) for losses in (first, second))
@@ -221,15 +184,18 @@ def _paired(first: dict[int, torch.Tensor], second: dict[int, torch.Tensor]) -> 
             differences = one - other
             means, halves = differences.mean(axis=(1, 2)), crossed_half_width(differences)
         for step, (mean, half) in enumerate(zip(means, halves, strict=True)):
-            numbers = {
-                "first": one[step].mean(),
-                "second": other[step].mean(),
-                "difference": mean,
-                "low": mean - half,
-                "high": mean + half,
-            }
-            finite = {name: finite_or_none(number) for name, number in numbers.items()}
-            rows.append({"shots": shots, "inner_steps": step} | finite)
+            rows.append(
+                {
+                    "shots": shots,
+                    "inner_steps": step,
+                    "first": finite_or_none(one[step].mean()),
+                    "second": finite_or_none(other[step].mean()),
+                    "difference": finite_or_none(mean),
+                    "low": finite_or_none(mean - half),
+                    "high": finite_or_none(mean + half),
+                    "num_diverged_seeds": num_diverged_seeds,
+                }
+            )
     return rows
 
 
@@ -238,11 +204,11 @@ def _num_frozen(trainings: dict[Order, Training]) -> int:
     return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in trainings.values())))
 
 
-def _cost(training: Training) -> Row:
+def _cost(training: Training) -> Cost:
     tasks = training.experiment.stream().batch(0, training.device)
     # One update too many, of parameters that are saved and evaluated already.
     peak = peak_memory_bytes(lambda: training.update(tasks), training.device)
-    return {"ms_per_step": _ms_per_step(training.run.read_metrics()), "peak_memory_bytes": peak}
+    return {"ms_per_step": _ms_per_step(training.run.metrics.read()), "peak_memory_bytes": peak}
 
 
 def _ms_per_step(rows: list[Row]) -> float | None:
@@ -263,7 +229,7 @@ def _notes(trainings: dict[Order, Training]) -> list[str]:
 
 
 def _write(folder: RunFolder, result: Comparison) -> None:
-    folder.write_text("comparison.json", json_text(result.as_json()))
+    folder.write_text("comparison.json", json_text(result.as_json(without=("figures",))))
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
@@ -275,12 +241,12 @@ def _draw(
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.read_metrics()]
+    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
-    adaptation = f"{learning}, {config.evaluation.tasks} tasks; 95% interval {curves[0]['interval']}"
-    figures: list[tuple[str, Callable[[], Figure], list[Row]]] = [
+    adaptation = f"{learning}, {config.evaluation.tasks} tasks\n95% interval {curves[0]['interval']}"
+    figures: list[tuple[str, Callable[[], Figure], Sequence[AnyRow]]] = [
         ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
         ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),
         ("cosine", lambda: cosine_figure(result.cosines, title=cosine), result.cosines),

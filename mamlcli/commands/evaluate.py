@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -11,11 +10,12 @@ from mamlcli.config.file import Override
 from mamlcli.errors import CheckpointError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_meta_test
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
 from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
 from mamlcli.meta_test.protocol import protocol, results_folder, tested_config
-from mamlcli.methods.method import Learned
 from mamlcli.reporting import Reporter, Silent
+from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import (
     Checkpoint,
     check_experiment,
@@ -29,41 +29,6 @@ from mamlcli.runs.folder import make_folder, open_run
 from mamlcli.runs.latest import latest_run
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device
-from mamlcli.types import Row
-
-
-class EvalResult(NamedTuple):
-    """What the meta-test found."""
-
-    run: Path
-    """The folder that holds the result."""
-    checkpoint: Path
-    step: int
-    start: Literal["trained", "random-init"]
-    """Whether the parameters are those of the checkpoint, or those that training began with."""
-    tasks: int
-    query: dict[str, Any]
-    protocol: Row
-    """All that the numbers depend on; see `mamlcli.meta_test.protocol.protocol`."""
-    results: list[Row]
-    """See `mamlcli.meta_test.measure.rows_of`."""
-    figures: list[Path]
-    learned: Learned | None = None
-    """What the method has learned beside the weights of models."""
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `maml eval --json` and of evaluation.json."""
-        return {
-            "schema": "mamlcli.eval/1",
-            "run": str(self.run),
-            "checkpoint": str(self.checkpoint),
-            "outer_steps": self.step,
-            "start": self.start,
-            "tasks": self.tasks,
-            "query": self.query,
-            "protocol": self.protocol,
-            "results": self.results,
-        } | ({} if self.learned is None else {self.learned.field: self.learned.value})
 
 
 def evaluate(
@@ -89,7 +54,7 @@ def evaluate(
         ConfigError: If an override is wrong.
         UsageError: If one changes what was trained, or would change nothing.
         CheckpointError: If the target is no run or checkpoint, or does not fit the config.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, or the meta-test does not fit into memory.
         InterruptedRunError: If SIGINT or SIGTERM came.
     """
     reporter = reporter or Silent()
@@ -98,9 +63,10 @@ def evaluate(
         config = tested_config(own, overrides)
         experiment = make_experiment(config)
         check_size(checkpoint, experiment.method.num_params * len(config.seeds))
+        device = announce_device(config, reporter)
+        check_meta_test(experiment, device)
         begun = experiment.initial_state(torch.device("cpu")).params
         check_fits(checkpoint, begun)
-        device = announce_device(config, reporter)
         params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
         with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
             losses = meta_test(experiment, params, device, stop, threads)
@@ -108,26 +74,28 @@ def evaluate(
         results = rows_of(config, losses, {} if random_init else checkpoint.frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)
         run = make_folder(folder, may_exist=out is None)
+        learned = experiment.method.learned(params, config.seeds)
         result = EvalResult(
             run=run.path,
             checkpoint=checkpoint.path,
-            step=0 if random_init else checkpoint.step,
+            outer_steps=0 if random_init else checkpoint.step,
             start="random-init" if random_init else "trained",
             tasks=config.evaluation.tasks,
             query=query_protocol(experiment),
             protocol=measured_how,
             results=results,
             figures=[],
-            learned=experiment.method.learned(params, config.seeds),
+            learned=learned,
+            **({} if learned is None else {learned.field: learned.value}),  # type: ignore[arg-type]
         )
-        run.write_text("evaluation.json", json_text(result.as_json()))
+        run.write_text("evaluation.json", json_text(result.as_json(without=("figures",))))
         run.write_text("evaluation.csv", csv_text(results))
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
         figures = [draw_adaptation(run, experiment, results, reporter)]
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
         figures.append(draw_fits(run, experiment, params, reporter))
         stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
-    return result._replace(figures=[figure for figure in figures if figure])
+    return result.model_copy(update={"figures": [figure for figure in figures if figure]})
 
 
 def _locate(target: str | Path | None, reporter: Reporter, *, random_init: bool) -> tuple[Checkpoint, Config, Path]:

@@ -1,9 +1,10 @@
 """`maml reproduce`: published results beside what their experiments give here."""
 
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import cast
 
 import torch
 
@@ -18,8 +19,10 @@ from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.adaptation import reproduction_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
 from mamlcli.reporting import Reporter, Silent
+from mamlcli.results import CurvePoint, ReproducedNumber, Reproduction
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
@@ -35,27 +38,6 @@ _NUMBERS = (
     *("mean", "ci95", "ci95_seeds", "ci95_tasks", "plain_mean", "plain_ci95", "control_mean", "control_expected"),
     *("control_coefficient", "correction", "median", "num_diverged", "query"),
 )
-
-
-class Reproduction(NamedTuple):
-    """What came back of what was published."""
-
-    run: Path
-    fast: bool
-    """Whether the trainings were cut short, so that no number means anything."""
-    seeds: tuple[int, ...]
-    results: list[Row]
-    """One for each published number: row, title, shots, inner_steps, published, published_ci95, relation, and what
-    `measured_numbers` found."""
-    curves: list[Row]
-    """What the figure shows: curve, shots, inner_steps, mean and ci95, as measured, without a correction."""
-    wall_s: float
-    figure: Path | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `maml reproduce --json` and of reproduction.json."""
-        fields = self._asdict() | {"run": str(self.run), "figure": self.figure and str(self.figure)}
-        return {"schema": "mamlcli.reproduce/1", **fields}
 
 
 def available_rows() -> dict[str, Path]:
@@ -111,6 +93,7 @@ def reproduce(
 
     Raises:
         UsageError: If a name is unknown.
+        DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
         InterruptedRunError: If SIGINT or SIGTERM came; the trainings are saved.
     """
@@ -118,13 +101,14 @@ def reproduce(
     rows = load_rows(names)
     chosen = tuple(seeds or ((0, 1) if fast else (0, 1, 2, 3, 4)))
     configs = {name: _config(row.config, chosen, fast=fast) for name, row in rows.items()}
+    trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
+    _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
     with folder.locked(), StopRequest() as stop:
         _record(folder, configs)
-        trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
         failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
-        results: list[Row] = []
-        curves: list[Row] = []
+        results: list[ReproducedNumber] = []
+        curves: list[CurvePoint] = []
         for name, row in rows.items():
             try:
                 losses = _losses(name, row, configs[name], folder, failed, stop, reporter)
@@ -138,8 +122,23 @@ def reproduce(
             if row.curve:
                 curves += _curve(row, configs[name], losses)
         seconds = round(time.perf_counter() - start, 3)
-        result = Reproduction(folder.path, fast, chosen, results, curves, seconds, None)
+        result = Reproduction(
+            run=folder.path,
+            fast=fast,
+            seeds=chosen,
+            results=results,
+            curves=curves,
+            wall_s=seconds,
+            figure=None,
+        )
         return _write(folder, rows, result)
+
+
+def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: int) -> None:
+    """Refuse rows whose trainings, so many side by side, or whose meta-tests do not fit into memory."""
+    check_side_by_side(trained, jobs)
+    for config in configs:
+        check_meta_test(make_experiment(config), resolve_device(config.device))
 
 
 def _config(config: Config, seeds: tuple[int, ...], *, fast: bool) -> Config:
@@ -193,9 +192,11 @@ def _losses(
         return of_the_first(meta_test(experiment, params, device, stop, threads))
 
 
-def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str) -> Row:
-    """A line of the table that says what was published, and how it went."""
-    return {
+def _result(
+    name: str, row: PublishedRow, number: PublishedNumber, outcome: str, found: Row | None = None
+) -> ReproducedNumber:
+    """A line of the table that says what was published, what was found, and how it went."""
+    line = {
         "row": name,
         "title": row.title,
         "shots": number.shots,
@@ -204,27 +205,35 @@ def _result(name: str, row: PublishedRow, number: PublishedNumber, outcome: str)
         "published_ci95": number.ci95,
         "relation": number.relation,
         **dict.fromkeys(_NUMBERS),
+        **(found or {}),
         "verdict": outcome,
     }
+    return cast(ReproducedNumber, line)
 
 
 def _measured(
     name: str, row: PublishedRow, number: PublishedNumber, config: Config, losses: torch.Tensor, *, fast: bool
-) -> Row:
+) -> ReproducedNumber:
     """A line of the table with what was found; `losses` are of all seeds and tasks, (S, T)."""
     found = measured_numbers(row, number, config, losses)
     comparable = row.start != "trained" or not fast
-    return _result(name, row, number, "") | found | ({} if comparable else {"verdict": "not comparable: a fast run"})
+    return _result(name, row, number, found["verdict"] if comparable else "not comparable: a fast run", found)
 
 
-def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[Row]:
+def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[CurvePoint]:
     """The line of a row in the figure; a level where adaptation is not meant."""
     points = over_seeds(config, summarise_all(config, losses, {}))
     level = {point["shots"]: point for point in points if point["inner_steps"] == 0}
+    shown = [level[point["shots"]] if row.flat else point for point in points]
     return [
-        {"curve": row.curve, "shots": point["shots"], "inner_steps": point["inner_steps"]}
-        | {key: (level[point["shots"]] if row.flat else point)[key] for key in ("mean", "ci95")}
-        for point in points
+        {
+            "curve": row.curve or "",
+            "shots": point["shots"],
+            "inner_steps": point["inner_steps"],
+            "mean": at["mean"],
+            "ci95": at["ci95"],
+        }
+        for point, at in zip(points, shown, strict=True)
     ]
 
 
@@ -241,7 +250,7 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
             figure = folder.save_figure("curves", drawn, result.curves)
         except OSError as error:
             raise MamlError(f"the figure could not be written: {error}") from None
-    result = result._replace(figure=figure)
+    result = result.model_copy(update={"figure": figure})
     folder.write_text("reproduction.json", json_text(result.as_json()))
     folder.write_text("report.md", markdown_report(rows, result.results, figure, fast=result.fast, seeds=result.seeds))
     svg = None if figure is None else figure.with_suffix(".svg").read_text("utf-8")

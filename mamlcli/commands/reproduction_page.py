@@ -6,7 +6,7 @@ from pathlib import Path
 from mamlcli.config.published import VERDICT_RULE, PublishedRow
 from mamlcli.escaping import markdown, page
 from mamlcli.statistics import interval_over
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 _COLUMNS = ("row", "K", "steps", "published", "ours", "±", "uncorrected", "median", "diverged", "verdict")
 CORRECTION_NOTE = (
@@ -27,7 +27,7 @@ svg { width: 100%; height: auto; } dt { font-weight: 600; margin-top: 0.8rem; } 
 """
 
 
-def table_cells(row: Row) -> list[str]:
+def table_cells(row: AnyRow) -> list[str]:
     """The cells of a line of the table, under the columns of the report."""
     published = "none"
     if row["published"] is not None:
@@ -46,7 +46,7 @@ def table_columns() -> list[str]:
     return list(_COLUMNS)
 
 
-def count_reproduced(results: Sequence[Row]) -> str:
+def count_reproduced(results: Sequence[AnyRow]) -> str:
     """How many of the published numbers came back, in words."""
     judged = [row["verdict"] for row in results if row["published"] is not None]
     return f"{judged.count('reproduced')} of {len(judged)} published numbers are"
@@ -58,7 +58,7 @@ def _number(value: float | None) -> str:
     return f"{value:.3f}" if value < 1e4 else f"{value:.2e}"
 
 
-def _introduction(results: Sequence[Row], seeds: Sequence[int], *, fast: bool) -> list[str]:
+def _introduction(results: Sequence[AnyRow], seeds: Sequence[int], *, fast: bool) -> list[str]:
     return [
         _FAST if fast else f"{count_reproduced(results)} reproduced with seeds {', '.join(map(str, seeds))}.",
         "Query loss (mean squared error) on fixed meta-test tasks after so many gradient steps on K support samples; "
@@ -69,7 +69,7 @@ def _introduction(results: Sequence[Row], seeds: Sequence[int], *, fast: bool) -
     ]
 
 
-def _measured_on(results: Sequence[Row], name: str) -> str:
+def _measured_on(results: Sequence[AnyRow], name: str) -> str:
     measured = [row for row in results if row["row"] == name and row["query"]]
     said = [
         f"Measured on {row['query']}, where zero scores {_number(row['control_mean'])}, and "
@@ -83,12 +83,12 @@ def _measured_on(results: Sequence[Row], name: str) -> str:
     return " ".join(dict.fromkeys(said))
 
 
-def _described(name: str, row: PublishedRow, results: Sequence[Row]) -> str:
+def _described(name: str, row: PublishedRow, results: Sequence[AnyRow]) -> str:
     return f"{row.title}. Source: {row.source}. Open: {row.ambiguous} {_measured_on(results, name)}"
 
 
 def markdown_report(
-    rows: dict[str, PublishedRow], results: Sequence[Row], figure: Path | None, *, fast: bool, seeds: Sequence[int]
+    rows: dict[str, PublishedRow], results: Sequence[AnyRow], figure: Path | None, *, fast: bool, seeds: Sequence[int]
 ) -> str:
     """Write the report as Markdown, with the figure beside it."""
     lines = ["# Reproduction", ""]
@@ -105,7 +105,7 @@ def markdown_report(
 
 
 def html_report(
-    rows: dict[str, PublishedRow], results: Sequence[Row], svg: str | None, *, fast: bool, seeds: Sequence[int]
+    rows: dict[str, PublishedRow], results: Sequence[AnyRow], svg: str | None, *, fast: bool, seeds: Sequence[int]
 ) -> str:
     """Write the report as one page that needs no other file; `svg` is the figure's text."""
     body = ["<h1>Reproduction</h1>"]

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import torch
 from matplotlib.figure import Figure
@@ -15,29 +14,14 @@ from mamlcli.drawing import save_or_warn
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.training import loss_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
+from mamlcli.results import DryRun, TrainResult
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open
 from mamlcli.trainings.training import Training
 from mamlcli.types import Row, finite_or_none
-
-
-class TrainResult(NamedTuple):
-    """What a training run came to."""
-
-    run: Path
-    status: Literal["done"]
-    outer_steps: int
-    seeds: tuple[int, ...]
-    engine: dict[str, Any]
-    from_step: int
-    """Where this process took over; 0 for a run from its start."""
-    wall_s: float
-    metrics: list[dict[str, Any]]
-    """The rows of the last logged step, one for each seed."""
-    figure: Path | None
-    """The loss figure, or None where it could not be written."""
 
 
 def train(
@@ -64,24 +48,25 @@ def train(
         UsageError: If a run is resumed under another config, or the options do not fit together.
         RunFolderError: If the folder exists, or another process uses it.
         CheckpointError: If the run to resume cannot be trusted.
-        DeviceError: If the device is not there.
+        DeviceError: If the device is not there, or the run does not fit into memory.
         DivergedError: If a loss is not finite.
         InterruptedRunError: If SIGINT or SIGTERM came; everything is saved.
     """
     reporter = reporter or Silent()
     experiment = make_experiment(config)
     device = announce_device(config, reporter)
+    plan = make_plan(experiment, device)
+    check_training(experiment, plan, device, reporter)
     start = time.perf_counter()
     with StopRequest() as stop:
-        most = make_plan(experiment, device).threads
-        with ExitStack() as held, Threads(config.engine.threads, most, reporter.note) as threads:
+        with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             training = Training(run, experiment, device, stop, threads, reporter)
             if resumed:
                 prepare_resume(training)
             for logged in training.train():
                 report_step(reporter, logged.rows, config.outer.steps)
-            metrics = run.read_metrics()
+            metrics = run.metrics.read()
             figure = _draw(training, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
@@ -89,10 +74,10 @@ def train(
         status="done",
         outer_steps=training.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": threads.count, **training.engine()},
+        engine={"device": device.type, "threads": threads.count, **training.engine()},  # type: ignore[typeddict-item]
         from_step=training.from_step,
         wall_s=round(time.perf_counter() - start, 3),
-        metrics=metrics[-len(config.seeds) :],
+        metrics=metrics[-len(config.seeds) :],  # type: ignore[arg-type]
         figure=figure,
     )
 
@@ -113,15 +98,19 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     return figure
 
 
-def dry_run(config: Config, reporter: Reporter | None = None) -> dict[str, Any]:
+def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
-    experiment = make_experiment(config)
-    device = announce_device(config, reporter or Silent())
+    reporter, experiment = reporter or Silent(), make_experiment(config)
+    device = announce_device(config, reporter)
+    plan = make_plan(experiment, device)
+    check_one_step(experiment, plan, device, reporter)
     state, tasks = experiment.initial_state(device), experiment.stream().batch(0, device)
-    gradient = uncompiled_gradient(experiment, make_plan(experiment, device))
+    gradient = uncompiled_gradient(experiment, plan)
     _, log = gradient(state.params, tasks)
-    return {
-        "num_params": experiment.method.num_params,
-        "pre_adapt_loss": list(map(finite_or_none, experiment.pre_adapt_loss(state.params, tasks).tolist())),
-        "post_adapt_loss": list(map(finite_or_none, log["post_adapt_loss"].tolist())),
-    }
+    before = experiment.pre_adapt_loss(state.params, tasks)
+    return DryRun(
+        config=config,
+        num_params=experiment.method.num_params,
+        pre_adapt_loss=list(map(finite_or_none, before.tolist())),
+        post_adapt_loss=list(map(finite_or_none, log["post_adapt_loss"].tolist())),
+    )

@@ -95,8 +95,9 @@ class EngineConfig(Section):
     """Tasks differentiated at a time; fewer hold less memory. `auto` cuts what holds more than about 16 MiB, which is
     also faster."""
     threads: Annotated[Literal["auto"] | int, auto_or_up_to(1024)] = "auto"
-    """CPU threads; `auto` is one for small experiments, which a busy second core would slow down manyfold, and more
-    as there is more to compute."""
+    """CPU threads of training and meta-test, at most 1,024; `auto` is one for small experiments, and more as there is
+    more to compute, but no more than there are idle cores, and fewer once other processes want them: threads that
+    wait for a core slow a step down manyfold."""
 
 
 class Config(Section):

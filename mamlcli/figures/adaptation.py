@@ -20,10 +20,10 @@ from mamlcli.figures.style import (
     new_axes,
     shade_key,
 )
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 
-def adaptation_figure(rows: Sequence[Row], *, title: str, bounds: Mapping[str, float] | None = None) -> Figure:
+def adaptation_figure(rows: Sequence[AnyRow], *, title: str, bounds: Mapping[str, float] | None = None) -> Figure:
     """Query loss against gradient steps, one line for each K (and model), with the 95% interval of the mean.
 
     Args:
@@ -48,7 +48,7 @@ def adaptation_figure(rows: Sequence[Row], *, title: str, bounds: Mapping[str, f
     return legend_below(figure, axes, num_columns=2, note=log_scale([axes]))
 
 
-def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def order_adaptation_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Adaptation curves of both orders, one panel for each K.
 
     Args:
@@ -59,7 +59,7 @@ def order_adaptation_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return _panels_by_shots(lines, (ORANGE, BLUE), title)
 
 
-def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def reproduction_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
 
     Where tasks diverge the figure is cut, and says so: at twice the largest loss before adaptation.
@@ -75,7 +75,7 @@ def reproduction_figure(rows: Sequence[Row], *, title: str) -> Figure:
 
 
 def _panels_by_shots(
-    lines: Mapping[str, Sequence[Row]], colors: Sequence[str], title: str, top: float = np.inf
+    lines: Mapping[str, Sequence[AnyRow]], colors: Sequence[str], title: str, top: float = np.inf
 ) -> Figure:
     """Adaptation curves by name, one panel for each K, cut at `top`."""
     rows = [row for chosen in lines.values() for row in chosen]

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from mamlcli.escaping import label as escaped
 from mamlcli.figures.style import BLUE, GREY, ORANGE, PURPLE, column
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 _TRUTH: dict[str, Any] = {"color": "black", "linewidth": 2.2, "alpha": 0.35}
 _LOOKS: tuple[dict[str, Any], ...] = (
@@ -22,7 +22,7 @@ _SUPPORT: dict[str, dict[str, Any]] = {
 _TAUGHT: dict[str, Any] = {"color": BLUE, "marker": ".", "markersize": 7, "alpha": 0.7}
 
 
-def fits_figure(lines: Sequence[Row], points: Sequence[Row], *, title: str) -> Figure:
+def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: str) -> Figure:
     """Truth, what was adapted to, and predictions before and after: a row of panels for each predictor.
 
     Args:

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from mamlcli.escaping import label as escaped
 from mamlcli.figures.style import BLUE, GREY, ORANGE, column, finished, new_axes
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 
-def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def rates_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Learned inner learning rates: of each tensor (and step), where they began and where they are.
 
     Args:
@@ -36,7 +36,7 @@ def rates_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return figure
 
 
-def slot_weights_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def slot_weights_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """The weight of each support slot over training, a line and a band over seeds for each.
 
     Args:

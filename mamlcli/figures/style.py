@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from mamlcli.escaping import label as escaped
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
@@ -73,7 +73,7 @@ def shade_key(axes: Axes, meaning: str) -> None:
     axes.fill_between([], [], color="black", alpha=0.2, linewidth=0, label=f"shaded: {meaning}")
 
 
-def interval_name(rows: Sequence[Row]) -> str:
+def interval_name(rows: Sequence[AnyRow]) -> str:
     """What the intervals of rows are, for a legend."""
     return f"95% interval of the mean {rows[0].get('interval', '') if rows else ''}".strip()
 
@@ -93,12 +93,12 @@ def finished(figure: Figure, axes: Axes) -> Figure:
     return framed(figure, axes)
 
 
-def column(rows: Sequence[Row], name: str) -> NDArray[np.float64]:
+def column(rows: Sequence[AnyRow], name: str) -> NDArray[np.float64]:
     """A column as numbers; null becomes NaN, which leaves a gap in a line."""
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
-def interval_line(axes: Axes, rows: Sequence[Row], label: str, color: str) -> None:
+def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, color: str) -> None:
     """Draw the mean against inner steps, and its interval as a band."""
     x, mean, half = (column(rows, name) for name in ("inner_steps", "mean", "ci95"))
     axes.plot(x, mean, color=color, marker="o", markersize=3, label=label)

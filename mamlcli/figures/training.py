@@ -19,13 +19,13 @@ from mamlcli.figures.style import (
     new_axes,
     shade_key,
 )
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 # As many seeds as can be told apart as lines.
 _MAX_LINES = 5
 
 
-def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def loss_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Loss on the meta-batch before and after adaptation, over training.
 
     Args:
@@ -36,7 +36,7 @@ def loss_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return _training_figure(lines, title, "query loss of the meta-batch (mean squared error)", is_log=True)
 
 
-def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def order_learning_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Post-adaptation loss over training, first and second order.
 
     Args:
@@ -50,7 +50,7 @@ def order_learning_figure(rows: Sequence[Row], *, title: str) -> Figure:
     return _training_figure(lines, title, "post-adaptation query loss of the meta-batch", is_log=True)
 
 
-def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
+def cosine_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     """Cosine between the first- and second-order meta-gradients over training.
 
     Args:
@@ -64,7 +64,7 @@ def cosine_figure(rows: Sequence[Row], *, title: str) -> Figure:
 
 
 def _training_figure(
-    lines: Mapping[str, tuple[Sequence[Row], str, str]], title: str, y_label: str, *, is_log: bool
+    lines: Mapping[str, tuple[Sequence[AnyRow], str, str]], title: str, y_label: str, *, is_log: bool
 ) -> Figure:
     """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth.
 
@@ -108,11 +108,11 @@ def _explain(axes: Axes, *, num_seeds: int, num_steps: int, num_diverged: int) -
         axes.plot([], [], " ", label=f"{num_diverged} diverged, left out from there on")
 
 
-def _has_diverged(row: Row) -> bool:
+def _has_diverged(row: AnyRow) -> bool:
     return row.get("diverged_at_step") is not None
 
 
-def _by_seed_and_step(rows: Sequence[Row], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _by_seed_and_step(rows: Sequence[AnyRow], name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The logged steps, and a column by seed and logged step: NaN where it is null, masked once a seed diverged."""
     seeds, steps = sorted({row["seed"] for row in rows}), np.array(sorted({row["step"] for row in rows}))
     table = np.ma.array(np.full((len(seeds), len(steps)), np.nan), mask=False)

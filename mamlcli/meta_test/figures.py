@@ -1,5 +1,6 @@
 """The figures of a meta-test: adaptation curves, and what adaptation does to single tasks."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from mamlcli.figures.fits import fits_figure
 from mamlcli.meta_test.measure import meta_test_list, meta_test_tasks, over_seeds
 from mamlcli.methods.inner_loops import constant
 from mamlcli.reporting import Reporter
+from mamlcli.results import EvalRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.tasks.family import Curves
 from mamlcli.tasks.samples import Samples
@@ -21,7 +23,9 @@ _FIT_STEPS = (0, 1, 10)
 _GRID_POINTS = 200
 
 
-def draw_adaptation(run: RunFolder, experiment: Experiment, results: list[Row], reporter: Reporter) -> Path | None:
+def draw_adaptation(
+    run: RunFolder, experiment: Experiment, results: Sequence[EvalRow], reporter: Reporter
+) -> Path | None:
     """Draw the rows that speak for the whole run, or of its only seed, and what is known of the tasks analytically."""
     config = experiment.config
     rows = over_seeds(config, results)

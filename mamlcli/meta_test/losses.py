@@ -1,6 +1,7 @@
 """The meta-test: query loss after 0 to N inner steps on fixed tasks, and its statistics."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,16 +11,18 @@ from torch import Tensor
 
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.method import InnerLoop, State
+from mamlcli.results import EvalRow
 from mamlcli.statistics import (
     NO_INTERVAL,
     OVER_SEEDS_AND_TASKS,
     OVER_TASKS,
     OVER_TASKS_OF_ONE_SEED,
+    Over,
     crossed_half_width,
     half_width,
 )
 from mamlcli.tasks.samples import Samples, Task
-from mamlcli.types import LossFn, Params, Row, finite_or_none
+from mamlcli.types import LossFn, Params, finite_or_none
 
 
 def adaptation_losses(
@@ -61,7 +64,7 @@ def _losses_of(
 
 def summarise(
     losses: Float[Tensor, "seeds tasks steps"], *, seeds: Sequence[int], shots: int, diverged_above: float
-) -> list[Row]:
+) -> list[EvalRow]:
     """Summarise losses per seed and over seeds, a row for each inner step.
 
     A task that diverged stays in the mean and in the median, and is counted beside them.
@@ -73,7 +76,7 @@ def summarise(
         diverged_above: A task counts as diverged where its loss is not finite or above this.
 
     Returns:
-        Rows of seed, shots, inner_steps, mean, ci95, median, num_diverged and interval. `ci95` is the half-width
+        Rows of which no seed was frozen in training. `ci95` is the half-width
         of the 95% interval of the mean: over tasks in the rows of a seed, over seeds and tasks in the rows of
         seed "all" (null for one seed); `interval` says so. What is not finite is null.
     """
@@ -82,24 +85,37 @@ def summarise(
     many = len(seeds) > 1
     by_seed = half_width(values.transpose(2, 0, 1))
     over_all = crossed_half_width(values.transpose(2, 0, 1)) if many else np.full(values.shape[2], np.nan)
-    over_tasks, over_both = (OVER_TASKS, OVER_SEEDS_AND_TASKS) if many else (OVER_TASKS_OF_ONE_SEED, NO_INTERVAL)
-    rows: list[Row] = []
+    over_tasks: Over = OVER_TASKS if many else OVER_TASKS_OF_ONE_SEED
+    over_both: Over = OVER_SEEDS_AND_TASKS if many else NO_INTERVAL
+    rows: list[EvalRow] = []
     for step in range(values.shape[2]):
         for index, seed in enumerate(seeds):
-            numbers = _numbers(values[index, :, step], diverged[index, :, step], by_seed[step, index], over_tasks)
-            rows.append({"seed": seed, "shots": shots, "inner_steps": step} | numbers)
-        numbers = _numbers(values[:, :, step], diverged[:, :, step], over_all[step], over_both)
-        rows.append({"seed": "all", "shots": shots, "inner_steps": step} | numbers)
+            chosen = values[index, :, step], diverged[index, :, step]
+            rows.append(_row(seed, shots, step, *chosen, by_seed[step, index], over_tasks))
+        rows.append(_row("all", shots, step, values[:, :, step], diverged[:, :, step], over_all[step], over_both))
     return rows
 
 
-def _numbers(values: NDArray[np.float64], diverged: NDArray[np.bool_], ci95: float, interval: str) -> Row:
+def _row(
+    seed: int | Literal["all"],
+    shots: int,
+    step: int,
+    values: NDArray[np.float64],
+    diverged: NDArray[np.bool_],
+    ci95: float,
+    interval: Over,
+) -> EvalRow:
     return {
+        "seed": seed,
+        "shots": shots,
+        "inner_steps": step,
         "mean": finite_or_none(values.mean()),
         "ci95": finite_or_none(ci95),
         "median": _median(values),
         "num_diverged": int(diverged.sum()),
         "interval": interval,
+        "diverged_at_step": None,
+        "num_diverged_seeds": 0,
     }
 
 

@@ -1,7 +1,7 @@
 """The meta-test of an experiment: its fixed tasks, what is measured on them, and the rows that say it."""
 
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -10,18 +10,17 @@ from mamlcli.compute.plan import idle_threads
 from mamlcli.config.experiment import Config
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.results import EvalRow, Query
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
-from mamlcli.types import Params, Row
+from mamlcli.types import Params
 
 Losses: TypeAlias = dict[int, dict[str, Tensor]]
 """For each K, of each predictor: query losses of shape (S, T, N + 1)."""
-
-# Between them a signal is heard, and the memory of one part is free for the next.
-_TASKS_AT_A_TIME = 2000
 
 
 def meta_test(
@@ -29,12 +28,13 @@ def meta_test(
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config."""
     settings, found = experiment.config.evaluation, {}
+    at_a_time = tasks_at_a_time(experiment)
     for shots in settings.shots:
         parts = []
-        for first in range(0, settings.tasks, _TASKS_AT_A_TIME):
+        for first in range(0, settings.tasks, at_a_time):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             threads.look()
-            count = min(_TASKS_AT_A_TIME, settings.tasks - first)
+            count = min(at_a_time, settings.tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
             inner, loss_fn = experiment.method.inner, experiment.loss_fn
             parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
@@ -64,7 +64,7 @@ def meta_test_tasks(experiment: Experiment, shots: int, first: int = 0, count: i
     return meta_test_list(experiment).tasks(first, count or settings.tasks, request)
 
 
-def query_protocol(experiment: Experiment) -> dict[str, Any]:
+def query_protocol(experiment: Experiment) -> Query:
     """Say on what the losses are measured."""
     settings = experiment.config.evaluation
     return {
@@ -78,36 +78,36 @@ def threads_of_test(experiment: Experiment) -> int:
     """How many CPU threads a meta-test uses where all cores are idle."""
     settings = experiment.config.evaluation
     samples = max(settings.shots) + (settings.grid or settings.query_shots)
-    return idle_threads(experiment, min(_TASKS_AT_A_TIME, settings.tasks) * samples)
+    return idle_threads(experiment, tasks_at_a_time(experiment) * samples)
 
 
-def rows_of(config: Config, losses: Losses, frozen: Mapping[int, int]) -> list[Row]:
+def rows_of(config: Config, losses: Losses, frozen: Mapping[int, int]) -> list[EvalRow]:
     """Summarise the losses of every predictor and K; `model` names the predictor where there are several."""
     names = list(next(iter(losses.values())))
-    return [
-        ({"model": name} if len(names) > 1 else {}) | row
-        for name in names
-        for row in summarise_all(config, {shots: found[name] for shots, found in losses.items()}, frozen)
-    ]
+    rows: list[EvalRow] = []
+    for name in names:
+        of_one = summarise_all(config, {shots: found[name] for shots, found in losses.items()}, frozen)
+        rows += [{"model": name, **row} for row in of_one] if len(names) > 1 else of_one
+    return rows
 
 
-def summarise_all(config: Config, losses: Mapping[int, Tensor], frozen: Mapping[int, int]) -> list[Row]:
+def summarise_all(config: Config, losses: Mapping[int, Tensor], frozen: Mapping[int, int]) -> list[EvalRow]:
     """Summarise the losses of every K; see `mamlcli.meta_test.losses.summarise`.
 
     A seed that diverged in training is marked with the step in its rows, and counts with the parameters it kept.
     """
-    return [
-        row
-        | {
-            "diverged_at_step": frozen.get(row["seed"]),
-            "num_diverged_seeds": len(frozen) if row["seed"] == "all" else int(row["seed"] in frozen),
-        }
-        for shots, values in losses.items()
-        for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=config.evaluation.diverged_above)
-    ]
+    rows: list[EvalRow] = []
+    for shots, values in losses.items():
+        diverged_above = config.evaluation.diverged_above
+        for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=diverged_above):
+            seed = row["seed"]
+            row["diverged_at_step"] = None if seed == "all" else frozen.get(seed)
+            row["num_diverged_seeds"] = len(frozen) if seed == "all" else int(seed in frozen)
+            rows.append(row)
+    return rows
 
 
-def over_seeds(config: Config, rows: list[Row]) -> list[Row]:
+def over_seeds(config: Config, rows: Sequence[EvalRow]) -> list[EvalRow]:
     """Choose the rows that speak for the whole run: over seeds, or those of the only seed."""
     wanted = "all" if len(config.seeds) > 1 else config.seeds[0]
     return [row for row in rows if row["seed"] == wanted]

@@ -12,9 +12,9 @@ from mamlcli.config.changes import changes, may_change, refused_changes, without
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override, dump_config, parse_config
 from mamlcli.errors import UsageError
+from mamlcli.results import Protocol
 from mamlcli.runs.checkpoints import Checkpoint
 from mamlcli.runs.provenance import environment, utc_now
-from mamlcli.types import Row
 
 # What is measured. The rest of a config was trained, or says how it is computed.
 _SECTIONS = ("tasks", "algorithm", "evaluation")
@@ -65,7 +65,9 @@ def _shown(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).strip('[]"')
 
 
-def protocol(config: Config, overrides: Sequence[str | Override], checkpoint: Checkpoint, device: torch.device) -> Row:
+def protocol(
+    config: Config, overrides: Sequence[str | Override], checkpoint: Checkpoint, device: torch.device
+) -> Protocol:
     """Say all that a meta-test depends on, for evaluation.json: settings, checkpoint, code and machine."""
     return {
         "config": config.model_dump(mode="json", include=set(_SECTIONS)),
@@ -74,5 +76,5 @@ def protocol(config: Config, overrides: Sequence[str | Override], checkpoint: Ch
         "checkpoint_step": checkpoint.step,
         "checkpoint_sha256": checkpoint.sha256,
         "date": utc_now(),
-        **environment(device),
+        **environment(device),  # type: ignore[typeddict-item]
     }

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from mamlcli.methods.method import Bench, Gradient, InnerLoop, Learned, Method, Panel, Trained
+    from mamlcli.methods.method import Bench, Footprint, Gradient, InnerLoop, Learned, Method, Panel, Trained
     from mamlcli.proofs.checks import Case, Check
     from mamlcli.tasks.samples import Samples
     from mamlcli.types import Params, Row
@@ -77,8 +77,10 @@ def chain(config: ChainConfig, bench: Bench) -> Method:
         meta_gradient=unrolled(inner, mean_error(bench), inner_steps=config.inner_steps, order=config.order),
         inner_steps=config.inner_steps,
         num_params=2 * bench.model.num_params,
+        num_learned=bench.support_shots if config.learn_slot_weights else 0,
         order=config.order,
         unrolled_steps=2 * config.inner_steps,
+        footprint=partial(_footprint, config),
         unlabelled_inputs=config.unlabelled_inputs,
         logged=(SLOT_WEIGHTS,) if config.learn_slot_weights else (),
         parts={"the weights A of the support slots": SLOT_WEIGHTS, "the teacher": TEACHER, "the student": STUDENT},
@@ -88,6 +90,17 @@ def chain(config: ChainConfig, bench: Bench) -> Method:
         learned=partial(_learned, bench),
         taught=partial(_taught, config, bench),
     )
+
+
+def _footprint(config: ChainConfig, support_shots: int, query_shots: int) -> Footprint:
+    """The factors are measured."""
+    from mamlcli.methods.method import Footprint
+
+    steps, unlabelled = config.inner_steps, config.unlabelled_inputs
+    largest = max(support_shots, unlabelled, query_shots)
+    if config.order == "first":
+        return Footprint(min(1.0 + steps, 2.5), 3.0 * largest)
+    return Footprint(1.0 + steps, 1.6 * steps * (support_shots + unlabelled) + 3 * largest)
 
 
 def _init(config: ChainConfig, bench: Bench, seed: int) -> Params:

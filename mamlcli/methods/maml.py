@@ -14,7 +14,7 @@ from pydantic import model_validator
 from mamlcli.section import CountOrZero, Interval, NonNegative, OrderedSection
 
 if TYPE_CHECKING:
-    from mamlcli.methods.method import Bench, Log, MetaGradient, Method, Panel, Trained
+    from mamlcli.methods.method import Bench, Footprint, Log, MetaGradient, Method, Panel, Trained
     from mamlcli.proofs.checks import Case, Check
     from mamlcli.tasks.samples import Samples, Task
     from mamlcli.types import LossFn, Order, Params
@@ -60,19 +60,47 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
 
     kind, steps, order = config.learned_inner_lr, config.inner_steps, config.order
     inner = gradient_descent(bench.loss_fn, learned_rate(kind) if kind else constant_rate(config.inner_lr))
+    tensors = bench.model.num_tensors
+    rates = {"tensor": tensors, "tensor_and_step": tensors * steps, "parameter": bench.model.num_params}
     return Method(
-        title=f"{order}-order MAML" + (" with learned rates" if kind else ""),
+        title=_title(config),
         init=partial(_init, config, bench),
         inner=inner,
         meta_gradient=unrolled(inner, bench.loss_fn, inner_steps=steps, order=order),
         inner_steps=steps,
         num_params=bench.model.num_params,
+        num_learned=rates[kind] if kind else 0,
         order=order,
         unrolled_steps=steps,
         descent=None if kind else Descent(config.inner_lr, steps, order),
+        footprint=partial(_footprint, config),
         proofs=partial(_proofs, config, bench),
         panels=partial(_panels, kind) if kind else lambda _: [],
     )
+
+
+def _title(config: MamlConfig) -> str:
+    """What it is called; without a step there is no inner gradient, and so no order."""
+    if config.inner_steps == 0:
+        return "MAML without inner steps"
+    what = {
+        None: "MAML",
+        "tensor": "MAML, a learned rate per tensor",
+        "tensor_and_step": "MAML, a learned rate per tensor and step",
+        "parameter": "Meta-SGD",
+    }
+    return f"{config.order}-order {what[config.learned_inner_lr]}"
+
+
+def _footprint(config: MamlConfig, support_shots: int, query_shots: int) -> Footprint:
+    """Rates that are learned keep the gradients that they were multiplied with."""
+    from mamlcli.methods.method import descent_footprint
+
+    steps, order = config.inner_steps, config.order
+    held = descent_footprint(steps, order, support_shots, query_shots)
+    if config.learned_inner_lr is None:
+        return held
+    return held._replace(weights=3.0 + steps * (2 if order == "second" else 1))
 
 
 def _proofs(config: MamlConfig, bench: Bench, case: Case) -> list[Check]:

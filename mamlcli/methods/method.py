@@ -62,6 +62,15 @@ class Descent(NamedTuple):
     order: Order
 
 
+class Footprint(NamedTuple):
+    """What differentiating one task holds at its peak, for the estimate of memory."""
+
+    weights: float
+    """As so many times the method's `num_params`: adapted weights, and derivatives in them."""
+    samples: float
+    """Activations of so many samples, at all units of the model."""
+
+
 class Panel(NamedTuple):
     """A figure of a method's own."""
 
@@ -110,6 +119,8 @@ class Method(NamedTuple):
     """Steps of adaptation in meta-training."""
     num_params: int
     """Numbers in the meta-parameters of one seed that a task adapts a copy of."""
+    num_learned: int = 0
+    """Numbers of one seed that are learned beside those, like step sizes."""
     order: Order | None = None
     """None where there is no inner gradient to differentiate through."""
     unrolled_steps: int = 0
@@ -118,6 +129,9 @@ class Method(NamedTuple):
     """Where it is plain gradient descent."""
     holds_copies: bool = True
     """Whether a task holds adapted weights of its own in meta-training, and not activations alone."""
+    footprint: Callable[[int, int], Footprint] | None = None
+    """(support shots, query shots) to what a task holds; None where that is about what second-order MAML of as many
+    steps does, or first-order MAML where that is the order."""
     unlabelled_inputs: int = 0
     """U: inputs without a target that it wants of every task."""
     logged: tuple[str, ...] = ()
@@ -135,6 +149,15 @@ class Method(NamedTuple):
     taught: Callable[[Params, Samples, int], Mapping[str, tuple[str, Samples]]] = lambda *_: {}
     """(meta-parameters of one seed, support, steps) to points worth drawing beside a predictor: its name to a label and
     the points."""
+
+
+def descent_footprint(inner_steps: int, order: Order, support_shots: int, query_shots: int) -> Footprint:
+    """What a task of MAML with a constant rate holds; the factors are measured."""
+    if inner_steps == 0:
+        return Footprint(0.0, 2.0 * query_shots)
+    if order == "first":
+        return Footprint(2.0 + min(inner_steps, 2), max(2.6 * support_shots, 2.0 * query_shots))
+    return Footprint(2.0 + inner_steps, 1.6 * inner_steps * support_shots + 2 * max(support_shots, query_shots))
 
 
 def textbook_loss(bench: Bench) -> LossFn[Samples]:

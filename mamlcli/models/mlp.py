@@ -6,7 +6,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from mamlcli.section import Count, ModelSection, list_to_tuple
 
@@ -19,8 +19,9 @@ class MlpConfig(ModelSection):
 
     name: Literal["mlp"] = "mlp"
     """The model."""
-    hidden_sizes: Annotated[tuple[Count, ...], BeforeValidator(list_to_tuple)] = (40, 40)
-    """Units of each hidden layer; an empty list is a linear model."""
+    # The time of autograd and of compilers grows with the square of the layers: a graph of 60 compiled in five minutes.
+    hidden_sizes: Annotated[tuple[Count, ...], Field(max_length=100), BeforeValidator(list_to_tuple)] = (40, 40)
+    """Units of each hidden layer, at most 100 layers; an empty list is a linear model."""
     activation: Literal["relu", "tanh", "sigmoid", "gelu", "silu", "elu", "softplus"] = "relu"
     """What follows each hidden layer."""
     init: Literal["torch_default", "truncated_normal"] = "torch_default"
@@ -40,6 +41,7 @@ def mlp(config: MlpConfig, num_inputs: int, num_outputs: int) -> Model:
         predict=partial(forward, activation=ACTIVATIONS[config.activation]),
         num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
         num_units=sum(sizes),
+        num_tensors=2 * (len(sizes) - 1),
         layers=Layers(sizes, config.activation),
         reference=partial(module_outputs, sizes, config.activation),
     )

@@ -31,6 +31,8 @@ class Model(NamedTuple):
     """Numbers in the parameters of one seed."""
     num_units: int
     """Numbers that a sample leaves on its way through, about."""
+    num_tensors: int = 2
+    """How many tensors the parameters are."""
     layers: Layers | None = None
     """Where it is an MLP that backends can compute in ways of their own."""
     reference: Callable[[], Predict] | None = None

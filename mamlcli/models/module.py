@@ -47,6 +47,7 @@ def module_model(make: Callable[[], nn.Module], num_inputs: int, num_outputs: in
         predict=predict,
         num_params=sum(value.numel() for value in module.parameters()),
         num_units=num_units,
+        num_tensors=len(names),
     )
 
 

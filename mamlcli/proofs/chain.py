@@ -6,7 +6,17 @@ from functools import cache
 from torch import Tensor
 
 from mamlcli.proofs.chain_reference import ChainLoop
-from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error, norm, relative_error
+from mamlcli.proofs.checks import (
+    EXACT,
+    Case,
+    Check,
+    MetaGradient,
+    attempt,
+    gradient_error,
+    left_out,
+    norm,
+    relative_error,
+)
 from mamlcli.proofs.differences import slope_check
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Order, Params
@@ -76,8 +86,13 @@ def _checks_of_slots(second: MetaGradient, loop: ChainLoop, name: str, params: P
 
     slots = {name: params[name]}
     return [
-        slope_check("second order: gradient to A alone", of_slots, slots, tasks)._replace(
-            compared_with="central differences in A"
+        slope_check(
+            of_slots,
+            slots,
+            tasks,
+            mistaken=left_out(of_slots),
+            name="second order: gradient to A alone",
+            along="in A",
         ),
         attempt(
             "second order: gradient to A alone",
@@ -85,5 +100,6 @@ def _checks_of_slots(second: MetaGradient, loop: ChainLoop, name: str, params: P
             EXACT,
             error_of,
             of_slots,
+            mistaken=left_out(of_slots),
         ),
     ]

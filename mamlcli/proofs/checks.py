@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from mamlcli.types import Order, Params
 
 T = TypeVar("T")
 MetaGradient: TypeAlias = Callable[[Params, Task], tuple[Params, dict[str, Tensor]]]
-Verdict: TypeAlias = Literal["holds", "FAILS", "says nothing here"]
+Verdict: TypeAlias = Literal["fails", "holds", "says nothing here"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 EXACT = 1e-10
 """Tolerance where both sides are exact in float64 but for rounding."""
@@ -29,12 +30,12 @@ class Check(NamedTuple):
     relative_error: float
     tolerance: float
     verdict: Verdict
-    """`says nothing here`: what is known to be wrong passes too, so that it could not have failed."""
+    """`says nothing here` of one that passed and would have passed with the mistake that it looks for."""
 
     @property
     def passed(self) -> bool:
         """Whether it has not failed."""
-        return self.verdict != "FAILS"
+        return self.verdict != "fails"
 
 
 class Case(NamedTuple):
@@ -51,41 +52,64 @@ class Case(NamedTuple):
 def attempt(
     name: str,
     compared_with: str,
-    tolerance: float,
+    tolerance: float | Callable[[], float],
     error_of: Callable[[T], float],
     ours: T,
     *,
-    mistaken: T | None = None,
+    mistaken: T,
 ) -> Check:
-    """Make a row.
+    """Make a row; a computation that raises has not passed, and its message says why.
 
     Args:
         name: What is checked.
-        compared_with: What with.
-        tolerance: Of the relative error.
-        error_of: Maps what is under test to its relative error; one that raises has not passed, and its message says
-            why.
+        compared_with: With what.
+        tolerance: The largest error that passes, or what computes it.
+        error_of: Maps what is under test to its relative error.
         ours: What is under test.
-        mistaken: What is known to be wrong wherever the check says something, like first order in place of second. If
-            it passes as well, the check says nothing here. None for a check that always can fail.
+        mistaken: The same with the mistake that the row is there to find: the other order taken, a part left out. If
+            it would pass as well, the row says nothing.
     """
+    limit = 0.0 if callable(tolerance) else tolerance
     try:
-        error = error_of(ours)
-        blind = error <= tolerance and mistaken is not None and error_of(mistaken) <= tolerance
+        limit, error = tolerance() if callable(tolerance) else tolerance, error_of(ours)
+        passed = error <= limit  # what is not a number has not passed
+        verdict: Verdict = "fails" if not passed else "says nothing here" if error_of(mistaken) <= limit else "holds"
     except (RuntimeError, OSError) as failure:
         reason = explained(failure) or next(iter(str(failure).splitlines()), type(failure).__name__)
-        return Check(name, f"{compared_with} (failed: {reason})", math.inf, tolerance, "FAILS")
-    verdict: Verdict = "FAILS" if not error <= tolerance else "says nothing here" if blind else "holds"
-    return Check(name, compared_with, error, tolerance, verdict)
+        return Check(name, f"{compared_with} (failed: {reason})", math.inf, limit, "fails")
+    return Check(name, compared_with, error, limit, verdict)
+
+
+def left_out(gradient: MetaGradient) -> MetaGradient:
+    """The mistake of computing no gradient: zeros in its place, beside the same losses."""
+
+    def zeros(params: Params, tasks: Task) -> tuple[Params, dict[str, Tensor]]:
+        return {name: torch.zeros_like(value) for name, value in params.items()}, gradient(params, tasks)[1]
+
+    return zeros
 
 
 def relative_error(ours: Params, theirs: Params) -> float:
     """Norm of the difference over the norm of the reference, all tensors as one vector; NaN counts as infinite."""
-    difference = norm({name: ours[name] - theirs[name] for name in theirs})
+    return part_of_norm(norm({name: ours[name] - theirs[name] for name in theirs}), norm(theirs))
+
+
+def part_of_norm(difference: float, whole: float) -> float:
+    """The one over the other; 0 for no difference, infinite for what is not a number or a difference from nothing."""
     if difference == 0:
         return 0.0
-    error = difference / norm(theirs) if norm(theirs) else math.inf
+    error = difference / whole if whole else math.inf
     return error if math.isfinite(error) else math.inf
+
+
+def term_error(first: Params, second: Params, term: Params) -> float:
+    """How far second order less first order is from the term that makes the difference.
+
+    Relative to that term; or to a hundred-thousandth of the gradient where the term is smaller than that, since the
+    two orders are known to a rounding of 1e-15 of the gradient, and that is `EXACT` of such a part.
+    """
+    difference = norm({name: second[name] - first[name] - value for name, value in term.items()})
+    return part_of_norm(difference, max(norm(term), 1e-5 * norm(second)))
 
 
 def gradient_error(ours: tuple[Params, Mapping[str, Tensor]], theirs: tuple[Params, Tensor]) -> float:

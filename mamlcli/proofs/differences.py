@@ -1,12 +1,13 @@
 """Central differences of a meta-loss along random directions, which know nothing of how its gradient is found."""
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mamlcli.proofs.checks import DIFFERENCE, Check, MetaGradient, attempt
+from mamlcli.proofs.checks import DIFFERENCE, Check, MetaGradient, attempt, part_of_norm
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Params
 
@@ -30,35 +31,31 @@ class Slope(NamedTuple):
 
 
 def slope_check(
-    name: str, gradient: MetaGradient, params: Params, tasks: Task, *, mistaken: MetaGradient | None = None
+    gradient: MetaGradient,
+    params: Params,
+    tasks: Task,
+    *,
+    mistaken: MetaGradient,
+    name: str = "slope of the meta-loss",
+    along: str = "along random directions",
 ) -> Check:
     """Check a meta-gradient against the slope of its meta-loss; see `attempt` for `mistaken`."""
-    found: list[Slope] = []
+    measured = cache(lambda: slopes(gradient, params, tasks))
 
     def error_of(under_test: MetaGradient) -> float:
-        if not found:
-            found.extend(slopes(gradient, params, tasks))
-        return slope_error(under_test(params, tasks)[0], found)
+        return slope_error(under_test(params, tasks)[0], measured())
 
-    return attempt(
-        name,
-        "central differences along random directions",
-        DIFFERENCE,
-        error_of,
-        gradient,
-        mistaken=mistaken,
-    )
+    return attempt(name, f"central differences {along}", DIFFERENCE, error_of, gradient, mistaken=mistaken)
 
 
 def slope_error(grads: Params, found: list[Slope]) -> float:
-    """Norm of the errors over the norm of the slopes, over all directions and seeds."""
+    """Norm of the errors over the norm of the slopes, over all directions and seeds; 0 where both are zero."""
     errors, values = [], []
     for direction, value, smooth in found:
         products = [(grads[name] * direction[name]).flatten(1).sum(dim=1) for name in grads]
         errors.append((value - torch.stack(products).sum(dim=0))[smooth])
         values.append(value[smooth])
-    error = float(torch.cat(errors).norm() / torch.cat(values).norm())
-    return error if math.isfinite(error) else math.inf
+    return part_of_norm(float(torch.cat(errors).norm()), float(torch.cat(values).norm()))
 
 
 def slopes(meta_gradient: MetaGradient, params: Params, tasks: Task) -> list[Slope]:

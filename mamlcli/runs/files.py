@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mamlcli.types import Row
+from mamlcli.types import AnyRow
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -75,12 +75,12 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def json_lines(rows: Sequence[Row]) -> str:
+def json_lines(rows: Sequence[AnyRow]) -> str:
     """One JSON object a line."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
-def csv_text(rows: Sequence[Row]) -> str:
+def csv_text(rows: Sequence[AnyRow]) -> str:
     """A table with a header; what is None is an empty cell."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     buffer = io.StringIO()

@@ -5,7 +5,7 @@ import io
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,14 @@ from matplotlib.figure import Figure
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
-from mamlcli.reading import read_file, read_lines
-from mamlcli.runs.files import csv_text, flush_folder, json_lines, json_text, naming, read_json, write_atomic
+from mamlcli.reading import read_file
+from mamlcli.runs.files import csv_text, flush_folder, json_text, read_json, write_atomic
 from mamlcli.runs.provenance import by_an_earlier_version
-from mamlcli.types import Row
+from mamlcli.runs.row_log import RowLog
+from mamlcli.types import AnyRow
 
 OUTPUTS = Path("outputs")
-_MAX_INFO_BYTES, _MAX_METRICS_BYTES, _MAX_LINE = 2**24, 2**32, 2**24
+_MAX_INFO_BYTES = 2**24
 KINDS = ("train", "compare-orders", "reproduce")
 """What makes folders with a run.json."""
 
@@ -38,9 +39,9 @@ class RunFolder(NamedTuple):
         return self.path / "checkpoints"
 
     @property
-    def metrics(self) -> Path:
-        """The file of metrics: a JSON object a line, one for each seed and logged step."""
-        return self.path / "metrics.jsonl"
+    def metrics(self) -> RowLog:
+        """The metrics: a row for each seed and logged step."""
+        return RowLog(self.path / "metrics.jsonl")
 
     def config(self) -> Config:
         """Read the resolved config."""
@@ -82,7 +83,7 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, figure: Figure, rows: Sequence[Row]) -> Path:
+    def save_figure(self, stem: str, figure: Figure, rows: Sequence[AnyRow]) -> Path:
         """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
         self.write_text(f"{stem}.csv", csv_text(rows))
         for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
@@ -90,37 +91,6 @@ class RunFolder(NamedTuple):
             figure.savefig(buffer, format=suffix, **options)
             write_atomic(self.path / f"{stem}.{suffix}", buffer.getvalue())
         return self.path / f"{stem}.png"
-
-    def append_metrics(self, rows: Sequence[Row]) -> None:
-        """Add rows at the end of the metrics, at once visible to readers."""
-        with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json_lines(rows))
-
-    def flush_metrics(self) -> None:
-        """Make the metrics last, so that a checkpoint never knows of a row that a crash can take."""
-        with naming(self.metrics), self.metrics.open("a", encoding="utf-8") as file:
-            os.fsync(file.fileno())
-
-    def read_metrics(self) -> list[Row]:
-        """Read the rows; what is none is left out, like a last line that a crash cut.
-
-        Raises:
-            CheckpointError: If the file cannot be read.
-        """
-        if not self.metrics.exists():
-            return []
-        rows = []
-        try:
-            for line in read_lines(self.metrics, _MAX_METRICS_BYTES, longest=_MAX_LINE):
-                with suppress(ValueError):
-                    rows.append(read_json(line) if line.endswith(b"\n") else None)
-        except OSError as error:
-            raise CheckpointError(f"{self.metrics}: cannot be read: {error.strerror}") from None
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
-
-    def trim_metrics(self, keep: Callable[[Row], bool]) -> None:
-        """Drop the rows that a resumed run is going to write again."""
-        write_atomic(self.metrics, json_lines([row for row in self.read_metrics() if keep(row)]).encode())
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -44,6 +44,13 @@ class TaskStream(NamedTuple):
     request: Request
     split: Split = "meta-train"
 
+    @property
+    def steps_at_a_time(self) -> int:
+        """Steps whose tasks are drawn at a time."""
+        support_shots, query_shots, _, unlabelled = self.request
+        per_step = self.meta_batch_size * (support_shots + query_shots + unlabelled)
+        return max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
+
     def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
         """Return the meta-batch of one step: support of shape (S, B, K + U, ...), query of shape (S, B, Q, ...)."""
         return next(self.batches(step, step + 1, device))
@@ -53,11 +60,8 @@ class TaskStream(NamedTuple):
 
         Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
         """
-        support_shots, query_shots, _, unlabelled = self.request
-        per_step = self.meta_batch_size * (support_shots + query_shots + unlabelled)
-        block = max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
-        for start in range(first, last, block):
-            steps = min(block, last - start)
+        for start in range(first, last, self.steps_at_a_time):
+            steps = min(self.steps_at_a_time, last - start)
             support, query = self._draw(start, steps, device)
             for parts in zip(*(part.unbind() for part in (*support, *query)), strict=True):
                 yield Task(Samples(*parts[:2]), Samples(*parts[2:]))

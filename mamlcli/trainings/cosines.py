@@ -3,20 +3,22 @@
 import torch
 
 from mamlcli.experiment import in_order, make_experiment
+from mamlcli.results import CosineRow
 from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.row_log import RowLog
 from mamlcli.training import flat_per_seed, frozen_seeds
 from mamlcli.trainings.training import Training
-from mamlcli.types import ORDERS, Row, finite_or_none
+from mamlcli.types import ORDERS, finite_or_none
 
 
 class CosineLog:
     """The cosine between both meta-gradients along the second-order run, on the tasks of its next step."""
 
     def __init__(self, folder: RunFolder, training: Training) -> None:
-        self.log = folder
+        self.log = RowLog(folder.path / "cosines.jsonl")
         self.training = training
-        self.log.trim_metrics(lambda row: row["step"] <= training.state.step)
-        self.rows = self.log.read_metrics()
+        self.log.trim(lambda row: row["step"] <= training.state.step)
+        self.rows: list[CosineRow] = self.log.read()  # type: ignore[assignment]
         config = training.config
         self.gradients = [make_experiment(in_order(config, order)).method.meta_gradient for order in ORDERS]
         self.stream = training.experiment.stream()
@@ -30,7 +32,7 @@ class CosineLog:
         )
         cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
         frozen = frozen_seeds(training.state, training.config.seeds)
-        rows: list[Row] = [
+        rows: list[CosineRow] = [
             {
                 "step": step,
                 "seed": seed,
@@ -39,5 +41,5 @@ class CosineLog:
             }
             for seed, cosine in zip(training.config.seeds, cosines, strict=True)
         ]
-        self.log.append_metrics(rows)
+        self.log.append(rows)
         self.rows += rows

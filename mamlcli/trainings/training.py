@@ -90,8 +90,8 @@ class Training:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
         self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
-        self.run.trim_metrics(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
-        clock = [row.get("wall_s") for row in self.run.read_metrics()]
+        self.run.metrics.trim(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+        clock = [row.get("wall_s") for row in self.run.metrics.read()]
         self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
 
     def train(self) -> Iterator[LoggedStep]:
@@ -122,7 +122,7 @@ class Training:
                     rows = self._rows(step)
                     self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
-                    self.run.append_metrics([row | {"wall_s": round(self.train_s, 6)} for row in rows])
+                    self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
                     yield LoggedStep(step.step, rows)
                     since = time.perf_counter()
                 self._save_if_due(step.step)
@@ -178,7 +178,7 @@ class Training:
                 f"parameters or the optimiser's state are not finite at step {self.state.step}; no checkpoint was "
                 "written of them"
             )
-        self.run.flush_metrics()
+        self.run.metrics.flush()
         save_checkpoint(self.run.checkpoints, self.state, self.config)
 
     @contextmanager

@@ -20,9 +20,12 @@ def case_differences(before: Path, now: Path) -> list[str]:
         return ["there is nothing before"]
     lines: list[str] = []
     for run in runs:
+        # A comparison's cosines were called metrics once.
+        renamed = (now / run / "cosines.jsonl").exists() and not (before / run / "cosines.jsonl").exists()
         for name in ("evaluation.json", "comparison.json", "metrics.jsonl", "cosines.jsonl"):
             if (before / run / name).exists():
-                lines += _file_differences(before / run / name, now / run / name)
+                new_name = "cosines.jsonl" if renamed and name == "metrics.jsonl" else name
+                lines += _file_differences(before / run / name, now / run / new_name)
         if list((before / run / "checkpoints").glob("step-*.pt")):
             lines += _checkpoint_differences(before / run, now / run)
     return lines

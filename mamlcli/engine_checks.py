@@ -1,0 +1,72 @@
+"""Checks of what training computes with: each acceleration is the plain meta-gradient."""
+
+from functools import partial
+
+import torch
+
+from mamlcli.compute.plan import Plan, planned_update, uncompiled_gradient
+from mamlcli.experiment import Experiment
+from mamlcli.methods.meta_gradients import unrolled
+from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.proofs.checks import EXACT, Check, attempt, gradient_error, left_out
+from mamlcli.tasks.samples import Task
+from mamlcli.training import init_state, unflatten
+from mamlcli.types import Params
+
+_CPU = torch.device("cpu")
+
+
+def engine_checks(experiment: Experiment, plan: Plan, params: Params, tasks: Task) -> list[Check]:
+    """Compare each acceleration that a plan uses with the plain meta-gradient, in the experiment's order.
+
+    Args:
+        experiment: Of the seeds and tasks that are checked.
+        plan: How it is computed.
+        params: Its initial parameters in float64.
+        tasks: Its first meta-batch in float64.
+    """
+    plain, uncompiled = experiment.method.meta_gradient, uncompiled_gradient(experiment, plan)
+
+    def check(name: str, gradient: MetaGradient, mistaken: MetaGradient) -> Check:
+        def error_of(gradient: MetaGradient) -> float:
+            expected, log = plain(params, tasks)
+            return gradient_error(gradient(params, tasks), (expected, log["post_adapt_loss"]))
+
+        return attempt(name, "the plain meta-gradient", EXACT, error_of, gradient, mistaken=mistaken)
+
+    checks = []
+    if plan.form == "low_rank":
+        checks.append(check("low-rank inner update", uncompiled, _without_inner_steps(experiment)))
+    if plan.chunk < experiment.config.outer.meta_batch_size:
+        checks.append(check(f"chunks of {plan.chunk} tasks", uncompiled, partial(_first_chunk, plain, plan.chunk)))
+    if plan.compiled:
+        name = "fused meta-update" if plan.form == "fused" else "compiled meta-update"
+        checks.append(check(name, partial(compiled_gradient, experiment, plan), left_out(plain)))
+    return checks
+
+
+def _without_inner_steps(experiment: Experiment) -> MetaGradient:
+    """The mistake of not adapting."""
+    method, loss_fn = experiment.method, experiment.loss_fn
+    assert method.order is not None
+    return unrolled(method.inner, loss_fn, inner_steps=0, order=method.order)
+
+
+def _first_chunk(gradient: MetaGradient, count: int, params: Params, tasks: Task) -> tuple[Params, Log]:
+    """The mistake of computing a single chunk."""
+    return gradient(params, some_tasks(tasks, slice(count)))
+
+
+def some_tasks(tasks: Task, chosen: slice) -> Task:
+    """The same tasks of every seed, of a meta-batch (S, B, ...)."""
+    return tasks.map(lambda part: part[:, chosen])
+
+
+def compiled_gradient(experiment: Experiment, plan: Plan, params: Params, tasks: Task) -> tuple[Params, Log]:
+    """The meta-gradient as the compiled meta-update of training hands it to the optimiser."""
+    config = experiment.config
+    seeds = [{name: value[index] for name, value in params.items()} for index in range(len(config.seeds))]
+    state = init_state(seeds, optimizer=config.outer.optimizer, lr=config.outer.lr, device=_CPU)
+    log, _ = planned_update(experiment, state, plan, _CPU)(tasks)
+    assert state.flat.grad is not None
+    return unflatten(state.flat.grad, {name: value.shape[1:] for name, value in params.items()}), log
