@@ -113,4 +113,4 @@ def free_on(device: torch.device) -> Free:
 
 def _warn_of_meta_test(experiment: Experiment, free: Free, reporter: Reporter) -> None:
     if message := shortage(meta_test_estimate(experiment), free):
-        reporter.note(f"warning: an evaluation would not do: {message}")
+        reporter.note(f"warning: training fits, evaluation would not: {message}")

@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import Config, EvaluationConfig
 from mamlcli.config.published import PublishedRow
+from mamlcli.config.reference import config_schema
 from mamlcli.methods.method import Learned
 from mamlcli.proofs.checks import Verdict
 from mamlcli.section import Order, list_to_tuple
@@ -430,8 +431,9 @@ MODELS: dict[str, type[Result]] = {
 
 
 def schema_files() -> dict[str, str]:
-    """The files of `docs/schemas/`: name to text."""
-    return {f"{name}-1.json": json.dumps(_schema(name, model), indent=2) + "\n" for name, model in MODELS.items()}
+    """The files of `docs/schemas/`: name to text; what commands print, and the config that they read."""
+    schemas = {name: _schema(name, model) for name, model in MODELS.items()} | {"config": config_schema()}
+    return {f"{name}-1.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
 
 
 def _schema(name: str, model: type[Result]) -> dict[str, Any]:

@@ -64,8 +64,8 @@ Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 Float32: TypeAlias = Annotated[float, AfterValidator(_in_float32)]
-NonNegative: TypeAlias = Annotated[Float32, Field(ge=0)]
-Positive: TypeAlias = Annotated[Float32, Field(gt=0)]
+NonNegative: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
+Positive: TypeAlias = Annotated[float, Field(gt=0), AfterValidator(_in_float32)]
 
 
 class Section(BaseModel):

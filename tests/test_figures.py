@@ -243,3 +243,9 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_that_is_said() -> None:
 def test_a_figure_without_a_finite_value_says_so() -> None:
     figure = order_adaptation_figure(adaptation_rows([None, None], 0.1, order="first"), title="")
     assert [text.get_text() for text in figure.axes[0].texts] == ["no finite value to show"]
+
+
+def test_a_title_of_two_lines_has_two_lines_and_no_other_break() -> None:
+    after = losses(2, 4)
+    figure = loss_figure(training_rows(after, after), title=("one\nname", "and its interval"))
+    assert figure.axes[0].get_title() == "one\\nname\nand its interval"

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import tracemalloc
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from mamlcli import parse_config
+from mamlcli.commands.compare_orders import _paired
 from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient
 from mamlcli.errors import DeviceError
 from mamlcli.experiment import Experiment, make_experiment
@@ -22,7 +24,7 @@ from mamlcli.memory.estimate import meta_test_estimate, tasks_at_a_time, trainin
 from mamlcli.memory.free import free_memory
 from mamlcli.memory.meta_step import meta_step_parts
 from mamlcli.memory.parts import Estimate, Free, Part, check_fits, lowerable, readable, shortage
-from mamlcli.meta_test.losses import adaptation_losses
+from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks, of_the_first
 from mamlcli.methods.method import make_bench
 from mamlcli.models.module import module_model
@@ -209,6 +211,31 @@ def test_the_estimate_of_the_tasks_is_within_a_factor_of_two_of_their_tensors(ov
     assert_within_a_factor_of_two(size(parts, "the tasks of a meta-step"), peak_memory_bytes(draw, CPU))
 
 
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_the_estimate_of_the_losses_is_within_a_factor_of_two_of_them_and_their_statistics(
+    seeds: tuple[int, ...],
+) -> None:
+    chosen = experiment(f"seeds={list(seeds)}", "evaluation={tasks: 20000, shots: [5], inner_steps: 4}")
+    losses = torch.rand(len(seeds), 20000, 5)
+
+    def held_by(measure: Callable[[], object]) -> int:
+        measure()  # what it imports does not count
+        tracemalloc.start()
+        measure()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    def summed_up() -> object:
+        return summarise(losses, seeds=seeds, shots=5, diverged_above=100.0)
+
+    of_one = losses.nbytes + held_by(summed_up)
+    assert_within_a_factor_of_two(size(meta_test_estimate(chosen).parts, "the losses"), of_one)
+    of_two = 2 * losses.nbytes + held_by(lambda: _paired({5: losses}, {5: 0.9 * losses}, 0))
+    paired = size(meta_test_estimate(chosen, orders_compared=True).parts, "the losses")
+    assert_within_a_factor_of_two(paired, of_two)
+
+
 HUGE = [
     ("model.hidden_sizes=[1000000000, 1000000000]", "model.hidden_sizes"),
     ("model.hidden_sizes=[60000, 60000]", "model.hidden_sizes"),
@@ -273,7 +300,7 @@ def test_a_meta_test_that_cannot_fit_is_refused_and_training_warns_of_it(
     monkeypatch.setattr("mamlcli.memory_check.free_memory", lambda: 16 * GIB)
     trained = maml("train", "-c", "tiny.yaml", "--out", "run", "--set", override)
     assert trained.code == 0
-    assert "warning: an evaluation would not do: the meta-test needs about" in trained.err
+    assert "warning: training fits, evaluation would not: the meta-test needs about" in trained.err
     for command in (("eval", "run"), ("compare-orders", "-c", "tiny.yaml", "--set", override, "--out", "compared")):
         outcome = maml(*command)
         assert outcome.code == 6, outcome.err

@@ -4,8 +4,13 @@ import json
 import math
 
 import pytest
+from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
+from mamlcli import dump_config, load_config, parse_config
+from mamlcli.config.reference import config_schema
+from mamlcli.config.yaml_text import read_yaml
+from mamlcli.errors import ConfigError
 from mamlcli.results import MODELS, schema_files
 from tests.conftest import ROOT, Maml
 
@@ -26,6 +31,30 @@ HUGE = ("--set", "tasks.amplitude=[1e30, 1e30]")
 def test_the_published_schemas_are_those_of_the_models() -> None:
     published = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
     assert published == schema_files(), "write mamlcli.results.schema_files() to docs/schemas/"
+
+
+def test_the_schema_of_a_config_accepts_what_is_shipped_as_written_and_resolved() -> None:
+    validator = Draft202012Validator(config_schema())
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        for text in (path.read_text("utf-8"), dump_config(load_config(path))):
+            assert not list(validator.iter_errors(read_yaml(text, str(path)).data)), path.name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: a\nouter: {stesp: 3}",
+        "name: a\nalgorithm: {unlabelled_inputs: 3}",
+        "name: a\nalgorithm: {name: joint, order: first}",
+        "name: a\ntasks: {family: sinusiod}",
+        "name: a\nouter: {lr: -1}",
+        "outer: {lr: 1}",
+    ],
+)
+def test_the_schema_of_a_config_refuses_what_the_command_refuses(text: str) -> None:
+    assert list(Draft202012Validator(config_schema()).iter_errors(read_yaml(text, "x").data))
+    with pytest.raises(ConfigError):
+        parse_config(text)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

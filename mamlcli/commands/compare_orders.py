@@ -245,7 +245,10 @@ def _draw(
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
-    adaptation = f"{learning}, {config.evaluation.tasks} tasks\n95% interval {curves[0]['interval']}"
+    adaptation = (
+        f"{learning}, {config.evaluation.tasks} tasks",
+        f"95% interval {curves[0]['interval']}",
+    )
     figures: list[tuple[str, Callable[[], Figure], Sequence[AnyRow]]] = [
         ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
         ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),

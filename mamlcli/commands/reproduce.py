@@ -244,7 +244,7 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
     if result.curves:
         seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
         over = interval_over(len(result.seeds))
-        title = f"Query loss against gradient steps, {seeds}, not corrected\n95% interval {over}"
+        title = (f"Query loss against gradient steps, {seeds}, not corrected", f"95% interval {over}")
         try:
             drawn = reproduction_figure(result.curves, title=title)
             figure = folder.save_figure("curves", drawn, result.curves)

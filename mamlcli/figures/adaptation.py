@@ -11,6 +11,7 @@ from mamlcli.figures.style import (
     CYCLE,
     GREY,
     ORANGE,
+    Title,
     column,
     framed,
     interval_line,
@@ -19,11 +20,12 @@ from mamlcli.figures.style import (
     log_scale,
     new_axes,
     shade_key,
+    shown,
 )
 from mamlcli.types import AnyRow
 
 
-def adaptation_figure(rows: Sequence[AnyRow], *, title: str, bounds: Mapping[str, float] | None = None) -> Figure:
+def adaptation_figure(rows: Sequence[AnyRow], *, title: Title, bounds: Mapping[str, float] | None = None) -> Figure:
     """Query loss against gradient steps, one line for each K (and model), with the 95% interval of the mean.
 
     Args:
@@ -48,7 +50,7 @@ def adaptation_figure(rows: Sequence[AnyRow], *, title: str, bounds: Mapping[str
     return legend_below(figure, axes, num_columns=2, note=log_scale([axes]))
 
 
-def order_adaptation_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def order_adaptation_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Adaptation curves of both orders, one panel for each K.
 
     Args:
@@ -59,7 +61,7 @@ def order_adaptation_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     return _panels_by_shots(lines, (ORANGE, BLUE), title)
 
 
-def reproduction_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def reproduction_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
 
     Where tasks diverge the figure is cut, and says so: at twice the largest loss before adaptation.
@@ -75,13 +77,13 @@ def reproduction_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
 
 
 def _panels_by_shots(
-    lines: Mapping[str, Sequence[AnyRow]], colors: Sequence[str], title: str, top: float = np.inf
+    lines: Mapping[str, Sequence[AnyRow]], colors: Sequence[str], title: Title, top: float = np.inf
 ) -> Figure:
     """Adaptation curves by name, one panel for each K, cut at `top`."""
     rows = [row for chosen in lines.values() for row in chosen]
     shots = sorted({row["shots"] for row in rows})
     figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
-    figure.suptitle(escaped(title), fontsize=11)
+    figure.suptitle(shown(title), fontsize=11)
     panels = figure.subplots(1, len(shots), sharex=True, sharey=True, squeeze=False)[0]
     for axes, count in zip(panels, shots, strict=True):
         for index, (color, chosen) in enumerate(zip(colors, lines.values(), strict=False)):

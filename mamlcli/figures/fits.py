@@ -5,8 +5,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from mamlcli.escaping import label as escaped
-from mamlcli.figures.style import BLUE, GREY, ORANGE, PURPLE, column
+from mamlcli.figures.style import BLUE, GREY, ORANGE, PURPLE, Title, column, shown
 from mamlcli.types import AnyRow
 
 _TRUTH: dict[str, Any] = {"color": "black", "linewidth": 2.2, "alpha": 0.35}
@@ -22,7 +21,7 @@ _SUPPORT: dict[str, dict[str, Any]] = {
 _TAUGHT: dict[str, Any] = {"color": BLUE, "marker": ".", "markersize": 7, "alpha": 0.7}
 
 
-def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: str) -> Figure:
+def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: Title) -> Figure:
     """Truth, what was adapted to, and predictions before and after: a row of panels for each predictor.
 
     Args:
@@ -36,7 +35,7 @@ def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: str
     looks = {"truth": _TRUTH} | dict(zip(curves, _LOOKS, strict=False))
     marks = {name: _SUPPORT.get(name, _TAUGHT) for name in dict.fromkeys(row["curve"] for row in points)}
     figure = Figure(figsize=(3.6 * len(tasks) + 0.6, 3.1 * len(models) + 0.8), layout="constrained")
-    figure.suptitle(escaped(title), fontsize=11)
+    figure.suptitle(shown(title), fontsize=11)
     panels = figure.subplots(len(models), len(tasks), sharex=True, sharey=True, squeeze=False)
     for model, line in zip(models, panels, strict=True):
         for task, axes in zip(tasks, line, strict=True):

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mamlcli.escaping import label as escaped
-from mamlcli.figures.style import BLUE, GREY, ORANGE, column, finished, new_axes
+from mamlcli.figures.style import BLUE, GREY, ORANGE, Title, column, finished, new_axes, shown
 from mamlcli.types import AnyRow
 
 
-def rates_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def rates_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Learned inner learning rates: of each tensor (and step), where they began and where they are.
 
     Args:
@@ -21,7 +20,7 @@ def rates_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     names = [row["tensor"] if row["step"] is None else f"{row['tensor']}, step {row['step']}" for row in rows]
     figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(escaped(title), fontsize=11)
+    axes.set_title(shown(title), fontsize=11)
     axes.set_xlabel("inner learning rate")
     lines = np.arange(len(rows))
     low, median, high = (column(rows, name) for name in ("low", "median", "high"))
@@ -36,7 +35,7 @@ def rates_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     return figure
 
 
-def slot_weights_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def slot_weights_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """The weight of each support slot over training, a line and a band over seeds for each.
 
     Args:

@@ -1,6 +1,7 @@
 """What all figures have in common: colours, axes, legends, and how rows become columns."""
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,16 +12,24 @@ from numpy.typing import NDArray
 from mamlcli.escaping import label as escaped
 from mamlcli.types import AnyRow
 
+Title: TypeAlias = str | tuple[str, ...]
+"""Of a figure: a line, or several."""
+
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
 CYCLE = (BLUE, ORANGE, GREEN, PURPLE, "#E69F00", "#56B4E9")
 
 
-def new_axes(title: str, x_label: str, y_label: str, *, height: float = 4.4) -> tuple[Figure, Axes]:
+def shown(title: Title) -> str:
+    """A title as it is drawn: nothing in it is taken for a formula or for a line break."""
+    return "\n".join(map(escaped, [title] if isinstance(title, str) else title))
+
+
+def new_axes(title: Title, x_label: str, y_label: str, *, height: float = 4.4) -> tuple[Figure, Axes]:
     """A figure of one panel, 7.2 inches wide."""
     figure = Figure(figsize=(7.2, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(escaped(title), fontsize=11)
+    axes.set_title(shown(title), fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     return figure, axes

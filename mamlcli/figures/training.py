@@ -12,6 +12,7 @@ from mamlcli.figures.style import (
     GREY,
     ORANGE,
     PURPLE,
+    Title,
     column,
     framed,
     legend_below,
@@ -25,7 +26,7 @@ from mamlcli.types import AnyRow
 _MAX_LINES = 5
 
 
-def loss_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def loss_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Loss on the meta-batch before and after adaptation, over training.
 
     Args:
@@ -36,7 +37,7 @@ def loss_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     return _training_figure(lines, title, "query loss of the meta-batch (mean squared error)", is_log=True)
 
 
-def order_learning_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def order_learning_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Post-adaptation loss over training, first and second order.
 
     Args:
@@ -50,7 +51,7 @@ def order_learning_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
     return _training_figure(lines, title, "post-adaptation query loss of the meta-batch", is_log=True)
 
 
-def cosine_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
+def cosine_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
     """Cosine between the first- and second-order meta-gradients over training.
 
     Args:
@@ -64,7 +65,7 @@ def cosine_figure(rows: Sequence[AnyRow], *, title: str) -> Figure:
 
 
 def _training_figure(
-    lines: Mapping[str, tuple[Sequence[AnyRow], str, str]], title: str, y_label: str, *, is_log: bool
+    lines: Mapping[str, tuple[Sequence[AnyRow], str, str]], title: Title, y_label: str, *, is_log: bool
 ) -> Figure:
     """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth.
 

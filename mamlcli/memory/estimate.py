@@ -15,6 +15,9 @@ _UPDATE_COPIES, _GRADIENT_COPIES = 5, 2
 # Checks in double precision hold so many times what a meta-step in single precision does; those of the kernel have
 # fewer copies.
 _CHECKED, _CHECKED_KERNEL = 4, 2
+# Copies in float32 numbers that statistics of losses hold, in double precision: of one seed, and of several, whose
+# variance is analysed; and of two sets and their paired differences.
+_SUMMARISED, _PAIRED = (2.5, 7.0), (4.0, 9.0)
 # A row of a table, with its text in JSON.
 _ROW_BYTES = 4_000
 # Meta-test tasks that are adapted at a time: between them a signal is heard, and memory is free for the next.
@@ -101,8 +104,8 @@ def meta_test_estimate(experiment: Experiment, *, orders_compared: bool = False)
     # What a checkpoint holds, with what training began with and a copy.
     params = states * (3 + _MOMENTS[config.outer.optimizer]) * _flat_bytes(experiment)
     adapted, drawn = (int(count * num_bytes) for num_bytes in _bytes_of_test_task(experiment))
-    # All losses; and those of one K in double precision, or of two and their differences, with a copy.
-    copies = states * len(test.shots) + (7 if orders_compared else 2.5)
+    # All losses, and what their statistics hold of one K.
+    copies = states * len(test.shots) + (_PAIRED if orders_compared else _SUMMARISED)[seeds > 1]
     losses = int(FLOAT_BYTES * copies * seeds * test.tasks * (test.inner_steps + 1))
     rows = states * _ROW_BYTES * (seeds + 1) * (test.inner_steps + 1) * len(test.shots)
     points = ("evaluation.grid" if test.grid else "evaluation.query_shots", "evaluation.shots")

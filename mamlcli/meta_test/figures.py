@@ -30,7 +30,8 @@ def draw_adaptation(
     config = experiment.config
     rows = over_seeds(config, results)
     title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks\n95% interval {rows[0]['interval']}"
+        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks",
+        f"95% interval {rows[0]['interval']}",
     )
     bounds = experiment.family.bounds(config.evaluation.grid)
     return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title, bounds=bounds), rows, reporter)
