@@ -21,7 +21,7 @@ LossFn: TypeAlias = Callable[[Params, Data], Tensor]
 ORDERS: tuple[Order, Order] = ("first", "second")
 
 Row: TypeAlias = dict[str, Any]
-"""One line of a table: column name to plain value. What a command returns has a stated shape; see `mamlcli.results`."""
+"""One line of a table: column name to plain value. What a command returns has a stated shape; see `mamlcli.rows`."""
 
 AnyRow: TypeAlias = Mapping[str, Any]
 """A line of any table, to be read."""

@@ -51,6 +51,11 @@ def test_an_example_trains_resumes_bit_for_bit_is_evaluated_and_proven(folder: P
     assert any(check["verdict"] == "holds" and "slope" in check["name"] for check in report["checks"])
 
 
+def test_help_behind_a_plugin_has_its_keys(folder: Path) -> None:
+    assert "  tasks.rate: " in maml(folder, "train", "--plugin", "decays.py", "--help").stdout
+    maml(folder, "train", "--plugin", "not-there.py", "--help", code=2)
+
+
 def test_orders_of_a_method_of_ones_own_are_compared(folder: Path) -> None:
     result = maml(folder, "compare-orders", "--plugin", "head_only.py", "-c", "head_only.yaml", "--out", "o", "--json")
     assert {row["inner_steps"] for row in json.loads(result.stdout)["results"]} == {0, 1, 2, 3}

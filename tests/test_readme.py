@@ -8,7 +8,7 @@ import re
 import pytest
 
 import mamlcli
-from mamlcli.config.reference import config_reference
+from mamlcli.config.reference import config_reference, key_tables
 from tests.conftest import ROOT, Maml
 
 README = (ROOT / "README.md").read_text()
@@ -42,6 +42,13 @@ def test_every_option_is_in_the_help(maml: Maml) -> None:
                 option = re.search(r"--[a-z-]+", cells[1])
                 assert option is not None
                 assert option[0] in maml(command, "--help").out
+
+
+def test_the_help_of_what_reads_a_config_has_every_key(maml: Maml) -> None:
+    keys = [f"  {key}: {default}" for _, rows in key_tables() for key, default, _ in rows]
+    for command in ("train", "compare-orders", "check-grads"):
+        said = maml(command, "--help").out
+        assert [key for key in keys if key not in said] == []
 
 
 def test_every_file_that_is_linked_exists() -> None:

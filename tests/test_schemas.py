@@ -11,7 +11,7 @@ from mamlcli import dump_config, load_config, parse_config
 from mamlcli.config.reference import config_schema
 from mamlcli.config.yaml_text import read_yaml
 from mamlcli.errors import ConfigError
-from mamlcli.results import MODELS, schema_files
+from mamlcli.schemas import MODELS, schema_files
 from tests.conftest import ROOT, Maml
 
 COMMANDS = {
@@ -30,7 +30,7 @@ HUGE = ("--set", "tasks.amplitude=[1e30, 1e30]")
 
 def test_the_published_schemas_are_those_of_the_models() -> None:
     published = {path.name: path.read_text() for path in (ROOT / "docs" / "schemas").glob("*.json")}
-    assert published == schema_files(), "write mamlcli.results.schema_files() to docs/schemas/"
+    assert published == schema_files(), "write mamlcli.schemas.schema_files() to docs/schemas/"
 
 
 def test_the_schema_of_a_config_accepts_what_is_shipped_as_written_and_resolved() -> None:

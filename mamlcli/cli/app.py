@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mamlcli.cli.help import ConfigCommand
 from mamlcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -48,7 +49,7 @@ def maml() -> None:
     """
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def train(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="The experiment: a YAML file.")] = None,
     set_: SetOption = None,
@@ -111,7 +112,7 @@ def evaluate(
     _print(result.as_json(), eval_report(result), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def compare_orders(
     config: ConfigOption,
     set_: SetOption = None,
@@ -137,7 +138,7 @@ def compare_orders(
     _print(result.as_json(), comparison_report(result, resolved), as_json=as_json)
 
 
-@app.command()
+@app.command(cls=ConfigCommand)
 def check_grads(
     config: ConfigOption,
     set_: SetOption = None,
@@ -183,7 +184,8 @@ def reproduce(
     from mamlcli.commands.reproduce import load_rows
     from mamlcli.commands.reproduce import reproduce as run_reproduce
     from mamlcli.config.file import parse_seeds
-    from mamlcli.results import ListedRow, RowList
+    from mamlcli.results import RowList
+    from mamlcli.rows import ListedRow
 
     if list_:
         found = load_rows(rows or [])

@@ -28,6 +28,7 @@ PluginOption = Annotated[
     list[str] | None,
     typer.Option(
         "--plugin",
+        is_eager=True,  # so that a plugin before --help has its keys in there
         metavar="FILE|MODULE",
         help="A Python file or module with families, models or methods of your own; repeatable.",
     ),

@@ -11,7 +11,8 @@ from mamlcli.memory_check import check_checks
 from mamlcli.methods.method import MetaGradient
 from mamlcli.proofs.checks import VERDICTS, Case, Check, cosine, left_out, norm
 from mamlcli.proofs.differences import slope_check
-from mamlcli.results import CheckRow, GradientReport, Info
+from mamlcli.results import GradientReport
+from mamlcli.rows import CheckRow, Info
 from mamlcli.tasks.samples import Task
 from mamlcli.types import ORDERS, Order, Params, finite_or_none
 

@@ -23,7 +23,8 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
 from mamlcli.reporting import Reporter, Silent
-from mamlcli.results import Comparison, ComparisonRow, CosineRow, Cost
+from mamlcli.results import Comparison
+from mamlcli.rows import ComparisonRow, CosineRow, Cost
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
 from mamlcli.statistics import crossed_half_width, interval_over

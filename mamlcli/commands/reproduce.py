@@ -22,7 +22,8 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
 from mamlcli.reporting import Reporter, Silent
-from mamlcli.results import CurvePoint, ReproducedNumber, Reproduction
+from mamlcli.results import Reproduction
+from mamlcli.rows import CurvePoint, ReproducedNumber
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -42,42 +42,64 @@ def sections(config: Config | None = None) -> dict[str, list[type[Section]]]:
     return found
 
 
-def config_reference() -> str:
-    """Describe every key in Markdown, from the texts beside the fields."""
-    parts = ["\n".join([*_HEAD, *_rows(Config, "", leaves_only=True), *_fixed_rows()])]
+class KeyTable(NamedTuple):
+    """Keys that belong together."""
+
+    heading: str
+    """When they are there; empty for those that always are."""
+    rows: list[tuple[str, str, str]]
+    """Each key, its default and its meaning."""
+
+
+def key_tables() -> list[KeyTable]:
+    """Describe every key, from the texts beside the fields: those of each config, then those of each choice."""
+    fixed = [name for name in sections() if name not in CHOICES]
+    always = [*_rows(Config, "", leaves_only=True)]
+    always += [row for name in fixed for section in sections()[name] for row in _rows(section, f"{name}.")]
+    tables = [KeyTable("", always)]
     for kind, choice in CHOICES.items():
         for name, entry in entries(kind).items():
             says = " ".join((entry.config.__doc__ or "").split())
             default = " (the default)" if name == choice.default else ""
-            head = f"With `{kind}.{choice.key}: {name}`{default}. {says}"
-            parts.append("\n".join([head, "", *_HEAD, *_rows(entry.config, f"{kind}.")]))
+            tables.append(
+                KeyTable(f"With `{kind}.{choice.key}: {name}`{default}. {says}", [*_rows(entry.config, f"{kind}.")])
+            )
+    return tables
+
+
+def config_reference() -> str:
+    """Describe every key in Markdown."""
+    parts = []
+    for heading, rows in key_tables():
+        lines = [
+            f"| `{key}` | {_code(default)} | {meaning.replace('|', chr(92) + '|')} |" for key, default, meaning in rows
+        ]
+        parts.append("\n".join([*([heading, ""] if heading else []), *_HEAD, *lines]))
     return "\n\n".join(parts)
 
 
 _HEAD = ("| key | default | meaning |", "|---|---|---|")
+_REQUIRED = "required"
 
 
-def _fixed_rows() -> Iterator[str]:
-    for name, classes in sections().items():
-        if name not in CHOICES:
-            for section in classes:
-                yield from _rows(section, f"{name}.")
+def _code(default: str) -> str:
+    return default if default == _REQUIRED else f"`{default}`"
 
 
-def _rows(section: type[BaseModel], prefix: str, *, leaves_only: bool = False) -> Iterator[str]:
+def _rows(section: type[BaseModel], prefix: str, *, leaves_only: bool = False) -> Iterator[tuple[str, str, str]]:
     for name, field in section.model_fields.items():
         if leaves_only and (name in CHOICES or isinstance(field.default, BaseModel)):
             continue
-        meaning = " ".join((field.description or "").split()).replace("|", r"\|")
-        yield f"| `{prefix}{name}` | {_shown(field.default, required=field.is_required())} | {meaning} |"
+        shown = _REQUIRED if field.is_required() else _shown(field.default)
+        yield f"{prefix}{name}", shown, " ".join((field.description or "").split())
 
 
-def _shown(default: Any, *, required: bool) -> str:
-    if required:
-        return "required"
+def _shown(default: Any) -> str:
     if isinstance(default, tuple):
-        return f"`[{', '.join(map(str, default))}]`"
-    return "`null`" if default is None else f"`{default}`"
+        return f"[{', '.join(map(str, default))}]"
+    if default is None or isinstance(default, bool):
+        return json.dumps(default)
+    return str(default)
 
 
 def config_schema() -> dict[str, Any]:

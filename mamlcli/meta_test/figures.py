@@ -12,7 +12,7 @@ from mamlcli.figures.fits import fits_figure
 from mamlcli.meta_test.measure import meta_test_list, meta_test_tasks, over_seeds
 from mamlcli.methods.inner_loops import constant
 from mamlcli.reporting import Reporter
-from mamlcli.results import EvalRow
+from mamlcli.rows import EvalRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.tasks.family import Curves
 from mamlcli.tasks.samples import Samples

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.method import InnerLoop, State
-from mamlcli.results import EvalRow
+from mamlcli.rows import EvalRow
 from mamlcli.statistics import (
     NO_INTERVAL,
     OVER_SEEDS_AND_TASKS,

@@ -12,7 +12,7 @@ from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
-from mamlcli.results import EvalRow, Query
+from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskList

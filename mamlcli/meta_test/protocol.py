@@ -12,7 +12,7 @@ from mamlcli.config.changes import changes, may_change, refused_changes, without
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override, dump_config, parse_config
 from mamlcli.errors import UsageError
-from mamlcli.results import Protocol
+from mamlcli.rows import Protocol
 from mamlcli.runs.checkpoints import Checkpoint
 from mamlcli.runs.provenance import environment, utc_now
 

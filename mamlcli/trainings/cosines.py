@@ -3,7 +3,7 @@
 import torch
 
 from mamlcli.experiment import in_order, make_experiment
-from mamlcli.results import CosineRow
+from mamlcli.rows import CosineRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.row_log import RowLog
 from mamlcli.training import flat_per_seed, frozen_seeds

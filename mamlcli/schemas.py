@@ -1,0 +1,39 @@
+"""The JSON schemas of `docs/schemas/`: of what commands print, and of the config that they read."""
+
+import json
+from typing import Any
+
+from mamlcli.config.reference import config_schema
+from mamlcli.results import Comparison, DryRun, EvalResult, GradientReport, Reproduction, Result, RowList, TrainResult
+
+MODELS: dict[str, type[Result]] = {
+    "train": TrainResult,
+    "eval": EvalResult,
+    "compare-orders": Comparison,
+    "check-grads": GradientReport,
+    "dry-run": DryRun,
+    "reproduce": Reproduction,
+    "reproduce-list": RowList,
+}
+
+
+def schema_files() -> dict[str, str]:
+    """The files of `docs/schemas/`: name to text; what commands print, and the config that they read."""
+    schemas = {name: _schema(name, model) for name, model in MODELS.items()} | {"config": config_schema()}
+    return {f"{name}-1.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
+
+
+def _schema(name: str, model: type[Result]) -> dict[str, Any]:
+    """The schema of what `as_json` gives."""
+    schema: dict[str, Any] = _open(model.model_json_schema(mode="serialization"))
+    schema["properties"] = {"schema": {"const": f"mamlcli.{name}/1", "type": "string"}, **schema["properties"]}
+    schema["required"] = ["schema", *schema["required"]]
+    return schema
+
+
+def _open(schema: Any) -> Any:
+    """A schema that allows the fields that are added within its version."""
+    if isinstance(schema, dict):
+        closed = schema.get("additionalProperties") is False
+        return {key: _open(value) for key, value in schema.items() if not (closed and key == "additionalProperties")}
+    return [_open(value) for value in schema] if isinstance(schema, list) else schema
