@@ -336,6 +336,26 @@ def test_the_state_of_every_optimiser_is_accepted_and_continued(tiny: Config, tm
     assert_same_run(whole, mamlcli.train(config, out=parts, resume=True).run)
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_checkpoint_of_an_earlier_version_is_refused_with_the_remedy(
+    run: Path, tmp_path: Path, maml: Maml, number: int
+) -> None:
+    schema = f"mamlcli.checkpoint/{number}"
+    before = torch.load(newest(run), weights_only=True) | {"schema": schema}
+    outcome = maml("eval", seal(tmp_path / "old.pt", saved(before)))
+    assert outcome.code == 4
+    assert outcome.err == (
+        f"maml: {tmp_path / 'old.pt'}: written by an earlier version of mamlcli ({schema}), whose configs have other "
+        "keys; train it again, or evaluate it with the version that wrote it\n"
+    )
+    assert not (tmp_path / "evaluation-old").exists()
+    for path in list_checkpoints(run / "checkpoints"):
+        seal(path, saved(before))
+    resumed = maml("train", "-c", "tiny.yaml", "--out", run, "--resume", "auto")
+    assert resumed.code == 4
+    assert resumed.err.count(f"written by an earlier version of mamlcli ({schema})") == 3
+
+
 def test_a_stranger_cannot_make_an_evaluation_build_a_huge_model(run: Path, tmp_path: Path, maml: Maml) -> None:
     content = torch.load(newest(run), weights_only=True)
     content["config"] = content["config"].replace("hidden_sizes: [8]", "hidden_sizes: [1000000, 1000000]")

@@ -348,7 +348,9 @@ NUMBERS = ("outer.lr", "outer.max_grad_norm", "algorithm.inner_lr", "tasks.noise
 @pytest.mark.parametrize("key", NUMBERS)
 @pytest.mark.parametrize("value", NO_FLOAT32 + TOO_SMALL)
 def test_a_number_that_float32_does_not_hold_is_refused(key: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=") + r".*must be a (number of float32|valid number)"):
+    with pytest.raises(
+        ConfigError, match=re.escape(f"override {key}=") + r".*must be a (number of float32|valid number)"
+    ):
         parse_config("name: a", overrides=[f"{key}={value}"])
 
 
@@ -398,7 +400,7 @@ def test_the_outermost_numbers_of_float32_train_or_diverge(
     ],
 )
 def test_a_count_beyond_what_makes_sense_is_refused(key: str, value: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(f"--set {key}=")):
+    with pytest.raises(ConfigError, match=re.escape(f"override {key}=")):
         parse_config("name: a", overrides=[f"{key}={value}"])
 
 

@@ -13,6 +13,7 @@ import pytest
 from mamlcli.config.file import load_published
 from mamlcli.config.published import PublishedNumber, verdict
 from mamlcli.models.layers import init_params
+from mamlcli.models.mlp import MlpConfig
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
 from mamlcli.tasks.stream import TaskList
@@ -54,7 +55,9 @@ def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights
     # tf.truncated_normal(stddev=0.01), which cuts at two of them, and sets each bias to zero; the paper is silent.
     rows = {path.stem: load_published(path) for path in ROWS}
     begun, beside = rows[name].config, rows[f"{name}-torch-init"].config
-    weights = init_params((1, 40, 40, 1), init=begun.model.model_dump()["init"], seed=0)
+    assert isinstance(begun.model, MlpConfig)
+    assert isinstance(beside.model, MlpConfig)
+    weights = init_params((1, 40, 40, 1), init=begun.model.init, seed=0)
     assert all(value.abs().max() <= 0.02 for value in weights.values())
     assert all((value == 0).all() for key, value in weights.items() if key.endswith("bias"))
     # A normal cut at two standard deviations keeps 0.8796 of its own.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import mamlcli
 from mamlcli import Config
@@ -15,6 +16,7 @@ from mamlcli.errors import CheckpointError, InterruptedRunError, RunFolderError,
 from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.runs.folder import open_run
+from tests.conftest import Maml
 from tests.same_run import assert_same_run, metrics
 
 
@@ -273,6 +275,39 @@ def test_a_damaged_run_file_is_refused(tiny: Config, tmp_path: Path, damage: str
     (run / "run.json").write_text(damage)
     with pytest.raises(CheckpointError, match="not a"):
         mamlcli.train(tiny, out=run, resume=True)
+
+
+def test_a_run_of_an_earlier_version_is_refused_with_the_remedy_and_stays(maml: Maml, folder: Path) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    path = folder / "run" / "config.yaml"
+    before = yaml.safe_load(path.read_text())
+    before["algorithm"] |= {"unlabelled_inputs": 20, "learn_slot_weights": True}  # which every method had
+    path.write_text(yaml.safe_dump(before))
+    files = {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()}
+    for command in (
+        ("eval", "run"),
+        ("train", "--resume", "run"),
+        ("train", "--resume", "run", "--set", "outer.steps=20"),
+        ("train", "-c", "tiny.yaml", "--out", "run", "--resume", "auto"),
+    ):
+        outcome = maml(*command)
+        assert outcome.code == 4
+        assert "`learn_slot_weights` is a key of chain; this is maml" in outcome.err
+        assert outcome.err.splitlines()[-1] == (
+            "maml: written by an earlier version of mamlcli, whose configs have other keys; train it again, or "
+            "evaluate it with the version that wrote it"
+        )
+    assert {path: path.read_bytes() for path in (folder / "run").rglob("*") if path.is_file()} == files
+
+
+def test_a_run_whose_config_is_damaged_is_not_taken_for_one_of_an_earlier_version(maml: Maml, folder: Path) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    path = folder / "run" / "config.yaml"
+    path.write_text(path.read_text().replace("inner_lr:", "inner_lrr:"))
+    outcome = maml("eval", "run")
+    assert outcome.code == 4
+    assert "unknown key; did you mean 'algorithm.inner_lr'?" in outcome.err
+    assert "earlier version" not in outcome.err
 
 
 def test_damaged_metrics_are_left_out(tiny: Config, tmp_path: Path) -> None:

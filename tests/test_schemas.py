@@ -70,11 +70,20 @@ def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) ->
     assert set(schema["required"]) <= fields.keys() <= schema["properties"].keys()
 
 
-@pytest.mark.parametrize("name", ["train", "eval", "compare-orders", "check-grads"])
+@pytest.mark.parametrize("name", ["train", "eval", "compare-orders", "check-grads", "dry-run"])
 def test_what_is_printed_of_a_chain_fits_the_same_schemas(maml: Maml, name: str) -> None:
     if name == "eval":
         maml(*COMMANDS["train"], *CHAIN)
     options = () if name == "eval" else CHAIN
+    MODELS[name].model_validate_json(maml(*COMMANDS[name], *options, "--json").out)
+
+
+@pytest.mark.parametrize("name", ["train", "eval", "check-grads", "dry-run"])
+def test_what_is_printed_of_joint_training_fits_the_same_schemas(maml: Maml, name: str) -> None:
+    joint = ("--set", "algorithm.name=joint")
+    if name == "eval":
+        maml(*COMMANDS["train"], *joint)
+    options = () if name == "eval" else joint
     MODELS[name].model_validate_json(maml(*COMMANDS[name], *options, "--json").out)
 
 
