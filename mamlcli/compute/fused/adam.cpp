@@ -8,33 +8,27 @@
 
 namespace {
 
-// The rule alone: what one update makes of gradients.
+// The rule alone: what one update makes of a parameter and its gradient.
 template <typename T> struct Adam {
     T new_share1, beta2, new_share2;  // shares of a new gradient: 1 - beta, rounded once
     T epsilon, step_size, root_correction2;
 
-    void operator()(int64_t params, const T* __restrict theta, const T* __restrict grads, T* __restrict exp_avg,
-                    T* __restrict exp_avg_sq, T* __restrict next) const {
-        for (int64_t i = 0; i < params; i++) {
-            exp_avg[i] += new_share1 * (grads[i] - exp_avg[i]);
-            exp_avg_sq[i] = beta2 * exp_avg_sq[i] + new_share2 * grads[i] * grads[i];
-            next[i] = theta[i] - step_size * exp_avg[i] / (std::sqrt(exp_avg_sq[i]) / root_correction2 + epsilon);
-        }
+    T operator()(T theta, T grad, T& exp_avg, T& exp_avg_sq) const {
+        exp_avg += new_share1 * (grad - exp_avg);
+        exp_avg_sq = beta2 * exp_avg_sq + new_share2 * grad * grad;
+        return theta - step_size * exp_avg / (std::sqrt(exp_avg_sq) / root_correction2 + epsilon);
     }
 };
 
-// Scales the gradient of one seed to a norm of at most `max_norm`; that of a seed that is not alive becomes zero.
-template <typename T>
-bool clip(bool alive, T loss, T max_norm, int64_t params, T* __restrict grads, T* norm) {
+template <typename T> T norm_of(const T* __restrict values, int64_t count) {
     double square = 0;
     #pragma omp simd reduction(+ : square)
-    for (int64_t i = 0; i < params; i++) square += double(grads[i]) * grads[i];
-    *norm = std::sqrt(T(square));
-    alive = alive && std::isfinite(loss) && std::isfinite(*norm);
-    const T factor = std::min(max_norm / (*norm + T(1e-6)), T(1));
-    for (int64_t i = 0; i < params; i++) grads[i] = alive ? factor * grads[i] : 0;
-    return alive;
+    for (int64_t i = 0; i < count; i++) square += double(values[i]) * values[i];
+    return std::sqrt(T(square));
 }
+
+// What scales a gradient to a norm of at most `max_norm`.
+template <typename T> T clip_factor(T norm, T max_norm) { return std::min(max_norm / (norm + T(1e-6)), T(1)); }
 
 // Whether all numbers are finite; what is not, less itself, is not zero.
 template <typename T> bool all_finite(const T* __restrict values, int64_t count) {
@@ -44,15 +38,23 @@ template <typename T> bool all_finite(const T* __restrict values, int64_t count)
     return out_of_numbers == 0;
 }
 
-// One update of one seed by any rule, which writes the parameters after it. Returns whether the seed is
-// alive afterwards: one whose loss, gradient or updated parameters are not finite keeps its parameters, then and later.
+// One update of one seed by any rule of two moments, in one loop, since that is what the compiler makes vectors of.
+// Returns whether the seed is alive afterwards: one whose loss, gradient or updated parameters are not finite keeps its
+// parameters, then and later, and its gradient counts as zero.
 template <typename T, typename Rule>
-bool guarded_update(bool alive, T loss, T max_norm, int64_t params, T* theta, T* grads, T* norm, const Rule& rule) {
-    alive = clip(alive, loss, max_norm, params, grads, norm);
-    std::vector<T> next(params);
-    rule(next.data());
-    alive = alive && all_finite(next.data(), params);  // a finite step can lead out of the numbers
-    if (alive) std::copy_n(next.data(), params, theta);
+bool guarded_update(Rule rule, bool alive, T loss, T max_norm, int64_t params, T* __restrict theta, T* __restrict grads,
+                    T* __restrict moments1, T* __restrict moments2, T* norm) {
+    *norm = norm_of(grads, params);
+    alive = alive && std::isfinite(loss) && std::isfinite(*norm);
+    const T factor = clip_factor(*norm, max_norm);
+    std::vector<T> updated(params);
+    T* __restrict next = updated.data();
+    for (int64_t i = 0; i < params; i++) {
+        grads[i] = alive ? factor * grads[i] : 0;
+        next[i] = rule(theta[i], grads[i], moments1[i], moments2[i]);
+    }
+    alive = alive && all_finite(next, params);  // a finite step can lead out of the numbers
+    if (alive) std::copy_n(next, params, theta);
     return alive;
 }
 
@@ -70,9 +72,8 @@ void adam(int64_t seeds, int64_t params, double step, double lr, double beta1, d
     };
     for (int64_t seed = 0; seed < seeds; seed++) {
         const int64_t row = seed * params;
-        alive[seed] = guarded_update(
-            alive[seed], losses[seed], T(max_grad_norm), params, theta + row, grads + row, norms + seed,
-            [&](T* next) { rule(params, theta + row, grads + row, exp_avg + row, exp_avg_sq + row, next); });
+        alive[seed] = guarded_update(rule, alive[seed], losses[seed], T(max_grad_norm), params, theta + row,
+                                     grads + row, exp_avg + row, exp_avg_sq + row, norms + seed);
         updates[seed] += alive[seed];
     }
 }
