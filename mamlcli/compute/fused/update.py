@@ -43,12 +43,15 @@ def make_fused_update(
     sizes_array = (ctypes.c_int64 * len(sizes))(*sizes)
     group = state.optimizer.param_groups[0]
     max_norm = math.inf if max_grad_norm is None else max_grad_norm
+    workspace = torch.empty(0, dtype=torch.uint8)  # kept: a new one at each step would be paged in anew
 
     def update(tasks: Task) -> tuple[Log, Tensor]:
+        nonlocal workspace
         support, query = tasks
         shape = (*support.x.shape[:3], query.x.shape[2], inner_steps, int(order == "second"), len(sizes))
         problem, threads = Problem(*shape, sizes_array, inner_lr), torch.get_num_threads()
-        workspace = torch.empty(threads * library.workspace_bytes(problem), dtype=torch.uint8)
+        needed = threads * library.workspace_bytes(problem)
+        workspace = workspace if len(workspace) >= needed else torch.empty(needed, dtype=torch.uint8)
         losses, norms = torch.empty(2, len(state.flat), dtype=state.flat.dtype)
         assert state.flat.grad is not None
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
