@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from mamlcli.figures.style import BLUE, GREY, ORANGE, Title, column, finished, new_axes, shown
+from mamlcli.figures.style import BLUE, GREY, ORANGE, Title, column, finished, new_axes
 from mamlcli.types import AnyRow
 
 
@@ -18,10 +18,7 @@ def rates_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
         title: Of the figure.
     """
     names = [row["tensor"] if row["step"] is None else f"{row['tensor']}, step {row['step']}" for row in rows]
-    figure = Figure(figsize=(7.2, 1.4 + 0.34 * len(rows)), layout="constrained")
-    axes = figure.subplots()
-    axes.set_title(shown(title), fontsize=11)
-    axes.set_xlabel("inner learning rate")
+    figure, axes = new_axes(title, "inner learning rate", "", height=1.4 + 0.34 * len(rows))
     lines = np.arange(len(rows))
     low, median, high = (column(rows, name) for name in ("low", "median", "high"))
     axes.hlines(lines, low, high, color=BLUE, linewidth=5, alpha=0.3, label="5% to 95%")

@@ -42,12 +42,12 @@ def log_scale(panels: Sequence[Axes], top: float = np.inf) -> str:
         In words, what is not inside: above `top`, or where a logarithmic axis cannot show it; empty if all is.
     """
     values = np.concatenate([_drawn(axes) for axes in panels])
-    shown = values[np.isfinite(values) & (values > 0) & (values <= top)]
-    if not shown.size:
+    inside = values[np.isfinite(values) & (values > 0) & (values <= top)]
+    if not inside.size:
         panels[0].text(0.5, 0.5, "no finite value to show", transform=panels[0].transAxes, ha="center")
         return ""
     is_cut = bool((values > top).any())
-    low, high = float(shown.min()), top if is_cut else float(shown.max())
+    low, high = float(inside.min()), top if is_cut else float(inside.max())
     margin = max(1.05, (high / low) ** 0.04)
     panels[0].set_yscale("log")
     panels[0].set_ylim(low / margin, high if is_cut else high * margin)
