@@ -9,7 +9,7 @@ from mamlcli.experiment import Experiment
 from mamlcli.methods.meta_gradients import unrolled
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.proofs.checks import EXACT, Check, attempt, gradient_error, left_out
-from mamlcli.tasks.samples import Task
+from mamlcli.tasks.samples import Task, some_tasks
 from mamlcli.training import init_state, unflatten
 from mamlcli.types import Params
 
@@ -55,11 +55,6 @@ def _without_inner_steps(experiment: Experiment) -> MetaGradient:
 def _first_chunk(gradient: MetaGradient, count: int, params: Params, tasks: Task) -> tuple[Params, Log]:
     """The mistake of computing a single chunk."""
     return gradient(params, some_tasks(tasks, slice(count)))
-
-
-def some_tasks(tasks: Task, chosen: slice) -> Task:
-    """The same tasks of every seed, of a meta-batch (S, B, ...)."""
-    return tasks.map(lambda part: part[:, chosen])
 
 
 def compiled_gradient(experiment: Experiment, plan: Plan, params: Params, tasks: Task) -> tuple[Params, Log]:

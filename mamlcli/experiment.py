@@ -13,7 +13,7 @@ from mamlcli.methods.method import Bench, Method, make_bench
 from mamlcli.models.model import Model
 from mamlcli.registry import build
 from mamlcli.tasks.family import Request, TaskFamily
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.samples import Samples, Task, in_parts
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState, init_state
 from mamlcli.types import LossFn, Order, Params
@@ -58,12 +58,9 @@ class Experiment(NamedTuple):
             return loss_fn(next(iter(before.values())), task.query)
 
         over_seeds = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))
-        num_seeds, num_tasks = tasks.query.x.shape[:2]
-        size = max(1, PRE_ADAPT_NUMBERS // (num_seeds * self.units_of_task()))
-        chunks = (slice(first, first + size) for first in range(0, num_tasks, size))
+        size = max(1, PRE_ADAPT_NUMBERS // (len(tasks.query.x) * self.units_of_task()))
         with torch.no_grad():
-            losses = [over_seeds(params, tasks.map(lambda part, chunk=chunk: part[:, chunk])) for chunk in chunks]  # type: ignore[misc]
-            return torch.cat(losses, dim=1).mean(dim=1)
+            return torch.cat([over_seeds(params, part) for part in in_parts(tasks, size)], dim=1).mean(dim=1)
 
     def units_of_task(self) -> int:
         """Numbers that a task of one seed leaves on its way through the model before adaptation."""

@@ -5,7 +5,7 @@ the float32 one does not show there.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache, partial
 
 import torch
@@ -14,11 +14,11 @@ from torch import Tensor
 from mamlcli.compute.chunks import in_chunks
 from mamlcli.compute.plan import make_plan
 from mamlcli.config.experiment import Config
-from mamlcli.engine_checks import compiled_gradient, some_tasks
+from mamlcli.engine_checks import compiled_gradient
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.proofs.checks import Check, attempt, gradient_error
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.samples import Samples, Task, in_parts, some_tasks
 from mamlcli.training import flat_per_seed
 from mamlcli.types import Params
 
@@ -64,7 +64,7 @@ def _float32_check(config: Config) -> Check:
     def inputs() -> tuple[Params, Task]:
         params = experiment.initial_state(_CPU).params
         batches = experiment.stream().batches(0, _MAX_BATCHES)
-        drawn = (part for batch in batches for part in _cut(batch, plan.chunk))
+        drawn = (part for batch in batches for part in in_parts(batch, plan.chunk))
         return params, smooth_tasks(plain, params, drawn, count)
 
     @cache
@@ -117,11 +117,6 @@ def _chain_of_sums(experiment: Experiment) -> int:
     samples = config.tasks.support_shots + config.tasks.query_shots
     a_pass = 2 * experiment.model.num_units + samples
     return (1 + experiment.method.inner_steps) * a_pass + config.outer.meta_batch_size
-
-
-def _cut(batch: Task, size: int) -> Iterator[Task]:
-    """Parts of a meta-batch, of at most so many tasks."""
-    return (some_tasks(batch, slice(first, first + size)) for first in range(0, batch.query.x.shape[1], size))
 
 
 def smooth_tasks(gradient: MetaGradient, params: Params, batches: Iterable[Task], count: int) -> Task:

@@ -148,7 +148,7 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
     loops = {order: training.train() for order, training in trainings.items()}
-    log = CosineLog(folder, trainings["second"])
+    log = CosineLog(folder, trainings)
     interrupted: InterruptedRunError | None = None
     while loops:
         order = min(loops, key=lambda order: trainings[order].state.step)

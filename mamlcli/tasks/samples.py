@@ -1,6 +1,6 @@
 """Samples and tasks, which know nothing of where they come from."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -29,6 +29,16 @@ class Task(NamedTuple):
 def all_samples(tasks: Task) -> Samples:
     """Support and query samples of each task as one set."""
     return Samples(*(torch.cat(parts, dim=-2) for parts in zip(*tasks, strict=True)))
+
+
+def some_tasks(tasks: Task, chosen: slice) -> Task:
+    """The same tasks of every seed, of a meta-batch (S, B, ...)."""
+    return tasks.map(lambda part: part[:, chosen])
+
+
+def in_parts(tasks: Task, size: int) -> Iterator[Task]:
+    """Cut a meta-batch (S, B, ...) into parts of at most so many tasks, in their order."""
+    return (some_tasks(tasks, slice(first, first + size)) for first in range(0, tasks.query.x.shape[1], size))
 
 
 class Loss(NamedTuple):

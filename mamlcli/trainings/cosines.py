@@ -1,26 +1,27 @@
 """How far first and second order agree in direction, along a training."""
 
+from collections.abc import Mapping
+
 import torch
 
-from mamlcli.experiment import in_order, make_experiment
 from mamlcli.rows import CosineRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.row_log import RowLog
 from mamlcli.training import flat_per_seed, frozen_seeds
 from mamlcli.trainings.training import Training
-from mamlcli.types import ORDERS, finite_or_none
+from mamlcli.types import ORDERS, Order, finite_or_none
 
 
 class CosineLog:
     """The cosine between both meta-gradients along the second-order run, on the tasks of its next step."""
 
-    def __init__(self, folder: RunFolder, training: Training) -> None:
+    def __init__(self, folder: RunFolder, trainings: Mapping[Order, Training]) -> None:
+        training = trainings["second"]
         self.log = RowLog(folder.path / "cosines.jsonl")
         self.training = training
         self.log.trim(lambda row: row["step"] <= training.state.step)
         self.rows: list[CosineRow] = self.log.read()  # type: ignore[assignment]
-        config = training.config
-        self.gradients = [make_experiment(in_order(config, order)).method.meta_gradient for order in ORDERS]
+        self.gradients = [trainings[order].experiment.method.meta_gradient for order in ORDERS]
         self.stream = training.experiment.stream()
 
     def measure(self, step: int) -> None:
