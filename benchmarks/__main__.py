@@ -18,8 +18,7 @@ from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.memory import memory_table
 from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
-from mamlcli.compute.plan import low_rank_obstacles, make_plan, planned_update, uncompiled_gradient
-from mamlcli.measure import peak_memory_bytes
+from mamlcli.compute.plan import low_rank_obstacles, make_plan, planned_update, uncompiled_gradient, update_memory_bytes
 from mamlcli.threads import using_threads
 
 CPU = torch.device("cpu")
@@ -139,7 +138,7 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     plan, tasks = make_plan(described, CPU), described.stream().batch(0)
     update = planned_update(described, described.initial_state(CPU), plan, CPU)
     with using_threads(plan.threads):
-        held = peak_memory_bytes(lambda: update(tasks), CPU)
+        held = update_memory_bytes(update, tasks, CPU)
     return {"case": case, "ms": median(times), "bytes": held}
 
 

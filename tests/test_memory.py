@@ -15,7 +15,7 @@ from torch import nn
 
 from mamlcli import parse_config
 from mamlcli.commands.compare_orders import _paired
-from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient
+from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient, update_memory_bytes
 from mamlcli.errors import DeviceError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest
@@ -145,7 +145,7 @@ def test_the_estimate_of_the_kernel_is_the_workspace_that_it_asks_for(overrides:
     assert plan.form == "fused"
     update, tasks = planned_update(chosen, chosen.initial_state(CPU), plan, CPU), chosen.stream().batch(0)
     # The losses and norms are all else.
-    measured = peak_memory_bytes(lambda: update(tasks), CPU)
+    measured = update_memory_bytes(update, tasks, CPU)
     threads = torch.get_num_threads()
     (workspace,) = meta_step_parts(chosen, plan._replace(threads=threads))
     assert workspace.num_bytes <= measured < workspace.num_bytes + 1024

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from mamlcli.compute.plan import make_plan
+from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
 from mamlcli.errors import InterruptedRunError, MamlError
@@ -19,7 +19,6 @@ from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.adaptation import order_adaptation_figure
 from mamlcli.figures.training import cosine_figure, order_learning_figure
 from mamlcli.interrupts import StopRequest
-from mamlcli.measure import peak_memory_bytes
 from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
 from mamlcli.reporting import Reporter, Silent
@@ -208,7 +207,7 @@ def _num_frozen(trainings: dict[Order, Training]) -> int:
 def _cost(training: Training) -> Cost:
     tasks = training.experiment.stream().batch(0, training.device)
     # One update too many, of parameters that are saved and evaluated already.
-    peak = peak_memory_bytes(lambda: training.update(tasks), training.device)
+    peak = update_memory_bytes(training.update, tasks, training.device)
     return {"ms_per_step": _ms_per_step(training.run.metrics.read()), "peak_memory_bytes": peak}
 
 

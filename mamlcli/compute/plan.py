@@ -13,14 +13,15 @@ import torch
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
-from mamlcli.compute.fused.update import make_fused_update
+from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
+from mamlcli.measure import peak_memory_bytes
 from mamlcli.methods.method import MetaGradient
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
-from mamlcli.tasks.samples import SQUARED_ERROR
+from mamlcli.tasks.samples import SQUARED_ERROR, Task
 from mamlcli.threads import resolve_threads
 from mamlcli.training import TrainState, Update, make_update
 
@@ -185,12 +186,18 @@ def planned_update(
     assert descent is not None
     assert layers is not None
     try:
-        return make_fused_update(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise
         on_failure(error)
         return eager
+
+
+def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> int:
+    """The memory of one more meta-update of `planned_update`: its peak, and the workspace that it keeps."""
+    peak = peak_memory_bytes(lambda: update(tasks), device)
+    return peak + (update.workspace.nbytes if isinstance(update, FusedUpdate) else 0)
 
 
 def _chunk(experiment: Experiment, form: Form) -> int:

@@ -10,20 +10,12 @@ from torch import Tensor
 from mamlcli.compute.fused.library import Problem, load_library
 from mamlcli.methods.method import Log
 from mamlcli.tasks.samples import Task
-from mamlcli.training import TrainState, Update
+from mamlcli.training import TrainState
 from mamlcli.types import Order
 
 
-def make_fused_update(
-    state: TrainState,
-    sizes: Sequence[int],
-    *,
-    inner_lr: float,
-    inner_steps: int,
-    order: Order,
-    max_grad_norm: float | None,
-) -> Update:
-    """Build the meta-update of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`.
+class FusedUpdate:
+    """The meta-update of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`; a `training.Update`.
 
     The state is changed as by `training.make_update`, and its optimiser's state as by Adam: either update can go
     on where the other one stopped.
@@ -39,32 +31,43 @@ def make_fused_update(
     Raises:
         RuntimeError, OSError: As `load_library`.
     """
-    library = load_library(state.flat.dtype)
-    sizes_array = (ctypes.c_int64 * len(sizes))(*sizes)
-    group = state.optimizer.param_groups[0]
-    max_norm = math.inf if max_grad_norm is None else max_grad_norm
-    workspace = torch.empty(0, dtype=torch.uint8)  # kept: a new one at each step would be paged in anew
 
-    def update(tasks: Task) -> tuple[Log, Tensor]:
-        nonlocal workspace
-        support, query = tasks
-        shape = (*support.x.shape[:3], query.x.shape[2], inner_steps, int(order == "second"), len(sizes))
-        problem, threads = Problem(*shape, sizes_array, inner_lr), torch.get_num_threads()
-        needed = threads * library.workspace_bytes(problem)
-        workspace = workspace if len(workspace) >= needed else torch.empty(needed, dtype=torch.uint8)
+    def __init__(
+        self,
+        state: TrainState,
+        sizes: Sequence[int],
+        *,
+        inner_lr: float,
+        inner_steps: int,
+        order: Order,
+        max_grad_norm: float | None,
+    ) -> None:
+        self._library = load_library(state.flat.dtype)
+        self._state = state
+        self._loop = (inner_steps, int(order == "second"), len(sizes), (ctypes.c_int64 * len(sizes))(*sizes), inner_lr)
+        self._max_norm = math.inf if max_grad_norm is None else max_grad_norm
+        self.workspace = torch.empty(0, dtype=torch.uint8)
+        """Kept between steps: a new one at each would be paged in anew."""
+
+    def __call__(self, tasks: Task) -> tuple[Log, Tensor]:
+        """Make one meta-update on a meta-batch."""
+        state, (support, query) = self._state, tasks
+        problem = Problem(*support.x.shape[:3], query.x.shape[2], *self._loop)
+        threads = torch.get_num_threads()
+        needed = threads * self._library.workspace_bytes(problem)
+        if len(self.workspace) < needed:
+            self.workspace = torch.empty(needed, dtype=torch.uint8)
         losses, norms = torch.empty(2, len(state.flat), dtype=state.flat.dtype)
         assert state.flat.grad is not None
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
-        library.meta_gradient(problem, threads, *_pointers(workspace, state.flat, *data, state.flat.grad, losses))
-        moments = _moments(state)
+        pointers = _pointers(self.workspace, state.flat, *data, state.flat.grad, losses)
+        self._library.meta_gradient(problem, threads, *pointers)
+        moments, group = _moments(state), state.optimizer.param_groups[0]
         moments["step"] += 1
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
-        numbers = (moments["step"].item(), state.lr.item(), *group["betas"], group["eps"], max_norm)
-        pointers = _pointers(losses, *held, norms, state.alive, state.updates)
-        library.adam(*state.flat.shape, *numbers, *pointers)
+        numbers = (moments["step"].item(), state.lr.item(), *group["betas"], group["eps"], self._max_norm)
+        self._library.adam(*state.flat.shape, *numbers, *_pointers(losses, *held, norms, state.alive, state.updates))
         return {"post_adapt_loss": losses}, norms
-
-    return update
 
 
 def _pointers(*tensors: Tensor) -> list[int]:
