@@ -92,6 +92,14 @@ class TasksSection(Section):
     query_shots: Count = 10
     """Q: query samples of a task in meta-training."""
 
+    def defaults(self, num_steps: int) -> dict[str, Any]:  # noqa: ARG002
+        """Values that fit these tasks, of keys elsewhere in the config: they hold where the config says nothing.
+
+        Args:
+            num_steps: Meta-updates of the run.
+        """
+        return {}
+
 
 class FunctionTasksSection(TasksSection):
     """What families have in common whose tasks are functions y = f(x), drawn with their inputs."""

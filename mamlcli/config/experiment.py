@@ -129,6 +129,18 @@ class Config(Section):
     engine: EngineConfig = EngineConfig()
 
     @model_validator(mode="after")
+    def _defaults_of_tasks(self) -> Self:
+        for key, value in self.tasks.defaults(self.outer.steps).items():
+            *sections, field = key.split(".")
+            section: Section = getattr(self, sections[0]) if sections else self
+            if field not in section.model_fields_set:
+                changed = section.model_copy(update={field: value}) if sections else self
+                # A frozen model is set once, here, while it is made.
+                object.__setattr__(self, sections[0] if sections else field, changed if sections else value)
+                self.model_fields_set.add(sections[0] if sections else field)
+        return self
+
+    @model_validator(mode="after")
     def _method_fits(self) -> Self:
         if misfit := self.algorithm.misfit(self.tasks.support_shots, self.evaluation.shots):
             raise ValueError(misfit)

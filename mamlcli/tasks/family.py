@@ -1,14 +1,16 @@
 """A family of tasks as a value, and the kind whose tasks are functions with random parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.section import FunctionTasksSection
-from mamlcli.tasks.numbers import Interval, Lane, Numbers, parameter_lane
+from mamlcli.tasks.numbers import Interval, Lane, Numbers, Split, parameter_lane
 from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
 
 # What a corrupted target is, whatever the function.
@@ -38,8 +40,25 @@ class Curves(NamedTuple):
     y: Float[Tensor, "n points outputs"]
 
 
+class Columns(NamedTuple):
+    """What the numbers of a task are called where people read them."""
+
+    task: str
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+class Units(NamedTuple):
+    """How numbers of the user's become those of a model: (value - mean) / scale, a pair for each column."""
+
+    x_mean: tuple[float, ...]
+    x_scale: tuple[float, ...]
+    y_mean: tuple[float, ...]
+    y_scale: tuple[float, ...]
+
+
 class TaskFamily(NamedTuple):
-    """A distribution of tasks."""
+    """A distribution of tasks, or a finite world of them."""
 
     num_inputs: int
     """Features of an input."""
@@ -62,6 +81,31 @@ class TaskFamily(NamedTuple):
     or for None on inputs that are drawn."""
     corrupted_slots: int = 0
     """C: the targets of the first C support samples of every task say nothing."""
+    columns: Columns | None = None
+    """None for the names that `column_names` makes up."""
+    units: Units | None = None
+    """None where a model sees numbers as they are."""
+    names: Mapping[Split, Sequence[str]] = {}
+    """Where tasks have names: those of a split, in the order of its list, which ends there; a split that is missing is
+    endless. Meta-training goes through its list again and again."""
+    members: Callable[[Split, int], NDArray[np.bool_]] | None = None
+    """(split, seed) to which of `names` the seed may use, where seeds leave out different ones; None where all may use
+    all."""
+    has_gaps: Callable[[Request], bool] = lambda _: False
+    """Whether, of so many samples, some tasks have fewer: their targets are filled up with NaN, which `loss` passes
+    over."""
+    record: Mapping[str, Any] = {}
+    """What is known of the data that it was made from, as plain values: it stands in every checkpoint, and a run goes
+    on, and is tested, with the same alone."""
+
+
+def column_names(family: TaskFamily) -> Columns:
+    """What the numbers of its tasks are called: by its own names, or x, y, and x1, x2 of several."""
+
+    def named(letter: str, count: int) -> tuple[str, ...]:
+        return (letter,) if count == 1 else tuple(f"{letter}{index + 1}" for index in range(count))
+
+    return family.columns or Columns("task", named("x", family.num_inputs), named("y", family.num_outputs))
 
 
 Function: TypeAlias = Callable[..., Tensor]

@@ -9,14 +9,15 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64, UInt64
+from numpy.typing import NDArray
 from torch import Tensor
 
-Split: TypeAlias = Literal["meta-train", "meta-test"]
+Split: TypeAlias = Literal["meta-train", "meta-validation", "meta-test"]
 Interval: TypeAlias = tuple[float, float]
 
 # Part of the definition of the data: another key is another stream.
-_SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1}
+_SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1, "meta-validation": 2}
 
 
 class Lane(IntEnum):
@@ -75,3 +76,37 @@ class Numbers(NamedTuple):
         """Standard normal numbers, in float64."""
         drawn: Tensor = torch.special.ndtri(self.uniform(lane, columns))
         return drawn
+
+
+def hashed(*words: NDArray[np.uint64] | int) -> NDArray[np.uint64]:
+    """Mix 64-bit words, which broadcast, into numbers that are uniform in 0 to 2^64 - 1, word after word.
+
+    The finaliser of SplitMix64 (Steele, Lea and Flood 2014, doi:10.1145/2660193.2660195) after each.
+    """
+    mixed: NDArray[np.uint64] = np.zeros((), dtype=np.uint64)
+    with np.errstate(over="ignore"):
+        for word in words:
+            mixed = mixed ^ np.asarray(word, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+            mixed = (mixed ^ mixed >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+            mixed = (mixed ^ mixed >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+            mixed = mixed ^ mixed >> np.uint64(31)
+    return mixed
+
+
+def visits(numbers: Numbers, keys: UInt64[np.ndarray, " pool"]) -> Int64[np.ndarray, " tasks"]:
+    """Say which task of a pool each place of an endless list is: all of them in a new order, again and again.
+
+    Args:
+        numbers: Which places.
+        keys: A number of each task that is its own, like a hash of its name: where it comes in an order depends on it
+            alone, and not on its place in the pool.
+
+    Returns:
+        The index into the pool of each place.
+    """
+    first, last = numbers.first, numbers.first + numbers.num_tasks
+    rounds = np.arange(first // len(keys), -(-last // len(keys)), dtype=np.uint64)
+    ranks = hashed(numbers.seed, _SPLIT_KEYS[numbers.split], rounds[:, None], keys[None, :])
+    order = np.argsort(ranks, axis=1, kind="stable").ravel()
+    skipped = first - int(rounds[0]) * len(keys)
+    return order[skipped : skipped + numbers.num_tasks]

@@ -65,5 +65,30 @@ def squared_errors(
     return (predictions - targets).square().mean(dim=-1)
 
 
+def present_squared_error(
+    predictions: Float[Tensor, "shots outputs"], targets: Float[Tensor, "shots outputs"]
+) -> Float[Tensor, ""]:
+    """Mean squared error over the targets that are there: one that is not a number (NaN) does not count."""
+    there = ~targets.isnan()
+    return _where_there(predictions, targets, there).square().sum() / there.sum().clamp(min=1)
+
+
+def present_squared_errors(
+    predictions: Float[Tensor, "shots outputs"], targets: Float[Tensor, "shots outputs"]
+) -> Float[Tensor, " shots"]:
+    """The share of each sample in `present_squared_error`, whose mean over all samples it is."""
+    there = ~targets.isnan()
+    summed = _where_there(predictions, targets, there).square().sum(dim=-1)
+    return summed * (len(targets) / there.sum().clamp(min=1))
+
+
+def _where_there(predictions: Tensor, targets: Tensor, there: Tensor) -> Tensor:
+    # The target is replaced before the difference is taken: a derivative through NaN is NaN, however it is weighted.
+    return (predictions - targets.where(there, 0)) * there
+
+
 SQUARED_ERROR = Loss(squared_error, squared_errors)
 """The loss of regression, which the fast backends are made for."""
+
+PRESENT_SQUARED_ERROR = Loss(present_squared_error, present_squared_errors)
+"""The same where tasks have unequal numbers of samples: the shorter ones are filled up with targets that are NaN."""
