@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.config.experiment import Config
+from mamlcli.errors import UsageError
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.methods.method import Bench, Method, make_bench
@@ -76,7 +77,24 @@ def make_experiment(config: Config) -> Experiment:
     family: TaskFamily = build("tasks", config.tasks)
     model: Model = build("model", config.model, family.num_inputs, family.num_outputs)
     bench: Bench = make_bench(family, model, config.tasks.support_shots)
+    if misfit := _misfit(config, family):
+        raise UsageError(misfit)
     return Experiment(config, family, model, build("algorithm", config.algorithm, bench), bench.loss_fn)
+
+
+def _misfit(config: Config, family: TaskFamily) -> str | None:
+    """Say what a finite world of tasks cannot be tested by, and the remedy; None if nothing."""
+    largest, tested = family.largest_support, config.evaluation
+    if largest is not None and max(tested.shots) > largest:
+        return (
+            f"evaluation.shots: {max(tested.shots)} support samples leave none to measure on in the shortest task, "
+            f"which has {largest + 1}: set evaluation.shots: [{min(largest, config.tasks.support_shots)}]"
+        )
+    if tested.grid is not None and family.names:
+        return (
+            f"evaluation.grid: {tested.grid}: these tasks have samples of their own, and none on a grid: leave it out"
+        )
+    return None
 
 
 def in_order(config: Config, order: Order) -> Config:

@@ -11,7 +11,7 @@ from mamlcli.errors import UsageError
 from mamlcli.methods import chain, joint, maml
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
-from mamlcli.tasks import sinusoid
+from mamlcli.tasks import sinusoid, table
 
 Kind: TypeAlias = Literal["tasks", "model", "algorithm"]
 """A section of the config whose keys depend on what it chooses."""
@@ -25,6 +25,8 @@ class Entry(NamedTuple):
     """Its keys; its first field of `choosing_key` holds its name."""
     build: Callable[..., Any]
     """Makes the value; see `register_family`, `register_model` and `register_method`."""
+    recall: Callable[..., Any] | None = None
+    """Makes it from what a checkpoint kept of the data behind it, which need not be at hand; None if there are none."""
 
 
 class Choice(NamedTuple):
@@ -46,7 +48,10 @@ CHOICES: dict[Kind, Choice] = {
 }
 
 _ENTRIES: dict[Kind, dict[str, Entry]] = {
-    "tasks": {"sinusoid": Entry(sinusoid.SinusoidTasks, sinusoid.sinusoid)},
+    "tasks": {
+        "sinusoid": Entry(sinusoid.SinusoidTasks, sinusoid.sinusoid),
+        "table": Entry(table.TableTasks, table.table, table.recall_table),
+    },
     "model": {"mlp": Entry(mlp.MlpConfig, mlp.mlp)},
     "algorithm": {
         "maml": Entry(maml.MamlConfig, maml.maml),

@@ -5,9 +5,10 @@ derives from `TasksSection`, `ModelSection` or `AlgorithmSection`.
 """
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from mamlcli.errors import UsageError
 
@@ -68,6 +69,14 @@ NonNegative: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_in_float3
 Positive: TypeAlias = Annotated[float, Field(gt=0), AfterValidator(_in_float32)]
 
 
+def _from_folder(value: str, info: ValidationInfo) -> str:
+    """Say where a file is that a config names: a relative name starts at the config's folder, or the working folder."""
+    return str(Path((info.context or {}).get("folder", "")).absolute() / value)
+
+
+FilePath: TypeAlias = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(_from_folder)]
+
+
 class Section(BaseModel):
     """A part of a config: frozen, strict, and closed to keys that it does not know."""
 
@@ -91,6 +100,10 @@ class TasksSection(Section):
     """K: support samples of a task in meta-training."""
     query_shots: Count = 10
     """Q: query samples of a task in meta-training."""
+
+    def misfit(self, seeds: tuple[int, ...]) -> str | None:  # noqa: ARG002
+        """Say what of the rest of an experiment the tasks cannot be with, and the remedy; None if nothing."""
+        return None
 
     def defaults(self, num_steps: int) -> dict[str, Any]:  # noqa: ARG002
         """Values that fit these tasks, of keys elsewhere in the config: they hold where the config says nothing.

@@ -18,13 +18,16 @@ from mamlcli.proofs.differences import slope_check
 from mamlcli.registry import CHOICES, entries
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Params
-from tests.conftest import Maml
+from tests.conftest import ROOT, Maml
 from tests.same_run import assert_same_run
 
 CPU = torch.device("cpu")
+
 # Every entry of the registry by a config that chooses it, small and smooth; and what else changes a computation.
 TABLE = {
     "sinusoid": "tasks: {family: sinusoid, frequency: [0.8, 1.2], noise_std: 0.1, corrupted_slots: 1}",
+    "table": f"tasks: {{family: table, path: {ROOT}/configs/data/elnino.csv, task: year, inputs: month, "
+    "target: temperature}",
     "mlp": "model: {name: mlp, hidden_sizes: [6, 5], activation: tanh}",
     "maml": "algorithm: {name: maml, inner_steps: 2, inner_lr: 0.05}",
     "joint": "algorithm: {name: joint}",

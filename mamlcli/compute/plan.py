@@ -21,7 +21,8 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.methods.method import MetaGradient
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
-from mamlcli.tasks.samples import SQUARED_ERROR, Task
+from mamlcli.tasks.family import Request
+from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
 from mamlcli.threads import resolve_threads
 from mamlcli.training import TrainState, Update, make_update
 
@@ -110,7 +111,7 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
         "a model that is no MLP": layers is None,
         f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
         f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
-        "a loss that is not the squared error": experiment.family.loss is not SQUARED_ERROR,
+        **_loss_obstacles(experiment),
         f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
         f"the device {device.type}": device.type != "cpu",
         f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",
@@ -125,11 +126,21 @@ def low_rank_obstacles(experiment: Experiment) -> list[str]:
     found = {
         f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
         "a model that is no MLP": layers is None,
-        "a loss that is not the squared error": experiment.family.loss is not SQUARED_ERROR,
+        **_loss_obstacles(experiment),
         f"engine.inner_update: {setting}": setting in ("dense", "fused"),
         f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
     }
     return [obstacle for obstacle, is_there in found.items() if is_there]
+
+
+def _loss_obstacles(experiment: Experiment) -> dict[str, bool]:
+    """What keeps backends from a loss that are made for the squared error of tasks of equal size."""
+    family, tasks = experiment.family, experiment.config.tasks
+    has_gaps = family.has_gaps(Request(tasks.support_shots, tasks.query_shots))
+    return {
+        "a loss that is not the squared error": family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR),
+        "tasks of unequal size": family.loss is PRESENT_SQUARED_ERROR and has_gaps,
+    }
 
 
 def is_wide(layers: Layers | None) -> bool:

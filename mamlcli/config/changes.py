@@ -35,7 +35,8 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     {'device': ('auto', 'cpu')}
     """
     old, new = (_flat(one.model_dump()) for one in (before, after))
-    keys = [key for key in known_keys() if key in old or key in new]
+    # Those that have keys of their own in a value come last.
+    keys = dict.fromkeys(key for key in (*known_keys(), *old, *new) if key in old or key in new)
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import ValidationError, WrapValidator
+from pydantic import ValidationError, ValidationInfo, WrapValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mamlcli.registry import CHOICES, Kind, entries
@@ -20,7 +20,7 @@ def chosen(kind: Kind) -> WrapValidator:
     """Check a section by the class that the registry has for its choice; all problems at once, as everywhere."""
     choice = CHOICES[kind]
 
-    def check(value: Any, _: Any) -> Section:
+    def check(value: Any, _: Any, info: ValidationInfo) -> Section:
         if isinstance(value, choice.base):
             return value
         if not isinstance(value, dict):
@@ -31,7 +31,7 @@ def chosen(kind: Kind) -> WrapValidator:
             error = PydanticCustomError("unknown_choice", "{problem}", {"problem": _unknown(kind, name)})
             detail = InitErrorDetails(type=error, loc=(choice.key,), input=name)
             raise ValidationError.from_exception_data(kind, [detail])
-        return known[name].config.model_validate(value)
+        return known[name].config.model_validate(value, context=info.context)
 
     return WrapValidator(check)
 

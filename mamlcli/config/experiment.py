@@ -141,7 +141,11 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _method_fits(self) -> Self:
-        if misfit := self.algorithm.misfit(self.tasks.support_shots, self.evaluation.shots):
-            raise ValueError(misfit)
+    def _parts_fit(self) -> Self:
+        misfits = (
+            self.algorithm.misfit(self.tasks.support_shots, self.evaluation.shots),
+            self.tasks.misfit(self.seeds),
+        )
+        if any(misfits):
+            raise ValueError("; ".join(filter(None, misfits)))
         return self

@@ -53,7 +53,8 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
     Raises:
         ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
     """
-    return parse_config(_read(Path(path)), source=visible(str(path)), overrides=overrides)
+    text, folder = _read(Path(path)), Path(path).parent
+    return parse_config(text, source=visible(str(path)), overrides=overrides, folder=folder)
 
 
 def load_published(path: str | Path) -> PublishedRow:
@@ -77,8 +78,21 @@ def _read(path: Path) -> str:
         raise ConfigError([f"{named}:{line}: not a text file: byte {error.start} is not UTF-8"]) from None
 
 
-def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str | Override] = ()) -> Config:
-    """Turn YAML text into a checked config; see `load_config`."""
+def parse_config(
+    text: str,
+    *,
+    source: str = "<text>",
+    overrides: Sequence[str | Override] = (),
+    folder: str | Path = "",
+) -> Config:
+    """Turn YAML text into a checked config; see `load_config`.
+
+    Args:
+        text: The YAML text.
+        source: What messages call it.
+        overrides: As for `load_config`.
+        folder: Where names of files in it start from; the working folder if empty.
+    """
     document = _document(text, source, "name: <word>")
     for override in overrides:
         named = override if isinstance(override, Override) else Override(override, f"override {override}")
@@ -86,7 +100,7 @@ def parse_config(text: str, *, source: str = "<text>", overrides: Sequence[str |
             _override(document, named.text, visible(shorten(named.place)))
         except UsageError as error:
             document.problems.append(str(error))
-    return _validated(Config, document)
+    return _validated(Config, document, folder)
 
 
 def _document(text: str, source: str, example: str) -> Document:
@@ -101,12 +115,12 @@ def _document(text: str, source: str, example: str) -> Document:
     return document
 
 
-def _validated(model: type[Model], document: Document) -> Model:
+def _validated(model: type[Model], document: Document, folder: str | Path = "") -> Model:
     """Check data against a model; all problems at once, each with its place."""
     problems, count = document.problems[:_MAX_PROBLEMS], len(document.problems)
     shown: list[dict[str, Any]] = []
     try:
-        checked = model.model_validate(document.data)
+        checked = model.model_validate(document.data, context={"folder": folder})
         if not count:
             return checked
     except ValidationError as error:

@@ -16,6 +16,7 @@ from torch import Tensor
 Split: TypeAlias = Literal["meta-train", "meta-validation", "meta-test"]
 Interval: TypeAlias = tuple[float, float]
 
+SPLITS: tuple[Split, ...] = ("meta-train", "meta-validation", "meta-test")
 # Part of the definition of the data: another key is another stream.
 _SPLIT_KEYS: dict[str, int] = {"meta-train": 0, "meta-test": 1, "meta-validation": 2}
 
@@ -32,6 +33,11 @@ class Lane(IntEnum):
     QUERY_NOISE = 6
     CORRUPTED_Y = 7
     UNLABELLED_X = 8
+
+
+def split_key(split: Split) -> int:
+    """The number of a split in what is hashed and drawn."""
+    return _SPLIT_KEYS[split]
 
 
 def parameter_lane(index: int) -> int:
@@ -62,7 +68,7 @@ class Numbers(NamedTuple):
         for column in range(columns):
             # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
             start = (int(lane) << 192) + (column << 128) + self.first // 4
-            bits = np.random.Philox(key=self.seed + (_SPLIT_KEYS[self.split] << 64), counter=start)
+            bits = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=start)
             raw = bits.random_raw(self.first % 4 + self.num_tasks)[self.first % 4 :]
             values[column] = ((raw >> 11) + 0.5) * 2.0**-53
         return torch.from_numpy(values).T
@@ -106,7 +112,7 @@ def visits(numbers: Numbers, keys: UInt64[np.ndarray, " pool"]) -> Int64[np.ndar
     """
     first, last = numbers.first, numbers.first + numbers.num_tasks
     rounds = np.arange(first // len(keys), -(-last // len(keys)), dtype=np.uint64)
-    ranks = hashed(numbers.seed, _SPLIT_KEYS[numbers.split], rounds[:, None], keys[None, :])
+    ranks = hashed(numbers.seed, split_key(numbers.split), rounds[:, None], keys[None, :])
     order = np.argsort(ranks, axis=1, kind="stable").ravel()
     skipped = first - int(rounds[0]) * len(keys)
     return order[skipped : skipped + numbers.num_tasks]

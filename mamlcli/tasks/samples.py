@@ -79,7 +79,7 @@ def present_squared_errors(
     """The share of each sample in `present_squared_error`, whose mean over all samples it is."""
     there = ~targets.isnan()
     summed = _where_there(predictions, targets, there).square().sum(dim=-1)
-    return summed * (len(targets) / there.sum().clamp(min=1))
+    return summed * len(targets) / there.sum().clamp(min=1)
 
 
 def _where_there(predictions: Tensor, targets: Tensor, there: Tensor) -> Tensor:

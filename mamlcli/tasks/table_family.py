@@ -1,0 +1,201 @@
+"""The family of a table: which of its tasks are refused, how they are split and scaled, and the value that they are."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from mamlcli.errors import ConfigError
+from mamlcli.escaping import shorten, visible
+from mamlcli.tabular import Table
+from mamlcli.tasks.family import Columns, Request, TaskFamily, Units
+from mamlcli.tasks.numbers import SPLITS, Numbers, Split
+from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
+from mamlcli.tasks.table import Folds, Fractions, TableTasks
+from mamlcli.tasks.worlds import (
+    Rows,
+    World,
+    by_folds,
+    by_fractions,
+    by_labels,
+    draw,
+    make_world,
+    repeated_rows,
+    scale_of,
+    sorted_rows,
+    without_short_tasks,
+)
+
+# Of what is wrong, so much is listed.
+_SHOWN = 20
+
+
+def table_family(config: TableTasks, table: Table) -> TaskFamily:
+    """Build the family from what was read.
+
+    Raises:
+        ConfigError: If tasks have too few rows, rows stand there twice, a split is empty or a column says nothing.
+    """
+    if config.duplicates == "refuse":
+        _refuse(repeated_rows(table), "keep them by tasks.duplicates: keep, if they were measured twice")
+    rows, dropped = without_short_tasks(sorted_rows(table), config.support_shots + 1)
+    if dropped and config.min_rows == "refuse":
+        _refuse(_too_short(config, table, dropped), _remedy_of_short(config, table))
+    labels = None if table.labels is None else dict(zip(table.tasks, table.labels, strict=True))
+    worlds = [
+        make_world(rows, lists, _units(config, table, rows, lists["meta-train"]))
+        for lists in _splits(config, table, rows, labels)
+    ]
+    shared = {
+        "sha256": table.sha256,
+        "num_bytes": table.num_bytes,
+        "num_rows": len(table.task),
+        "dropped": len(dropped),
+    }
+    views = [_of_world(config, world, shared) for world in worlds]
+    return views[0] if len(views) == 1 else _of_folds(views, shared)
+
+
+def _refuse(problems: Sequence[str], remedy: str) -> None:
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise ConfigError([*problems[:_SHOWN], *more, remedy])
+
+
+def _too_short(config: TableTasks, table: Table, short: Sequence[str]) -> list[str]:
+    first = {}
+    for row in range(len(table.task) - 1, -1, -1):
+        first[table.tasks[table.task[row]]] = row
+    counts = np.bincount(table.task, minlength=len(table.tasks))
+    number = dict(zip(table.tasks, counts.tolist(), strict=True))
+    return [
+        f"{table.place(first[name])}: task {_shown(name)} has {number[name]} row{'s' * (number[name] > 1)}, fewer than "
+        f"{config.support_shots} for its support set and one to measure on"
+        for name in sorted(short, key=first.__getitem__)
+    ]
+
+
+def _remedy_of_short(config: TableTasks, table: Table) -> str:
+    if len(table.tasks) == len(table.task):
+        return f"every row is a task of its own: is {config.task!r} the column that names the task?"
+    return "take fewer by tasks.support_shots, or leave these tasks out by tasks.min_rows: drop"
+
+
+def _shown(name: str) -> str:
+    return visible(shorten(repr(name), 60))
+
+
+def _splits(
+    config: TableTasks, table: Table, rows: Rows, labels: Mapping[str, str] | None
+) -> list[dict[Split, Int64[np.ndarray, " tasks"]]]:
+    """The splits, one for each fold or a single one.
+
+    Raises:
+        ConfigError: If one of them is empty.
+    """
+    match config.split:
+        case Folds(folds=folds):
+            found = [by_folds(rows, folds, fold) for fold in range(folds)]
+        case Fractions(meta_train=train, meta_validation=validation, meta_test=test):
+            found = [by_fractions(rows, (train, validation, test))]
+        case _:
+            assert labels is not None
+            if unknown := sorted(set(labels.values()) - set(SPLITS)):
+                named = ", ".join(_shown(word) for word in unknown[:5])
+                raise ConfigError(
+                    [f"{table.path}: column {config.split!r} says {named}; it must say {', '.join(SPLITS)}"]
+                )
+            found = [by_labels([labels[name] for name in rows.names])]
+    count = len(rows.names)
+    for lists in found:
+        if empty := [split for split in SPLITS if not len(lists[split])]:
+            raise ConfigError(
+                [f"{table.path}: of {count} task{'s' * (count != 1)} none is left for {' and '.join(empty)}"]
+            )
+    return found
+
+
+def _units(config: TableTasks, table: Table, rows: Rows, train: Int64[np.ndarray, " tasks"]) -> Units:
+    """The scale of the meta-train tasks.
+
+    Raises:
+        ConfigError: If a column is the same in all of their rows.
+    """
+    names, num_inputs = (*config.inputs, *config.target), len(config.inputs)
+    units = scale_of(rows, train, num_inputs)
+    constant = [name for name, scale in zip(names, (*units.x_scale, *units.y_scale), strict=True) if scale == 0]
+    _refuse(
+        [f"{table.path}: column {_shown(name)} is the same in every row of the meta-train tasks" for name in constant],
+        "an input that never changes says nothing, and a target that never changes needs no model: leave it out",
+    )
+    if config.scale == "none":
+        return Units(
+            *((0.0,) * num_inputs, (1.0,) * num_inputs), *((0.0,) * len(config.target), (1.0,) * len(config.target))
+        )
+    return units
+
+
+def _of_world(config: TableTasks, world: World, shared: Mapping[str, Any]) -> TaskFamily:
+    counts = world.rows.counts
+    names = {split: tuple(world.rows.names[index] for index in listed) for split, listed in world.lists.items()}
+
+    def has_gaps(request: Request) -> bool:
+        left = counts - request.support_shots
+        return bool(left.min() < min(request.query_shots, left.max()))
+
+    def drawn(numbers: Numbers, request: Request) -> Task:
+        return draw(world, numbers, request, support_first=config.support == "first")
+
+    return _family(config, world.units, shared)._replace(
+        draw=drawn,
+        loss=SQUARED_ERROR if counts.min() == counts.max() else PRESENT_SQUARED_ERROR,
+        names=names,
+        has_gaps=has_gaps,
+        largest_support=int(counts.min()) - 1,
+    )
+
+
+def _of_folds(views: Sequence[TaskFamily], shared: Mapping[str, Any]) -> TaskFamily:
+    """The family whose seeds leave out different tasks: each seed has the view of its fold."""
+
+    def view(seed: int) -> TaskFamily:
+        return views[seed % len(views)]
+
+    def drawn(numbers: Numbers, request: Request) -> Task:
+        return view(numbers.seed).draw(numbers, request)
+
+    all_names = {split: tuple(sorted({name for one in views for name in one.names[split]})) for split in SPLITS}
+    units = [one.record["units"] for one in views]
+    return views[0]._replace(draw=drawn, names=all_names, view=view, record=dict(shared) | {"units": units})
+
+
+def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> TaskFamily:
+    """What is known without the tasks."""
+    return TaskFamily(
+        num_inputs=len(config.inputs),
+        num_outputs=len(config.target),
+        draw=partial(_not_at_hand, config.path),
+        domain="the rows of each task",
+        loss=PRESENT_SQUARED_ERROR,
+        columns=Columns(config.task, config.inputs, config.target),
+        units=units,
+        record=dict(shared) | {"units": units._asdict()},
+    )
+
+
+def _not_at_hand(path: str, *_: object) -> Task:
+    raise AssertionError(f"the tasks of {path} were not read")
+
+
+def recalled(config: TableTasks, record: Mapping[str, Any]) -> TaskFamily:
+    """The family without its tasks."""
+    shared = {name: value for name, value in record.items() if name != "units"}
+    kept = record["units"] if isinstance(record["units"], list) else [record["units"]]
+    views = [
+        _family(config, Units(**{name: tuple(values) for name, values in units.items()}), shared) for units in kept
+    ]
+    if len(views) == 1:
+        return views[0]
+    return views[0]._replace(view=lambda seed: views[seed % len(views)], record=dict(record))
