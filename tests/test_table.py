@@ -109,12 +109,12 @@ def test_support_and_query_are_different_rows_of_one_task_and_together_all_of_it
     for split in SPLITS:
         names, tasks = family.names[split], tasks_of(family, split, Request(3, 1000))
         if split == "meta-train":  # in an order of its own
-            there = {tuple(map(float, np.float32(row[1:3]))): row[0] for row in rows}
+            there = {tuple(map(float, np.array(row[1:3], dtype=np.float32))): row[0] for row in rows}
             names = [there[tuple(x[0].tolist())] for x in tasks.support.x]
             assert sorted(names) == sorted(family.names[split])
         for name, task in zip(names, one_by_one(tasks), strict=True):
             found = torch.cat([torch.cat(task.support, dim=1), torch.cat(task.query, dim=1)])
-            expected = np.float32([row[1:] for row in rows if row[0] == name])
+            expected = np.array([row[1:] for row in rows if row[0] == name], dtype=np.float32)
             assert sorted(found.tolist()) == sorted(expected.tolist())
 
 
@@ -177,7 +177,7 @@ def test_meta_training_goes_through_all_its_tasks_again_and_again_in_new_orders(
 
 
 def test_every_row_of_a_task_is_as_often_support_as_another(tmp_path: Path) -> None:
-    rows = [("only", float(index), 0.1 * index, 1.0 * index, 2.0 * index) for index in range(6)]
+    rows: Rows = [("only", float(index), 0.1 * index, 1.0 * index, 2.0 * index) for index in range(6)]
     rows += [(f"t{task}", *(task + 0.1 * index for _ in range(4))) for task in range(4) for index in range(6)]
     header = ("name", "a", "b", "y", "z", "part")
     part = {

@@ -17,20 +17,28 @@ _LOOKS: tuple[dict[str, Any], ...] = (
 _SUPPORT: dict[str, dict[str, Any]] = {
     "support": {"color": PURPLE, "marker": "^", "markersize": 7},
     "support, corrupted": {"color": ORANGE, "marker": "X", "markersize": 8},
+    "query": {"color": "black", "marker": ".", "markersize": 6, "alpha": 0.45},
 }
 _TAUGHT: dict[str, Any] = {"color": BLUE, "marker": ".", "markersize": 7, "alpha": 0.7}
 
 
-def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: Title) -> Figure:
+def fits_figure(
+    lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: Title, x_label: str = "x", y_label: str = "y"
+) -> Figure:
     """Truth, what was adapted to, and predictions before and after: a row of panels for each predictor.
 
     Args:
-        lines: With model (the predictor; empty for the only one), task, curve ("truth", and then predictions in the
-            order of their steps), x and y.
-        points: With model, task, curve ("support", "support, corrupted", or what taught it), x and y.
+        lines: With model (the predictor; empty for the only one), task (a number or a name), curve ("truth" where it is
+            known, and predictions in the order of their steps), x and y.
+        points: With model, task, curve ("support", "support, corrupted", "query", or what taught it), x and y.
         title: Of the figure.
+        x_label: What x is.
+        y_label: What y is.
     """
-    tasks, models = sorted({row["task"] for row in lines}), list(dict.fromkeys(row["model"] for row in lines))
+    tasks, models = (
+        list(dict.fromkeys(row["task"] for row in lines)),
+        list(dict.fromkeys(row["model"] for row in lines)),
+    )
     curves = [name for name in dict.fromkeys(row["curve"] for row in lines) if name != "truth"]
     looks = {"truth": _TRUTH} | dict(zip(curves, _LOOKS, strict=False))
     marks = {name: _SUPPORT.get(name, _TAUGHT) for name in dict.fromkeys(row["curve"] for row in points)}
@@ -47,9 +55,9 @@ def fits_figure(lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: Tit
                         axes.plot(column(chosen, "x"), column(chosen, "y"), label=name, **style)
             axes.set_title(f"{model}, meta-test task {task}".removeprefix(", "), fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)
-        line[0].set_ylabel("y")
+        line[0].set_ylabel(y_label)
     for axes in panels[-1]:
-        axes.set_xlabel("x")
+        axes.set_xlabel(x_label)
     named = {
         label: handle for line in panels for handle, label in zip(*line[0].get_legend_handles_labels(), strict=True)
     }

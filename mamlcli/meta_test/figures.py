@@ -9,13 +9,14 @@ from mamlcli.drawing import point_rows, save_or_warn
 from mamlcli.experiment import Experiment
 from mamlcli.figures.adaptation import adaptation_figure
 from mamlcli.figures.fits import fits_figure
-from mamlcli.meta_test.measure import meta_test_list, meta_test_tasks, over_seeds
+from mamlcli.meta_test.measure import over_seeds, test_request
 from mamlcli.methods.inner_loops import constant
 from mamlcli.reporting import Reporter
 from mamlcli.rows import EvalRow
 from mamlcli.runs.folder import RunFolder
-from mamlcli.tasks.family import Curves
-from mamlcli.tasks.samples import Samples
+from mamlcli.tasks.family import Curves, TaskFamily, column_names, first_input, first_target, of_seed
+from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.stream import TaskList
 from mamlcli.types import Params, Row
 
 _NUM_TASKS = 3
@@ -46,55 +47,77 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
         params: Meta-parameters of every seed, on the device where they are.
         reporter: Hears if the figure cannot be drawn or written.
     """
-    config, family = experiment.config, experiment.family
+    config, family = experiment.config, of_seed(experiment.family, experiment.config.seeds[0])
     if family.curves is None:
         reporter.note("no figure of fits: these tasks are no functions of one input")
         return None
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    count = min(_NUM_TASKS, config.evaluation.tasks)
-    curves = family.curves(meta_test_list(experiment).numbers(0, count), _GRID_POINTS)
+    listed = TaskList(family, config.evaluation.seed, "meta-test")
+    named = family.names.get("meta-test")
+    names: Sequence[int | str] = range(_NUM_TASKS) if named is None else named[:_NUM_TASKS]
+    count = min(len(names), config.evaluation.tasks)
+    curves = family.curves(listed.numbers(0, count), _GRID_POINTS)
     first = {name: theta[0] for name, theta in params.items()}
     device = next(iter(first.values())).device
-    support = meta_test_tasks(experiment, shots, 0, count).map(lambda part: part.to(device)).support
+    tasks = listed.tasks(0, count, test_request(experiment, shots)).map(lambda part: part.to(device))
     lines: list[Row] = []
     points: list[Row] = []
-    for task in range(count):
-        samples = Samples(support.x[task], support.y[task])
-        lines += _lines(experiment, first, samples, curves, task)
-        points += _points(experiment, first, samples, shots, task)
-    title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples"
-    return save_or_warn(run, "fits", lambda: fits_figure(lines, points, title=title), lines + points, reporter)
+    for index, name in zip(range(count), names, strict=False):
+        task = Task(*(Samples(side.x[index], side.y[index]) for side in tasks))
+        lines += _lines(experiment, family, first, task.support, curves, index, name)
+        points += _points(experiment, family, first, task, shots, name)
+    columns = column_names(family)
+    which = f", the first of {family.num_outputs} targets" if family.num_outputs > 1 else ""
+    title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples{which}"
+    labels = {"x_label": columns.inputs[0], "y_label": columns.targets[0]}
+    return save_or_warn(
+        run, "fits", lambda: fits_figure(lines, points, title=title, **labels), lines + points, reporter
+    )
 
 
-def _lines(experiment: Experiment, params: Params, support: Samples, curves: Curves, task: int) -> list[Row]:
-    """What every predictor says of one task before and after adaptation, beside the truth."""
-    inner, inputs, rows = experiment.method.inner, curves.inputs[task].to(support.x.device), []
+def _lines(
+    experiment: Experiment,
+    family: TaskFamily,
+    params: Params,
+    support: Samples,
+    curves: Curves,
+    index: int,
+    task: int | str,
+) -> list[Row]:
+    """What every predictor says of one task before and after adaptation, beside the truth where it is known."""
+    inner, inputs, rows = experiment.method.inner, curves.inputs[index].to(support.x.device), []
     state = inner.start(params)
     with torch.no_grad():
         for steps in range(max(_FIT_STEPS) + 1):
             if steps in _FIT_STEPS:
                 label = "before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"
                 for name, predictor in inner.predictors(params, state, support, steps, constant).items():
-                    if steps == 0:
-                        rows += point_rows(curves.x, curves.y[task], model=name, task=task, curve="truth")
-                    said = experiment.model.predict(predictor, inputs)
+                    if steps == 0 and curves.y is not None:
+                        rows += point_rows(curves.x, curves.y[index, :, :1], model=name, task=task, curve="truth")
+                    said = first_target(family.units, experiment.model.predict(predictor, inputs))
                     rows += point_rows(curves.x, said, model=name, task=task, curve=label)
             state = inner.step(params, state, support, steps, constant)
     return rows
 
 
-def _points(experiment: Experiment, params: Params, support: Samples, shots: int, task: int) -> list[Row]:
-    """What each predictor has learned from: the support samples, or what it was taught in their place."""
-    inner, corrupted = experiment.method.inner, experiment.family.corrupted_slots
+def _points(
+    experiment: Experiment, family: TaskFamily, params: Params, task: Task, shots: int, name: int | str
+) -> list[Row]:
+    """What each predictor has learned from: the support samples, or what it was taught in their place.
+
+    Where no truth is drawn, the query samples stand for it.
+    """
+    inner, corrupted, support = experiment.method.inner, min(family.corrupted_slots, shots), task.support
+    parts = {"support": slice(corrupted, shots), "support, corrupted": slice(0, corrupted)}
+    drawn = {label: Samples(support.x[part], support.y[part]) for label, part in parts.items()}
+    if family.names:
+        drawn["query"] = task.query
     with torch.no_grad():
         taught = experiment.method.taught(params, support, max(_FIT_STEPS))
         rows: list[Row] = []
-        for name in inner.predictors(params, inner.start(params), support, 0, constant):
-            if name in taught:
-                label, said = taught[name]
-                rows += point_rows(said.x[:, 0], said.y, model=name, task=task, curve=label)
-                continue
-            clean, wrong = slice(min(corrupted, shots), shots), slice(0, min(corrupted, shots))
-            for label, part in (("support", clean), ("support, corrupted", wrong)):
-                rows += point_rows(support.x[part, 0], support.y[part], model=name, task=task, curve=label)
+        for model in inner.predictors(params, inner.start(params), support, 0, constant):
+            for label, said in [taught[model]] if model in taught else drawn.items():
+                x, y = first_input(family.units, said.x), first_target(family.units, said.y)
+                there = ~y.isnan()
+                rows += point_rows(x[there], y[there], model=model, task=name, curve=label)
     return rows

@@ -54,14 +54,19 @@ def meta_test_list(experiment: Experiment) -> TaskList:
 
 def meta_test_tasks(experiment: Experiment, shots: int, first: int = 0, count: int | None = None) -> Task:
     """Draw meta-test tasks; those of a smaller K are the same with fewer support samples."""
+    listed = meta_test_list(experiment)
+    return listed.tasks(first, count or experiment.config.evaluation.tasks, test_request(experiment, shots))
+
+
+def test_request(experiment: Experiment, shots: int) -> Request:
+    """How many samples a task is tested on, for a K."""
     settings = experiment.config.evaluation
-    request = Request(
+    return Request(
         support_shots=shots,
         query_shots=settings.grid or settings.query_shots,
         query_grid=settings.grid is not None,
         unlabelled_inputs=experiment.method.unlabelled_inputs,
     )
-    return meta_test_list(experiment).tasks(first, count or settings.tasks, request)
 
 
 def query_protocol(experiment: Experiment) -> Query:

@@ -37,7 +37,8 @@ class Curves(NamedTuple):
     x: Float[Tensor, " points"]
     inputs: Float[Tensor, "n points features"]
     """What a model sees of the grid."""
-    y: Float[Tensor, "n points outputs"]
+    y: Float[Tensor, "n points outputs"] | None
+    """None where the functions are not known."""
 
 
 class Columns(NamedTuple):
@@ -110,6 +111,16 @@ def members(family: TaskFamily, split: Split, seed: int) -> NDArray[np.bool_]:
     """Which of the named tasks of a split a seed has."""
     own = set(of_seed(family, seed).names[split])
     return np.array([name in own for name in family.names[split]])
+
+
+def first_input(units: Units | None, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch"]:
+    """The first input as a user knows it."""
+    return x[..., 0] if units is None else x[..., 0] * units.x_scale[0] + units.x_mean[0]
+
+
+def first_target(units: Units | None, y: Float[Tensor, "*batch outputs"]) -> Float[Tensor, "*batch"]:
+    """The first target as a user knows it."""
+    return y[..., 0] if units is None else y[..., 0] * units.y_scale[0] + units.y_mean[0]
 
 
 def column_names(family: TaskFamily) -> Columns:

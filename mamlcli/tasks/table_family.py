@@ -5,12 +5,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from mamlcli.errors import ConfigError
 from mamlcli.escaping import shorten, visible
 from mamlcli.tabular import Table
-from mamlcli.tasks.family import Columns, Request, TaskFamily, Units
+from mamlcli.tasks.family import Columns, Curves, Request, TaskFamily, Units, first_input
 from mamlcli.tasks.numbers import SPLITS, Numbers, Split
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
 from mamlcli.tasks.table import Folds, Fractions, TableTasks
@@ -148,8 +149,14 @@ def _of_world(config: TableTasks, world: World, shared: Mapping[str, Any]) -> Ta
     def drawn(numbers: Numbers, request: Request) -> Task:
         return draw(world, numbers, request, support_first=config.support == "first")
 
+    def curves(numbers: Numbers, count: int) -> Curves:
+        low, high = world.x.min(), world.x.max()
+        inputs = torch.linspace(float(low), float(high), count).view(1, count, 1).expand(numbers.num_tasks, -1, -1)
+        return Curves(first_input(world.units, inputs[0]), inputs, None)
+
     return _family(config, world.units, shared)._replace(
         draw=drawn,
+        curves=curves if len(config.inputs) == 1 else None,
         loss=SQUARED_ERROR if counts.min() == counts.max() else PRESENT_SQUARED_ERROR,
         names=names,
         has_gaps=has_gaps,
