@@ -114,14 +114,14 @@ def evaluate(
 
 @app.command()
 def predict(
+    support: Annotated[
+        Path, typer.Option("--support", help="CSV: samples to adapt to; columns task, inputs, targets.")
+    ],
+    query: Annotated[Path, typer.Option("--query", help="CSV: where to predict; columns task, inputs.")],
     run: Annotated[
         Path | None,
         typer.Argument(help="A run folder or a checkpoint file; the run that finished last when left out."),
     ] = None,
-    support: Annotated[
-        Path, typer.Option("--support", help="CSV: samples to adapt to; columns task, inputs, targets.")
-    ] = ...,  # type: ignore[assignment]
-    query: Annotated[Path, typer.Option("--query", help="CSV: where to predict; columns task, inputs.")] = ...,  # type: ignore[assignment]
     steps: Annotated[
         int | None,
         typer.Option("--steps", metavar="N", min=0, help="Inner steps of adaptation; as trained if left out."),
@@ -152,10 +152,19 @@ def predict(
     from mamlcli.cli.progress import Progress
     from mamlcli.commands.predict import predict as run_predict
 
-    files = {"support": support, "query": query, "out": out, "plot": plot, "overwrite": overwrite}
-    overrides = tuple(_overrides(set_, None, device))
     with Progress(quiet=quiet) as progress:
-        result = run_predict(run, **files, steps=steps, delimiter=delimiter, overrides=overrides, reporter=progress)
+        result = run_predict(
+            run,
+            support=support,
+            query=query,
+            steps=steps,
+            out=out,
+            plot=plot,
+            overwrite=overwrite,
+            delimiter=delimiter,
+            overrides=tuple(_overrides(set_, None, device)),
+            reporter=progress,
+        )
     _print(result.as_json(), predict_report(result), as_json=as_json)
 
 

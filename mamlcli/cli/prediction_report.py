@@ -45,18 +45,19 @@ def _table(result: "PredictResult") -> list[str]:
 
 def _row(result: "PredictResult", index: int) -> Row:
     assert result.predictions is not None
-    row, cells = result.predictions[index], {}
+    row = result.predictions[index]
+    cells: Row = {}
+    by_seed: Row = {}
     if row["task"]:
         cells[result.task_column] = shorten(row["task"], _LONGEST_NAME)
     cells |= row["inputs"]
-    summary, by_seed = {}, {}
     for target, said in row["targets"].items():
-        summary[target] = said["mean"]
+        cells[target] = said["mean"]
         if len(result.seeds) > 1:
-            summary[f"{target}_sd"] = said["sd"]
+            cells[f"{target}_sd"] = said["sd"]
             seeds = zip(result.seeds, said["per_seed"], strict=True)
             by_seed |= {f"{target}_seed{seed}": value for seed, value in seeds}
-    return cells | summary | by_seed
+    return cells | by_seed
 
 
 def _fitting(rows: list[Row]) -> list[str]:

@@ -55,7 +55,7 @@ def predict_seeds(
     """What each seed says of inputs, some rows at a time."""
     over_seeds = torch.vmap(experiment.model.predict, in_dims=(0, None))
     with torch.no_grad():
-        return torch.cat([over_seeds(predictor, part) for part in x.split(rows_at_a_time(experiment))], dim=1)
+        return torch.cat([over_seeds(predictor, part) for part in torch.split(x, rows_at_a_time(experiment))], dim=1)
 
 
 def rows_at_a_time(experiment: Experiment) -> int:
@@ -65,9 +65,11 @@ def rows_at_a_time(experiment: Experiment) -> int:
 
 def to_model(values: Numbers, mean: Sequence[float], scale: Sequence[float]) -> Numbers:
     """Numbers in a user's unit as a model sees them, column by column."""
-    return (values - np.asarray(mean)) / np.asarray(scale)
+    scaled: Numbers = (values - np.asarray(mean)) / np.asarray(scale)
+    return scaled
 
 
 def from_model(values: Numbers, mean: Sequence[float], scale: Sequence[float]) -> Numbers:
     """And back."""
-    return values * np.asarray(scale) + np.asarray(mean)
+    unscaled: Numbers = values * np.asarray(scale) + np.asarray(mean)
+    return unscaled

@@ -209,9 +209,8 @@ def predict_at(predictor: Predictor, adapted: Params, x: Numbers) -> Numbers:
         UsageError: If one is not finite.
     """
     trained, found = predictor.model, predict_seeds_at(predictor, adapted, x)
-    if lost := [
-        seed for seed, good in zip(trained.seeds, np.isfinite(found).all(axis=(1, 2)), strict=True) if not good
-    ]:
+    finite = [bool(np.isfinite(values).all()) for values in found]
+    if lost := [seed for seed, is_finite in zip(trained.seeds, finite, strict=True) if not is_finite]:
         raise UsageError(
             f"{predictor.where}predictions of seed {', '.join(map(str, lost))} are not finite after {predictor.steps} "
             "inner steps",

@@ -150,8 +150,16 @@ def csv_parts(header: Sequence[str], own: OwnTasks, said: Numbers) -> Iterator[b
         numbers = np.concatenate(mean_sd, axis=-1).reshape(len(values), -1)
         whole = np.concatenate([own.query.numbers[part], numbers], axis=1)
         names = [own.query.tasks[index] for index in own.query.task[part]]
-        cells = np.where(np.isnan(whole), None, whole).tolist()
+        cells = _or_none(whole)
         yield _csv_bytes([[name, *row] for name, row in zip(names, cells, strict=True)])
+
+
+def _or_none(values: Numbers) -> list[list[float | None]]:
+    """Rows of plain numbers; None for NaN."""
+    cells = values.astype(object)
+    cells[np.isnan(values)] = None
+    rows: list[list[float | None]] = cells.tolist()
+    return rows
 
 
 def _csv_bytes(rows: Sequence[Sequence[object]]) -> bytes:
@@ -162,8 +170,7 @@ def _csv_bytes(rows: Sequence[Sequence[object]]) -> bytes:
 
 def prediction_rows(columns: Columns, own: OwnTasks, said: Numbers) -> list[PredictionRow]:
     """Predictions (rows, outputs, S) as rows, in the order of the query file."""
-    sd = spread(said)
-    means, sds, seeds = said.mean(axis=-1).tolist(), np.where(np.isnan(sd), None, sd).tolist(), said.tolist()
+    means, sds, seeds = said.mean(axis=-1).tolist(), _or_none(spread(said)), said.tolist()
     return [
         {
             "task": name,
