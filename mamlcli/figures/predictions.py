@@ -1,5 +1,6 @@
 """What a trained run predicts of tasks of a user's own."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ def predictions_figure(
         seeds: Behind the lines.
     """
     tasks, targets = (list(dict.fromkeys(row[name] for row in lines)) for name in ("task", "target"))
-    across = len(tasks) if len(targets) > 1 else min(_MOST_ACROSS, len(tasks))
+    across = len(tasks) if len(targets) > 1 else min(_MOST_ACROSS, math.ceil(math.sqrt(len(tasks))))
     down = len(targets) * -(-len(tasks) // across)
     figure = Figure(figsize=(max(6.4, 3.3 * across + 0.6), 2.6 * down + 1.2), layout="constrained")
     figure.suptitle(shown(title), fontsize=11)

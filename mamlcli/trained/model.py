@@ -8,7 +8,7 @@
 
 import operator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ class TrainedModel:
         """
         return self.experiment.method.inner_steps or self.config.evaluation.inner_steps
 
-    def adapt(self, x: Array, y: Array, steps: int | None = None) -> "Predictor":
+    def adapt(self, x: Array, y: Array, steps: SupportsIndex | None = None) -> "Predictor":
         """Adapt every seed to one task.
 
         Args:
@@ -146,7 +146,7 @@ class Predictor:
         return f"Predictor({self.model!r}, K = {len(self.support.x)}, {self.steps} steps)"
 
 
-def checked_steps(trained: TrainedModel, steps: int | None) -> int:
+def checked_steps(trained: TrainedModel, steps: SupportsIndex | None) -> int:
     """How many inner steps are meant.
 
     Raises:
