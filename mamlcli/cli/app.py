@@ -142,13 +142,13 @@ def predict(
 ) -> None:
     """Adapt a run to your own tasks and predict them: each seed, their mean and spread, in the unit of your data.
 
-    The columns are called as in the data that the run was trained on; tasks that
-    are drawn, like sinusoids, have task, x and y, or x1, x2 of several. Files
-    without a column for the task hold one task.
+    The columns are called as in the data that the run was trained on; tasks
+    that are drawn, like sinusoids, have task, x and y, or x1, x2 of several.
+    Files without a column for the task hold one task.
 
-    The table has the rows of the query file in their order: task, inputs, and of
-    each target the mean over seeds, <target>_sd, the standard deviation over seeds
-    (empty for one seed), and <target>_seed<N>, what each seed predicts.
+    The table has the rows of the query file in their order: task, inputs, and
+    of each target the mean over seeds, <target>_sd, the standard deviation over
+    seeds (empty for one), and <target>_seed<N>, what each seed predicts.
     """
     load_plugins(plugin or [])
     from mamlcli.cli.prediction_report import predict_report
