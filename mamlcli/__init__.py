@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mamlcli.commands.compare_orders import compare_orders
     from mamlcli.commands.evaluate import evaluate
+    from mamlcli.commands.predict import predict
     from mamlcli.commands.train import train
     from mamlcli.config.experiment import Config
     from mamlcli.config.file import dump_config, load_config, parse_config
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     )
     from mamlcli.tasks.family import Request, TaskFamily, function_family
     from mamlcli.tasks.samples import Samples, Task
+    from mamlcli.trained.loading import load
+    from mamlcli.trained.model import Predictor, TrainedModel
 
 __all__ = [
     "AlgorithmSection",
@@ -54,11 +57,13 @@ __all__ = [
     "NonNegative",
     "OrderedSection",
     "Positive",
+    "Predictor",
     "Request",
     "Samples",
     "Task",
     "TaskFamily",
     "TasksSection",
+    "TrainedModel",
     "adapt",
     "compare_orders",
     "constant_rate",
@@ -67,10 +72,12 @@ __all__ = [
     "evaluate",
     "function_family",
     "gradient_descent",
+    "load",
     "load_config",
     "load_plugins",
     "module_model",
     "parse_config",
+    "predict",
     "register_family",
     "register_method",
     "register_model",
@@ -93,11 +100,13 @@ _HOMES = {
     "NonNegative": "section",
     "OrderedSection": "section",
     "Positive": "section",
+    "Predictor": "trained.model",
     "Request": "tasks.family",
     "Samples": "tasks.samples",
     "Task": "tasks.samples",
     "TaskFamily": "tasks.family",
     "TasksSection": "section",
+    "TrainedModel": "trained.model",
     "adapt": "methods.inner_loops",
     "compare_orders": "commands.compare_orders",
     "constant_rate": "methods.inner_loops",
@@ -106,10 +115,12 @@ _HOMES = {
     "evaluate": "commands.evaluate",
     "function_family": "tasks.family",
     "gradient_descent": "methods.inner_loops",
+    "load": "trained.loading",
     "load_config": "config.file",
     "load_plugins": "plugins",
     "module_model": "models.module",
     "parse_config": "config.file",
+    "predict": "commands.predict",
     "register_family": "registry",
     "register_method": "registry",
     "register_model": "registry",

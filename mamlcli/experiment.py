@@ -1,6 +1,7 @@
 """An experiment: a config, and the values that its words stand for."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -12,7 +13,7 @@ from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.methods.method import Bench, Method, make_bench
 from mamlcli.models.model import Model
-from mamlcli.registry import build
+from mamlcli.registry import build, recall
 from mamlcli.tasks.family import Request, TaskFamily
 from mamlcli.tasks.samples import Samples, Task, in_parts
 from mamlcli.tasks.stream import TaskStream
@@ -68,13 +69,18 @@ class Experiment(NamedTuple):
         return self.model.num_units * (self.config.tasks.query_shots + self.method.unlabelled_inputs)
 
 
-def make_experiment(config: Config) -> Experiment:
+def make_experiment(config: Config, record: Mapping[str, Any] | None = None) -> Experiment:
     """Build what a config describes.
+
+    Args:
+        config: The experiment.
+        record: What a checkpoint kept of the data that its tasks are made from: the family is made from that alone, and
+            draws none. None reads the data.
 
     Raises:
         UsageError: If its parts do not fit together.
     """
-    family: TaskFamily = build("tasks", config.tasks)
+    family: TaskFamily = build("tasks", config.tasks) if record is None else recall("tasks", config.tasks, record)
     model: Model = build("model", config.model, family.num_inputs, family.num_outputs)
     bench: Bench = make_bench(family, model, config.tasks.support_shots)
     if misfit := _misfit(config, family):

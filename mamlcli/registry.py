@@ -4,7 +4,7 @@ A line here (or a plugin's call of `register_...`) is all that makes one usable.
 loads what it needs when it is called.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
@@ -25,8 +25,9 @@ class Entry(NamedTuple):
     """Its keys; its first field of `choosing_key` holds its name."""
     build: Callable[..., Any]
     """Makes the value; see `register_family`, `register_model` and `register_method`."""
-    recall: Callable[..., Any] | None = None
-    """Makes it from what a checkpoint kept of the data behind it, which need not be at hand; None if there are none."""
+    recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    """Makes the value from what a checkpoint kept of its data, which need not be at hand: maps (section, record) to it.
+    None where there is no such data, and it is built."""
 
 
 class Choice(NamedTuple):
@@ -71,15 +72,28 @@ def build(kind: Kind, section: Section, *arguments: Any) -> Any:
     return _ENTRIES[kind][getattr(section, CHOICES[kind].key)].build(section, *arguments)
 
 
-def register_family(config: type[TasksSection]) -> Callable[[Builder], Builder]:
+def recall(kind: Kind, section: Section, record: Mapping[str, Any]) -> Any:
+    """Make the value that a section of a config describes without its data, from what a checkpoint kept of them."""
+    remembered = _ENTRIES[kind][getattr(section, CHOICES[kind].key)].recall
+    return build(kind, section) if remembered is None else remembered(section, record)
+
+
+def register_family(
+    config: type[TasksSection], *, recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
+) -> Callable[[Builder], Builder]:
     """Make a family of tasks usable under the name that its config class gives `family`.
 
     Decorates a function that maps the config to a `TaskFamily`.
 
+    Args:
+        config: Its keys.
+        recall: Maps (config, record) to the same family without its tasks, where they come from data that need not be
+            at hand once a run is trained: `record` is what its `TaskFamily.record` was.
+
     Raises:
         UsageError: If the class names no family, or one that is there.
     """
-    return _registering("tasks", config)
+    return _registering("tasks", config, recall)
 
 
 def register_model(config: type[ModelSection]) -> Callable[[Builder], Builder]:
@@ -104,7 +118,9 @@ def register_method(config: type[AlgorithmSection]) -> Callable[[Builder], Build
     return _registering("algorithm", config)
 
 
-def _registering(kind: Kind, config: type[Section]) -> Callable[[Builder], Builder]:
+def _registering(
+    kind: Kind, config: type[Section], recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
+) -> Callable[[Builder], Builder]:
     choice = CHOICES[kind]
     field = config.model_fields.get(choice.key)
     names = get_args(field.annotation) if field else ()
@@ -119,7 +135,7 @@ def _registering(kind: Kind, config: type[Section]) -> Callable[[Builder], Build
         raise UsageError(f"a {choice.word} named {name!r} is there already; choose another name")
 
     def register(builder: Builder) -> Builder:
-        _ENTRIES[kind][name] = Entry(config, builder)
+        _ENTRIES[kind][name] = Entry(config, builder, recall)
         return builder
 
     return register

@@ -24,12 +24,15 @@ from mamlcli.rows import (
     Cost,
     Count,
     CurvePoint,
+    DataFile,
+    DeviceType,
     Engine,
     EvalRow,
     Info,
     ListedRow,
     MetricsRow,
     Number,
+    PredictionRow,
     Protocol,
     Query,
     ReproducedNumber,
@@ -159,6 +162,33 @@ class DryRun(Result):
     pre_adapt_loss: list[Number]
     """Of the first meta-batch, for each seed."""
     post_adapt_loss: list[Number]
+
+
+class PredictResult(Result):
+    """`maml predict --json`."""
+
+    command = "predict"
+    checkpoint: Path
+    checkpoint_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    outer_steps: Count
+    """Meta-updates behind the parameters."""
+    seeds: Seeds
+    inner_steps: Count
+    """Steps of adaptation to each task."""
+    tasks: Annotated[int, Field(ge=1)]
+    task_column: str
+    """What the task is called in the table."""
+    support: DataFile
+    query: DataFile
+    device: DeviceType
+    predictions: list[PredictionRow] | None
+    """A row for each of the query file, in its order; null where they were written to `out`."""
+    out: Path | None
+    """The table of predictions."""
+    figure: Path | None
+    """Null where none was asked for, or it could not be drawn."""
+    notes: list[str]
+    """What is to be said in words."""
 
 
 class Reproduction(Result):

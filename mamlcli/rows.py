@@ -259,6 +259,37 @@ class CurvePoint(TypedDict):
     ci95: Number
 
 
+@with_config(SHAPE)
+class DataFile(TypedDict):
+    """A file that was read."""
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    rows: Annotated[int, Field(ge=1)]
+
+
+@with_config(SHAPE)
+class Predicted(TypedDict):
+    """What is predicted of a target, in its unit."""
+
+    mean: float
+    """Over seeds."""
+    sd: Number
+    """The standard deviation over seeds; null for one seed."""
+    per_seed: list[float]
+    """In the order of `seeds`."""
+
+
+@with_config(SHAPE)
+class PredictionRow(TypedDict):
+    """A row of the query file."""
+
+    task: str
+    """Empty where the files have no column for it."""
+    inputs: dict[str, float]
+    targets: dict[str, Predicted]
+
+
 class ListedRow(PublishedRow):
     """A row of `configs/reproduce/`."""
 

@@ -4,12 +4,23 @@ import json
 from typing import Any
 
 from mamlcli.config.reference import config_schema
-from mamlcli.results import Comparison, DryRun, EvalResult, GradientReport, Reproduction, Result, RowList, TrainResult
+from mamlcli.results import (
+    Comparison,
+    DryRun,
+    EvalResult,
+    GradientReport,
+    PredictResult,
+    Reproduction,
+    Result,
+    RowList,
+    TrainResult,
+)
 
 MODELS: dict[str, type[Result]] = {
     "train": TrainResult,
     "eval": EvalResult,
     "compare-orders": Comparison,
+    "predict": PredictResult,
     "check-grads": GradientReport,
     "dry-run": DryRun,
     "reproduce": Reproduction,

@@ -14,6 +14,7 @@ _SHAPED = (
     "tasks.numbers",
     "tasks.samples",
     "tasks.stream",
+    "trained.adapting",
     "training",
 )
 _HOOK = install_import_hook([f"mamlcli.{module}" for module in _SHAPED], "beartype.beartype")

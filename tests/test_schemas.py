@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,6 +18,7 @@ from tests.conftest import ROOT, Maml
 COMMANDS = {
     "train": ("train", "-c", "tiny.yaml", "--out", "run"),
     "eval": ("eval", "run"),
+    "predict": ("predict", "run", "--support", "own.csv", "--query", "own.csv"),
     "compare-orders": ("compare-orders", "-c", "tiny.yaml", "--out", "both"),
     "check-grads": ("check-grads", "-c", "tiny.yaml"),
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
@@ -59,8 +61,9 @@ def test_the_schema_of_a_config_refuses_what_the_command_refuses(text: str) -> N
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) -> None:
-    if name == "eval":
+    if name in ("eval", "predict"):
         maml(*COMMANDS["train"])
+    Path("own.csv").write_text("task,x,y\na,1,2\n")
     printed = maml(*COMMANDS[name], "--json").out
     assert len(printed.splitlines()) == 1
     MODELS[name].model_validate_json(printed)

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import torch
 
-from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override
-from mamlcli.errors import CheckpointError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
@@ -16,17 +14,10 @@ from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, thread
 from mamlcli.meta_test.protocol import protocol, results_folder, tested_config
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
-from mamlcli.runs.checkpoints import (
-    Checkpoint,
-    check_experiment,
-    check_fits,
-    check_size,
-    load_checkpoint,
-    use_newest,
-)
+from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
 from mamlcli.runs.files import csv_text, json_text
-from mamlcli.runs.folder import make_folder, open_run
-from mamlcli.runs.latest import latest_run
+from mamlcli.runs.folder import RunFolder, make_folder
+from mamlcli.runs.located import locate
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device
 
@@ -59,7 +50,8 @@ def evaluate(
     """
     reporter = reporter or Silent()
     with StopRequest() as stop:
-        checkpoint, own, home = _locate(target, reporter, random_init=random_init)
+        checkpoint, own, run_folder = locate(target, reporter.note, doing="evaluating")
+        home = _home(checkpoint, run_folder, random_init=random_init)
         config = tested_config(own, overrides)
         experiment = make_experiment(config)
         check_size(checkpoint, experiment.method.num_params * len(config.seeds))
@@ -98,25 +90,11 @@ def evaluate(
     return result.model_copy(update={"figures": [figure for figure in figures if figure]})
 
 
-def _locate(target: str | Path | None, reporter: Reporter, *, random_init: bool) -> tuple[Checkpoint, Config, Path]:
-    """Find the checkpoint to evaluate, how it is tested by itself, and the folder for what comes out of that."""
-    if target is not None and Path(target).is_file():
-        path = Path(target)
-        stray = load_checkpoint(path)
-        in_run = path.parent.name == "checkpoints" and (path.parent.parent / "run.json").exists()
-        folder = path.parent.parent if in_run else path.parent
-        return stray, stray.config, folder / f"evaluation-{path.stem}{'-random-init' * random_init}"
-    run = latest_run() if target is None else open_run(Path(target))
-    if target is None:
-        reporter.note(f"evaluating the run that finished last: {run.path}")
-    own = run.config()
-
-    def load(path: Path) -> Checkpoint:
-        checkpoint = load_checkpoint(path)
-        check_experiment(checkpoint, own)
-        return checkpoint
-
-    found = use_newest(run.checkpoints, load, reporter.note)
-    if found is None:
-        raise CheckpointError(f"{run.path}: it has no checkpoint yet")
-    return found[0], own, run.path / "evaluation-random-init" if random_init else run.path
+def _home(checkpoint: Checkpoint, run: RunFolder | None, *, random_init: bool) -> Path:
+    """The folder for what comes out of a test by the run's own settings."""
+    if run is not None:
+        return run.path / "evaluation-random-init" if random_init else run.path
+    path = checkpoint.path
+    in_run = path.parent.name == "checkpoints" and (path.parent.parent / "run.json").exists()
+    folder = path.parent.parent if in_run else path.parent
+    return folder / f"evaluation-{path.stem}{'-random-init' * random_init}"

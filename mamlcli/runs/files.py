@@ -5,7 +5,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from mamlcli.types import AnyRow
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a crash at any moment leaves the old one or the new one.
+    """Write a file so that a crash at any moment leaves the old one or the new one."""
+    write_atomic_parts(path, [content])
+
+
+def write_atomic_parts(path: Path, parts: Iterable[bytes]) -> None:
+    """The same of content that is made part by part.
 
     The content goes to a temporary file in the same folder, is flushed to the disk and renamed; then the
     folder is flushed, so that the rename itself lasts.
@@ -23,7 +28,7 @@ def write_atomic(path: Path, content: bytes) -> None:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                file.writelines(parts)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
