@@ -1,0 +1,77 @@
+"""What is wrong with a file of data: places and words collected, up to a bound, and said all at once."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+from mamlcli.errors import DataError, Remedy
+from mamlcli.escaping import shorten, visible
+
+MOST_SHOWN = 20
+_MOST_LETTERS = 400
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong."""
+
+    says: str
+    line: int | None = None
+    """Of the file, from 1; of a Parquet file, the row. None for what is wrong with the file as a whole."""
+    column: int | None = None
+    """Number of the column in the file, from 1."""
+    remedy: str | None = None
+    """What to do about it, in words for a program and a person alike."""
+
+
+class UnreadableError(Exception):
+    """What ends the reading of a file at once."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.says)
+        self.problem = problem
+
+
+def quoted(text: str, length: int = 40) -> str:
+    """A text of the file, safe and short enough to stand in a message."""
+    return f"'{visible(shorten(text, length))}'"
+
+
+class Problems:
+    """What has been found in one file so far: the first few in full, of the others only how many."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = visible(str(path))
+        self.shown: list[Problem] = []
+        self.count = 0
+        self.note = ""
+        """What to say after the number of those that are not shown."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether what is found from here on is only counted."""
+        return self.count >= MOST_SHOWN
+
+    def add(self, found: Iterable[Problem]) -> None:
+        """Take up what was found in a part of the file, in the order of its places."""
+        ordered = sorted(found, key=lambda problem: (problem.line or 0, problem.column or 0))
+        self.shown += ordered[: max(0, MOST_SHOWN - len(self.shown))]
+        self.count += len(ordered)
+
+    def refuse(self) -> None:
+        """Raise if anything was found.
+
+        Raises:
+            DataError: With all of it, a line for each, and what to do about it.
+        """
+        if not self.count:
+            return
+        more = self.count - len(self.shown)
+        remedies = list(dict.fromkeys(problem.remedy for problem in self.shown if problem.remedy))
+        raise DataError(
+            [self._line(problem) for problem in self.shown] + ([f"and {more} more{self.note}"] if more else []),
+            Remedy("; ".join(remedies), "; ".join(remedies)) if remedies else None,
+        )
+
+    def _line(self, problem: Problem) -> str:
+        place = ":".join(str(part) for part in (self.path, problem.line, problem.column) if part is not None)
+        return f"{place}: {shorten(problem.says, _MOST_LETTERS)}"
