@@ -20,6 +20,7 @@ from mamlcli.tabular.values import text_fault, to_numbers
 _QUOTES = "let each '\"' that opens a field have one that closes it just before the next delimiter"
 _FIELDS = "give each row a field for each column, and quote a text that holds the delimiter"
 _CLOSED_BY_NOTHING = "as after a '\"' that nothing closes"
+_MOST_BLANK = 100_000
 
 
 class Rows(NamedTuple):
@@ -114,13 +115,21 @@ def _broken(reason: str, line: int) -> Problem:
         return Problem(f"{reason}, {_CLOSED_BY_NOTHING}", line, remedy=_QUOTES)
     if "end of data" in reason:
         return Problem("a '\"' opens a field in this row, and nothing closes it", line, remedy=_QUOTES)
-    return Problem(f"the quotes do not pair: {reason}", line, remedy=_QUOTES)
+    remedy = f"{_QUOTES}; if another letter separates the fields, set the delimiter"
+    return Problem(f"the quotes do not pair: {reason}", line, remedy=remedy)
 
 
 def _without_blanks(rows: Rows, width: int = 2) -> Rows:
-    """Leave out lines with nothing but spaces; of a file of one column such a line is a value that is missing."""
+    """Leave out lines with nothing but spaces; of a file of one column such a line is a value that is missing.
+
+    Raises:
+        UnreadableError: If they are nothing else, and more than anyone writes.
+    """
     blank = ([], [""]) if width > 1 else ([],)
     full = [place for place, row in enumerate(rows.fields) if row not in blank]
+    if not full and len(rows.fields) > _MOST_BLANK:
+        says = f"more than {_MOST_BLANK} blank lines"
+        raise UnreadableError(Problem(says, int(rows.lines[0]), remedy="see that the file is whole"))
     return Rows([rows.fields[place] for place in full], rows.lines[full])
 
 

@@ -15,7 +15,7 @@ from mamlcli.tabular.problems import Problem, UnreadableError
 LONGEST_LINE = 2**20
 """In bytes; as many are read at once."""
 # Of a packed file: no table of numbers shrinks as much, and before so many bytes nobody minds.
-_BOMB_RATIO, _BOMB_BYTES = 250, 2**26
+_BOMB_RATIO, _BOMB_BYTES = 250, 2**23
 
 
 class Hashed(io.RawIOBase):

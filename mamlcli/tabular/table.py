@@ -87,13 +87,14 @@ class Block(NamedTuple):
 class Builder:
     """The rows read so far."""
 
-    def __init__(self, layout: Layout, most_bytes: int | None = None) -> None:
+    def __init__(self, layout: Layout) -> None:
         self.layout = layout
         self.tasks, self.labels = Names(), Names()
         self.num_rows = 0
-        self._blocks: list[Block] = []
-        self._most_bytes = most_bytes or _most_bytes()
-        self._num_bytes = 0
+        # Longer than what they hold, and lengthened in place, so that the rows are never there twice.
+        self._rows = Block(
+            np.empty((0, len(layout.numbers))), np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int64)
+        )
 
     def add(self, block: Block) -> None:
         """Take up more rows.
@@ -101,15 +102,26 @@ class Builder:
         Raises:
             UnreadableError: If the table needs more memory than a table may.
         """
-        self._blocks.append(block)
-        self.num_rows += len(block.lines)
-        self._num_bytes += sum(array.nbytes for array in block)
-        self.check(self._num_bytes + self.tasks.num_bytes + self.labels.num_bytes)
+        start, end = self.num_rows, self.num_rows + len(block.lines)
+        row_bytes = 8 * len(self.layout.numbers) + 16
+        self.check(end * row_bytes + self.tasks.num_bytes + self.labels.num_bytes)
+        rows = self._rows
+        if end > len(rows.lines):
+            self._resize(end + end // 4)
+        rows.numbers[start:end], rows.task[start:end] = block.numbers, block.task
+        rows.label[start:end], rows.lines[start:end] = block.label, block.lines
+        self.num_rows = end
+
+    def _resize(self, num_rows: int) -> None:
+        rows = self._rows
+        rows.numbers.resize((num_rows, rows.numbers.shape[1]), refcheck=False)
+        for array in (rows.task, rows.label, rows.lines):
+            array.resize(num_rows, refcheck=False)
 
     def check(self, num_bytes: int) -> None:
         """See that a table may take so much memory; raises as `add`."""
-        if num_bytes > self._most_bytes:
-            limit = f"{self._most_bytes / 2**30:.3g} GiB"
+        if num_bytes > (most := _most_bytes()):
+            limit = f"{most / 2**30:.3g} GiB"
             raise UnreadableError(Problem(f"as a table it takes more than {limit}", remedy="use fewer rows or columns"))
 
     def finish(self) -> tuple[Block, tuple[str, ...], tuple[str, ...] | None, list[Problem]]:
@@ -121,7 +133,8 @@ class Builder:
         names = sorted(self.tasks.index) or [""]
         rank = np.zeros(len(names), np.int32)
         rank[[self.tasks.index.get(name, 0) for name in names]] = np.arange(len(names), dtype=np.int32)
-        rows = self._joined()
+        self._resize(self.num_rows)
+        rows = self._rows
         rows.task[:] = rank[rows.task]
         if self.layout.label is None:
             return rows, tuple(names), None, []
@@ -131,25 +144,6 @@ class Builder:
         texts = list(self.labels.index)
         labels = tuple(texts[code] for code in rows.label[first]) if self.num_rows else ()
         return rows, tuple(names), labels, self._contradictions(rows, names, first, texts)
-
-    def _joined(self) -> Block:
-        """One block of all, which lets go of each part as soon as it is copied."""
-        rows = Block(
-            np.empty((self.num_rows, len(self.layout.numbers))),
-            np.empty(self.num_rows, np.int32),
-            np.empty(self.num_rows if self.layout.label is not None else 0, np.int32),
-            np.empty(self.num_rows, np.int64),
-        )
-        # From the last one, since what lies at the end of the heap goes back to the system.
-        end = self.num_rows
-        while self._blocks:
-            block = self._blocks.pop()
-            here = slice(end - len(block.lines), end)
-            rows.numbers[here], rows.task[here], rows.lines[here] = block.numbers, block.task, block.lines
-            if self.layout.label is not None:
-                rows.label[here] = block.label
-            end = here.start
-        return rows
 
     def _contradictions(
         self, rows: Block, names: list[str], first: NDArray[np.int64], texts: list[str]
