@@ -244,7 +244,33 @@ def test_what_to_do_is_said_once(tmp_path: Path) -> None:
 def test_the_first_twenty_are_shown_and_the_others_counted(tmp_path: Path) -> None:
     found = problems(HEADER + "a,?,1\na,1,1\na,1,1\n" * 30, tmp_path)
     assert found[:20] == [f"d.csv:{line}:2: 'x': missing" for line in range(2, 62, 3)]
-    assert found[20:] == ["and 10 more in the part that was read"]
+    assert found[20:] == ["and 10 more"]
+
+
+def test_reading_stops_where_enough_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Parts of about 1 MiB, which end with the first row of the next one.
+    rows = "a,1,1\n" * (2**20 // 6)
+    many = problems(HEADER + "a,?,1\na,1,1\na,1,1\n" * 30 + 2 * rows, tmp_path)
+    assert many[20].startswith("and 10 more; reading stopped at line 1747")
+    monkeypatch.setattr("mamlcli.tabular.problems._MOST_ROWS", 1000)
+    few = problems(HEADER + "a,red,1\n" + 2 * rows, tmp_path)
+    assert few[0] == "d.csv:2:2: 'x': 'red' is not a number"
+    assert few[1].startswith("reading stopped at line 1747")
+    content = parquet_bytes({"plant": ["a"] * 400_000, "x": [np.nan] + [1.0] * 399_999, "y": np.ones(400_000)})
+    assert problems(content, tmp_path, "d.parquet")[1] == "reading stopped at row 166667"
+
+
+def test_a_label_without_tasks_is_one_for_all_rows(tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text(GOOD)
+    with pytest.raises(DataError) as error:
+        read_table(tmp_path / "d.csv", ["x"], task=None, label="plant")
+    assert error.value.problems[0].endswith("d.csv:3:1: 'plant': 'b', but line 2 says 'a'")
+
+
+def test_a_long_text_is_refused_at_once(tmp_path: Path) -> None:
+    # A pattern that tries each comma of it again and again would take minutes.
+    found = problems(f'{HEADER}a,"{"1," * 60_000}",{"1" * 130_000}\n', tmp_path)
+    assert [problem[:12] for problem in found] == ["d.csv:2:2: '", "d.csv:2:3: '"]
 
 
 ENCODINGS = {"utf-16": "UTF-16", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16", "utf-32": "UTF-32"}
@@ -351,7 +377,7 @@ LONG = {
     ),
     "wide rows": (
         GOOD.encode() + (b"," * (LONGEST_LINE - 2) + b"\n") * 30,
-        "d.csv:24: 1048575 fields, where the header has 3",
+        "reading stopped at line 25",
     ),
 }
 
@@ -475,6 +501,16 @@ def test_parquet_is_read_like_csv(tmp_path: Path) -> None:
     assert (rows.sha256, rows.num_bytes) == (hashlib.sha256(content).hexdigest(), len(content))
     assert rows.place(1, "x") == f"{tmp_path}/d.parquet:2:5"
     assert read(content, tmp_path, "d.parquet", task="number").tasks == ("10", "7")
+
+
+def test_numbers_of_all_kinds_and_odd_names_are_read_from_parquet(tmp_path: Path) -> None:
+    kinds = [pa.float16(), pa.uint64(), pa.decimal128(5, 2), pa.dictionary(pa.int8(), pa.int32())]
+    for kind in kinds:
+        values = np.array([1, 2], np.float16) if kind == pa.float16() else [1, 2]
+        whole = pa.array([1, 2]).cast(pa.int32()).dictionary_encode() if kind == kinds[-1] else pa.array(values, kind)
+        content = parquet_bytes({" plant.a": ["p", "q"], "x": whole, "y ": [{"x": 5.0}, {"x": 6.0}], "y": [3, 4]})
+        (tmp_path / "d.parquet").write_bytes(content)
+        assert read_table(tmp_path / "d.parquet", ["x"], task="plant.a").numbers.tolist() == [[1], [2]]
 
 
 @pytest.mark.parametrize(

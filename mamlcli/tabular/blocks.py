@@ -14,13 +14,24 @@ _NO_NAME = Fault("missing", "missing", "give each row a name there")
 _LONG_NAME = Fault("long", f"a name of more than {MOST_LETTERS} letters", f"use names of up to {MOST_LETTERS} letters")
 
 
-class Reading(NamedTuple):
+class Reading:
     """What is known of a file while it is read."""
 
-    builder: Builder
-    problems: Problems
-    given_up: set[int]
-    """Columns of which was said that most values are no numbers; they are looked at no more."""
+    def __init__(self, layout: Layout, problems: Problems) -> None:
+        self.builder = Builder(layout)
+        self.problems = problems
+        self.given_up: set[int] = set()
+        """Columns of which was said that most values are no numbers; they are looked at no more."""
+        self._num_sound = 0
+
+    def stops(self, place: str) -> bool:
+        """Whether enough is wrong to stop at a place with more rows to come; if so, the problems say so."""
+        if not self.problems.count:
+            self._num_sound = self.builder.num_rows
+        stops = self.problems.is_enough(self.builder.num_rows - self._num_sound)
+        if stops:
+            self.problems.note = f"reading stopped at {place}"
+        return stops
 
 
 class Part(NamedTuple):

@@ -18,7 +18,7 @@ from mamlcli.tabular.table import Builder
 from mamlcli.tabular.values import text_fault, to_numbers
 
 _QUOTES = "let each '\"' that opens a field have one that closes it just before the next delimiter"
-_FIELDS = "give each row a field for each column, and quote a text that holds the delimiter"
+_FIELDS = "give each row a field for each column, quote a text that holds the delimiter, and write 3.5, not 3,5"
 _CLOSED_BY_NOTHING = "as after a '\"' that nothing closes"
 _MOST_BLANK = 100_000
 
@@ -49,11 +49,10 @@ def read_csv(hashed: Hashed, asked: Asked, delimiter: str, problems: Problems, *
             if layout is None:
                 problems.add(explain(header, asked, delimiter, found))
                 return None
-            reading, rows = Reading(Builder(layout), problems, set()), Rows(rows.fields[1:], rows.lines[1:])
-        _add(rows, reading)
-        if problems.is_full:
-            problems.note = " in the part that was read"
+            reading, rows = Reading(layout, problems), Rows(rows.fields[1:], rows.lines[1:])
+        elif reading.stops(f"line {rows.lines[0]}"):
             break
+        _add(rows, reading)
     if reading is None:
         raise UnreadableError(Problem("the file is empty", remedy="let its first line name the columns"))
     return reading.builder

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mamlcli.tabular.blocks import Part, Reading, add_part, column_faults
 from mamlcli.tabular.header import Asked, find_columns
@@ -31,15 +32,17 @@ def read_parquet(file: BinaryIO, asked: Asked, problems: Problems) -> Builder | 
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         schema = parquet.schema_arrow
-        layout, found = find_columns(schema.names, asked, None)
+        layout, found = find_columns([name.strip() for name in schema.names], asked, None)
         found += [] if layout is None else list(_of_wrong_types(schema, layout))
         if layout is None or found:
             problems.add(found)
             return None
-        reading = Reading(Builder(layout), problems, set())
+        reading = Reading(layout, problems)
         reading.builder.check(parquet.metadata.num_rows * (8 * len(layout.numbers) + 12))
-        _read(parquet, reading, asked.names())
+        _read(parquet, reading)
         return reading.builder
+    except MemoryError:  # pyarrow's own is of its other kinds too
+        raise
     # What it raises on damaged files is of these kinds, among them UnicodeDecodeError, a ValueError.
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
@@ -74,49 +77,45 @@ def _plain(kind: Any) -> Any:
     return kind.value_type if kinds.is_dictionary(kind) else kind
 
 
-def _read(parquet: Any, reading: Reading, names: list[str]) -> None:
-    layout = reading.builder.layout
+def _read(parquet: Any, reading: Reading) -> None:
+    """Read the rows, some at a time."""
+    layout, names = reading.builder.layout, parquet.schema_arrow.names
+    wanted = sorted({*layout.numbers, *(named for named in (layout.task, layout.label) if named is not None)})
+    size = max(1, _MOST_VALUES // max(1, len(wanted)))
     start = 1
-    size = max(1, _MOST_VALUES // max(1, len(names)))
-    for batch in parquet.iter_batches(batch_size=size, columns=names, use_threads=False):
+    for batch in parquet.iter_batches(size, columns=[names[column] for column in wanted], use_threads=False):
+        if start > 1 and reading.stops(f"row {start}"):
+            return
+        columns = {column: batch.column(batch.schema.get_field_index(names[column])) for column in wanted}
         lines = np.arange(start, start + batch.num_rows, dtype=np.int64)
         start += batch.num_rows
-        columns = {name: batch.column(batch.schema.get_field_index(name)) for name in names}
         numbers = np.full((batch.num_rows, len(layout.numbers)), np.nan)
         found: list[Problem] = []
         for place, column in enumerate(layout.numbers):
-            if column not in reading.given_up:
-                values = _numbers(columns[layout.header[column]])
-                numbers[:, place] = values
-                if len(wrong := np.flatnonzero(is_out(values))):
-                    faults = [(int(row), number_fault(values[row], str(values[row]))) for row in wrong]
-                    found += column_faults(
-                        reading, column, lines, [(row, fault) for row, fault in faults if fault is not None]
-                    )
-        task, label = (
-            None if named is None else _texts(columns[layout.header[named]]) for named in (layout.task, layout.label)
-        )
+            if column in reading.given_up:
+                continue
+            numbers[:, place] = values = _numbers(columns[column])
+            faults = [(row, number_fault(values[row], str(values[row]))) for row in np.flatnonzero(is_out(values))]
+            if faults:
+                found += column_faults(reading, column, lines, [(int(row), fault) for row, fault in faults if fault])
+        task, label = (None if named is None else _texts(columns[named]) for named in (layout.task, layout.label))
         add_part(reading, Part(numbers, task, label, lines), found)
-        if reading.problems.is_full:
-            reading.problems.note = " in the part that was read"
-            return
 
 
-def _numbers(column: Any) -> Any:
-    """A column's values as float64; NaN where there is none."""
+def _numbers(column: Any) -> NDArray[np.float64]:
+    """A column's values; NaN where there is none."""
     import pyarrow as pa
+    import pyarrow.types as kinds
 
-    return _decoded(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    plain = column.dictionary_decode() if kinds.is_dictionary(column.type) else column
+    return np.asarray(plain.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False))
 
 
 def _texts(column: Any) -> list[str]:
-    """A column's values as texts; empty where there is none."""
+    """A column's values as texts, each of them there once; empty where there is none."""
     import pyarrow as pa
-
-    return [text or "" for text in _decoded(column).cast(pa.string()).to_pylist()]
-
-
-def _decoded(column: Any) -> Any:
     import pyarrow.types as kinds
 
-    return column.dictionary_decode() if kinds.is_dictionary(column.type) else column
+    encoded = column if kinds.is_dictionary(column.type) else column.dictionary_encode()
+    texts = encoded.dictionary.cast(pa.string()).to_pylist()
+    return ["" if code is None else texts[code] or "" for code in encoded.indices.to_pylist()]

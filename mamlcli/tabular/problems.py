@@ -9,6 +9,8 @@ from mamlcli.escaping import shorten, visible
 
 MOST_SHOWN = 20
 _MOST_LETTERS = 400
+# Read after the first problem in search of others, some seconds' worth.
+_MOST_ROWS = 2_000_000
 
 
 class Problem(NamedTuple):
@@ -44,12 +46,15 @@ class Problems:
         self.shown: list[Problem] = []
         self.count = 0
         self.note = ""
-        """What to say after the number of those that are not shown."""
+        """Where reading stopped, if that was before the end."""
 
-    @property
-    def is_full(self) -> bool:
-        """Whether what is found from here on is only counted."""
-        return self.count >= MOST_SHOWN
+    def is_enough(self, num_more: int) -> bool:
+        """Whether reading on is worth nobody's time.
+
+        Args:
+            num_more: How many rows were read since the first problem.
+        """
+        return self.count >= MOST_SHOWN or (self.count > 0 and num_more > _MOST_ROWS)
 
     def add(self, found: Iterable[Problem]) -> None:
         """Take up what was found in a part of the file, in the order of its places."""
@@ -66,9 +71,10 @@ class Problems:
         if not self.count:
             return
         more = self.count - len(self.shown)
+        rest = [f"and {more} more"] * bool(more) + [self.note] * bool(self.note)
         remedies = list(dict.fromkeys(problem.remedy for problem in self.shown if problem.remedy))
         raise DataError(
-            [self._line(problem) for problem in self.shown] + ([f"and {more} more{self.note}"] if more else []),
+            [self._line(problem) for problem in self.shown] + ["; ".join(rest)] * bool(rest),
             Remedy("; ".join(remedies), "; ".join(remedies)) if remedies else None,
         )
 

@@ -69,8 +69,6 @@ def _read(path: Path, file: BinaryIO, asked: Asked, delimiter: str, problems: Pr
     """Read an open file; None where something is wrong."""
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        if not file.seekable():
-            raise UnreadableError(Problem("a Parquet file cannot be read from a pipe", remedy="name the file itself"))
         sha256 = hashlib.file_digest(cast("io.BufferedReader", file), "sha256").hexdigest()
         num_bytes = os.fstat(file.fileno()).st_size
         builder = read_parquet(file, asked, problems)

@@ -14,6 +14,7 @@ from mamlcli.tabular.problems import Problem, UnreadableError
 
 LONGEST_LINE = 2**20
 """In bytes; as many are read at once."""
+_READ_AHEAD = 2**16
 # Of a packed file: no table of numbers shrinks as much, and before so many bytes nobody minds.
 _BOMB_RATIO, _BOMB_BYTES = 250, 2**23
 
@@ -55,7 +56,7 @@ def pieces(hashed: Hashed, *, packed: bool) -> Iterator[bytes]:
     Raises:
         UnreadableError: If it is no text file, is damaged, or has a line of more than 1 MiB, of which no more is read.
     """
-    file: io.BufferedIOBase = io.BufferedReader(hashed, LONGEST_LINE)
+    file: io.BufferedIOBase = io.BufferedReader(hashed, _READ_AHEAD)
     if packed:
         file = gzip.GzipFile(fileobj=cast("BinaryIO", file), mode="rb")
     rest, line, num_unpacked = b"", 1, 0

@@ -156,7 +156,8 @@ class Builder:
         for row in other[at]:
             of = rows.task[row]
             before = f"line {rows.lines[first[of]]} says {quoted(texts[rows.label[first[of]]])}"
-            says = f"{quoted(texts[rows.label[row]])}, but {before} of task {quoted(names[of])}"
+            before += f" of task {quoted(names[of])}" if names[of] else ""
+            says = f"{quoted(texts[rows.label[row]])}, but {before}"
             says = f"{quoted(self.layout.header[column - 1])}: {says}"
             problems.append(Problem(says, int(rows.lines[row]), column, "let all rows of a task say the same there"))
         return problems

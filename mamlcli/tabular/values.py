@@ -16,6 +16,7 @@ FLOAT32_END = 3.4028235677973366e38
 
 _MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "?", "-", "--"})
 _WITH_COMMA = re.compile(r"[+-]?(\d[\d.,' ]*)?,\d[\d.,]*([eE][+-]?\d+)?")
+_LONGEST_NUMBER = 64
 
 
 class Fault(NamedTuple):
@@ -54,7 +55,8 @@ def text_fault(text: str) -> Fault | None:
     try:
         value = float(text)
     except ValueError:
-        if _WITH_COMMA.fullmatch(text):
+        # The pattern tries every comma, so that it is for short texts alone.
+        if len(text) < _LONGEST_NUMBER and _WITH_COMMA.fullmatch(text):
             return Fault("comma", f"{quoted(text)} is written with a comma", "write numbers like 1234.5")
         return Fault("text", f"{quoted(text)} is not a number", "an input or a target is a number in every row")
     if "_" in text:
