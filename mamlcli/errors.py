@@ -56,6 +56,20 @@ class ConfigError(UsageError):
         self.has_foreign_keys = has_foreign_keys
 
 
+class DataError(UsageError):
+    """A file of data cannot be used; `problems` holds one line for each thing that is wrong."""
+
+    def __init__(self, problems: Sequence[str], remedy: Remedy | None = None) -> None:
+        """Describe what is wrong.
+
+        Args:
+            problems: One line for each thing, with its place.
+            remedy: What to do about them.
+        """
+        super().__init__("\n".join(problems), remedy)
+        self.problems = tuple(problems)
+
+
 class RunFolderError(MamlError, FileExistsError):
     """A folder exists already, or another process is using it."""
 
