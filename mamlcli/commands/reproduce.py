@@ -188,7 +188,7 @@ def _losses(
         if found is None:
             raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
         checkpoint, _ = found
-        params = checkpoint.params
+        params = checkpoint.chosen(config.run.keep).params
     with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
         return of_the_first(meta_test(experiment, params, device, stop, threads))
 

@@ -30,7 +30,7 @@ def draw_adaptation(
     config = experiment.config
     rows = over_seeds(config, results)
     title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks",
+        f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks",
         f"95% interval {rows[0]['interval']}",
     )
     bounds = experiment.family.bounds(config.evaluation.grid)
@@ -51,7 +51,7 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
         reporter.note("no figure of fits: these tasks are no functions of one input")
         return None
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    count = min(_NUM_TASKS, config.evaluation.tasks)
+    count = min(_NUM_TASKS, experiment.num_test_tasks())
     curves = family.curves(meta_test_list(experiment).numbers(0, count), _GRID_POINTS)
     first = {name: theta[0] for name, theta in params.items()}
     device = next(iter(first.values())).device

@@ -14,6 +14,7 @@ from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
+from mamlcli.tasks.numbers import Split
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
@@ -28,13 +29,13 @@ def meta_test(
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config."""
     settings, found = experiment.config.evaluation, {}
-    at_a_time = tasks_at_a_time(experiment)
+    at_a_time, num_tasks = tasks_at_a_time(experiment), experiment.num_test_tasks()
     for shots in settings.shots:
         parts = []
-        for first in range(0, settings.tasks, at_a_time):
+        for first in range(0, num_tasks, at_a_time):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             threads.look()
-            count = min(at_a_time, settings.tasks - first)
+            count = min(at_a_time, num_tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
             inner, loss_fn = experiment.method.inner, experiment.loss_fn
             parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
@@ -47,13 +48,15 @@ def of_the_first(losses: Losses) -> dict[int, Tensor]:
     return {shots: next(iter(by_predictor.values())) for shots, by_predictor in losses.items()}
 
 
-def meta_test_list(experiment: Experiment) -> TaskList:
-    """All meta-test tasks; the test seed alone chooses them."""
-    return TaskList(experiment.family, experiment.config.evaluation.seed, "meta-test")
+def meta_test_list(experiment: Experiment, split: Split = "meta-test") -> TaskList:
+    """All meta-test tasks, or those of the meta-validation along the way; the test seed alone chooses them."""
+    return TaskList(experiment.family, experiment.config.evaluation.seed, split)
 
 
-def meta_test_tasks(experiment: Experiment, shots: int, first: int = 0, count: int | None = None) -> Task:
-    """Draw meta-test tasks; those of a smaller K are the same with fewer support samples."""
+def meta_test_tasks(
+    experiment: Experiment, shots: int, first: int = 0, count: int | None = None, split: Split = "meta-test"
+) -> Task:
+    """Draw tasks of `meta_test_list`; those of a smaller K are the same with fewer support samples."""
     settings = experiment.config.evaluation
     request = Request(
         support_shots=shots,
@@ -61,7 +64,7 @@ def meta_test_tasks(experiment: Experiment, shots: int, first: int = 0, count: i
         query_grid=settings.grid is not None,
         unlabelled_inputs=experiment.method.unlabelled_inputs,
     )
-    return meta_test_list(experiment).tasks(first, count or settings.tasks, request)
+    return meta_test_list(experiment, split).tasks(first, count or experiment.num_test_tasks(split), request)
 
 
 def query_protocol(experiment: Experiment) -> Query:

@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mamlcli.best import Chosen, choose, measured
 from mamlcli.compute.fused.library import folder_problem
 from mamlcli.compute.plan import Plan, make_plan, planned_update, without_compiling
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.validation import validation_loss
 from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
@@ -66,7 +68,18 @@ class Training:
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
-        return step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+        is_due = step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+        return is_due or self.is_measured(step)
+
+    def is_measured(self, step: int) -> bool:
+        """Whether the meta-validation loss is measured after this many updates."""
+        every = self.config.evaluation.every_steps
+        return every is not None and step > 0 and (step % every == 0 or step == self.config.outer.steps)
+
+    def chosen(self) -> Chosen:
+        """The parameters that the run is evaluated by as it is now."""
+        state = self.state
+        return choose(self.config.run.keep, state.params, state.best, state.step, state.updates.cpu())
 
     def restore_newest(self) -> None:
         """Continue from the newest whole checkpoint, naming each damaged one; with no file at all, start.
@@ -116,12 +129,14 @@ class Training:
             self.reporter.note(f"warning: {problem}")
         self.reporter.note(f"{self.experiment.method.title}, {self.plan.words()}")
         with self._recorded(), self._tasks_named():
+            self._catch_up()
             since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
                     rows = self._rows(step)
                     self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
+                    rows = self._measured(rows)
                     self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
                     yield LoggedStep(step.step, rows)
                     since = time.perf_counter()
@@ -140,6 +155,40 @@ class Training:
             | {name: self.state.params[name][index].tolist() for name in self.experiment.method.logged}
             for index, seed in enumerate(self.config.seeds)
         ]
+
+    def _measured(self, rows: list[Row]) -> list[Row]:
+        """Add the meta-validation losses where it is time for them, and take note of the best.
+
+        A signal may come meanwhile: then they are left to the process that goes on from here.
+        """
+        state, every = self.state, self.config.evaluation.every_steps
+        if every is None or not self.is_measured(state.step):
+            return rows
+        losses = validation_loss(self.experiment, state.params, self.device, self.stop)
+        if losses is None:
+            return rows
+        regular = state.step % every == 0
+        state.best = measured(state.best, state.params, losses, state.step, state.alive, regular=regular)
+        found = dict(zip(self.config.seeds, map(finite_or_none, losses.tolist()), strict=True))
+        return [
+            row | {"meta_validation_loss": found[row["seed"]]} for row in rows if row.get("seed") in self.config.seeds
+        ]
+
+    def _is_behind(self) -> bool:
+        """Whether a signal came before the parameters of this step were measured."""
+        at = 0 if self.state.best is None else self.state.best.at
+        return self.is_measured(self.state.step) and at != self.state.step
+
+    def _catch_up(self) -> None:
+        """Measure what a signal has prevented; the rows of that step are there without it."""
+        if not self._is_behind():
+            return
+        step, rows = self.state.step, self.run.metrics.read()
+        now = self._measured([row for row in rows if row["step"] == step])
+        if self._is_behind():
+            self.stop.raise_if_asked(f"interrupted at step {step}; nothing was changed: {self.run.path}")
+        self.run.metrics.write([*(row for row in rows if row["step"] != step), *now])
+        self.save()
 
     def _warn_of_frozen(self) -> None:
         frozen = frozen_seeds(self.state, self.config.seeds)
@@ -163,7 +212,7 @@ class Training:
         interrupted = self.stop.signal_number is not None
         if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
             self.save()
-        if interrupted and step < last:
+        if interrupted and (step < last or self._is_behind()):
             self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
 
     def save(self) -> None:
