@@ -10,10 +10,10 @@ from mamlcli.registry import CHOICES
 When: TypeAlias = Literal["resume", "evaluate"]
 """A run is trained on under another config; or it is tested under other settings than its own."""
 
-# A key, or a section for all of its keys; a key decides before its section does. A key that is missing here was trained,
-# or names the run. Beside these, a family says by `test_keys` on which tasks a run is tested, and a method how it adapts
-# to them. `run.log_every_steps` is missing because the metrics of a run have one interval: rows between those of the
-# first part cannot be made any more, and config.yaml would no longer give the same run.
+# A key, or a section for all of its keys; a key decides before its section does. A key that is missing here was
+# trained, or names the run. Beside these, a family says by `test_keys` on which tasks a run is tested, and a method how
+# it adapts to them. `run.log_every_steps` is missing because the metrics of a run have one interval: rows between those
+# of the first part cannot be made any more, and config.yaml would no longer give the same run.
 MAY_CHANGE: Mapping[str, tuple[When, ...]] = {
     # How it is computed: the numbers stay as they are to rounding, and a resumed run warns where that is all.
     "device": ("resume", "evaluate"),

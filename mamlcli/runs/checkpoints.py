@@ -18,11 +18,12 @@ from mamlcli.config.file import dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
-from mamlcli.runs.compatible import best_of, optimizer_problem, params_problem
+from mamlcli.runs.best_content import best_content, best_of
+from mamlcli.runs.compatible import optimizer_problem, params_problem
 from mamlcli.runs.files import flush_folder, write_atomic
 from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.section import Keep
-from mamlcli.training import TrainState, flat_per_seed, unflatten
+from mamlcli.training import TrainState
 from mamlcli.types import Params
 
 SCHEMA = "mamlcli.checkpoint/3"
@@ -71,7 +72,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
         "params": _plain(state.params),
         "optimizer": _plain(state.optimizer.state_dict()),
         "updates": state.updates.tolist(),
-        "best": None if state.best is None else _best_content(state.best),
+        "best": None if state.best is None else best_content(state.best),
     }
     torch.save(content, buffer)
     path = folder / f"step-{state.step}.pt"
@@ -134,18 +135,6 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu", *, max_bytes
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise CheckpointError(f"{path}: not a checkpoint that can be read: {reason}") from None
     return _checked(path, sha256, content)
-
-
-def _best_content(best: Best) -> dict[str, Any]:
-    """The best parameters as tensors of one memory, as `params` are, and plain numbers."""
-    shapes = {name: theta.shape[1:] for name, theta in best.params.items()}
-    return {
-        "params": unflatten(flat_per_seed(best.params), shapes),
-        "loss": best.loss.tolist(),
-        "step": best.step.tolist(),
-        "newest": best.newest.tolist(),
-        "at": best.at,
-    }
 
 
 def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:

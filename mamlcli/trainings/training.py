@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mamlcli.best import Chosen, choose, measured
+from mamlcli.best import Chosen, choose
 from mamlcli.compute.fused.library import folder_problem
 from mamlcli.compute.plan import Plan, make_plan, planned_update, without_compiling
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
-from mamlcli.meta_test.validation import validation_loss
 from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
@@ -24,6 +23,7 @@ from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.trainings.culprits import name_tasks
+from mamlcli.trainings.validation import Validation
 from mamlcli.types import Row, finite_or_none
 
 
@@ -51,6 +51,7 @@ class Training:
         self.config: Config = experiment.config
         self.threads = threads
         self.state = experiment.initial_state(device)
+        self.validation = Validation(experiment, self.state, device, stop)
         self.plan: Plan = make_plan(experiment, device)
         self.update: Update = planned_update(experiment, self.state, self.plan, device, self._compiling_failed)
         self.train_s = 0.0
@@ -69,12 +70,7 @@ class Training:
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
         is_due = step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
-        return is_due or self.is_measured(step)
-
-    def is_measured(self, step: int) -> bool:
-        """Whether the meta-validation loss is measured after this many updates."""
-        every = self.config.evaluation.every_steps
-        return every is not None and step > 0 and (step % every == 0 or step == self.config.outer.steps)
+        return is_due or self.validation.is_due(step)
 
     def chosen(self) -> Chosen:
         """The parameters that the run is evaluated by as it is now."""
@@ -136,7 +132,7 @@ class Training:
                     rows = self._rows(step)
                     self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
-                    rows = self._measured(rows)
+                    rows = self.validation.measure(rows)
                     self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
                     yield LoggedStep(step.step, rows)
                     since = time.perf_counter()
@@ -156,36 +152,13 @@ class Training:
             for index, seed in enumerate(self.config.seeds)
         ]
 
-    def _measured(self, rows: list[Row]) -> list[Row]:
-        """Add the meta-validation losses where it is time for them, and take note of the best.
-
-        A signal may come meanwhile: then they are left to the process that goes on from here.
-        """
-        state, every = self.state, self.config.evaluation.every_steps
-        if every is None or not self.is_measured(state.step):
-            return rows
-        losses = validation_loss(self.experiment, state.params, self.device, self.stop)
-        if losses is None:
-            return rows
-        regular = state.step % every == 0
-        state.best = measured(state.best, state.params, losses, state.step, state.alive, regular=regular)
-        found = dict(zip(self.config.seeds, map(finite_or_none, losses.tolist()), strict=True))
-        return [
-            row | {"meta_validation_loss": found[row["seed"]]} for row in rows if row.get("seed") in self.config.seeds
-        ]
-
-    def _is_behind(self) -> bool:
-        """Whether a signal came before the parameters of this step were measured."""
-        at = 0 if self.state.best is None else self.state.best.at
-        return self.is_measured(self.state.step) and at != self.state.step
-
     def _catch_up(self) -> None:
         """Measure what a signal has prevented; the rows of that step are there without it."""
-        if not self._is_behind():
+        if not self.validation.is_behind():
             return
         step, rows = self.state.step, self.run.metrics.read()
-        now = self._measured([row for row in rows if row["step"] == step])
-        if self._is_behind():
+        now = self.validation.measure([row for row in rows if row["step"] == step])
+        if self.validation.is_behind():
             self.stop.raise_if_asked(f"interrupted at step {step}; nothing was changed: {self.run.path}")
         self.run.metrics.write([*(row for row in rows if row["step"] != step), *now])
         self.save()
@@ -212,7 +185,7 @@ class Training:
         interrupted = self.stop.signal_number is not None
         if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
             self.save()
-        if interrupted and (step < last or self._is_behind()):
+        if interrupted and (step < last or self.validation.is_behind()):
             self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
 
     def save(self) -> None:
