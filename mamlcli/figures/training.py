@@ -112,12 +112,22 @@ def _draw_validation(axes: Axes, rows: Sequence[AnyRow]) -> None:
     mean = [np.nan if value is np.ma.masked else value for value in table.mean(axis=0)]
     label = "meta-validation, not smoothed"
     axes.plot(steps, mean, color=ORANGE, linewidth=1.8, marker="o", markersize=_dot(len(steps)), label=label)
-    losses = np.where(np.isfinite(table.filled(np.nan)), table.filled(np.nan), np.inf)
+    known = np.ma.filled(table, np.nan)
+    losses = np.where(np.isfinite(known), known, np.inf)
     found = [index for index, values in enumerate(losses) if np.isfinite(values).any()]
     best = losses.argmin(axis=1)[found]
     star = "star: least meta-validation loss" if len(table) == 1 else "star: each seed's least validation loss"
-    look = {"color": "black", "marker": "*", "linestyle": "none", "markersize": 9 if few else 5, "zorder": 3}
-    axes.plot(steps[best], losses[found, best], label=star, **look)
+    size = 9 if few else 5
+    axes.plot(
+        steps[best],
+        losses[found, best],
+        label=star,
+        color="black",
+        marker="*",
+        linestyle="none",
+        markersize=size,
+        zorder=3,
+    )
 
 
 def _dot(num_points: int) -> float:

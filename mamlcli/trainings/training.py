@@ -99,7 +99,10 @@ class Training:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
         self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
-        self.run.metrics.trim(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+        kept = [
+            row for row in self.run.metrics.read() if row["step"] <= self.state.step and self.is_logged(row["step"])
+        ]
+        self.run.metrics.write([self.validation.without_irregular(row) for row in kept])
         clock = [row.get("wall_s") for row in self.run.metrics.read()]
         self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
 

@@ -11,6 +11,9 @@ from mamlcli.meta_test.validation import validation_loss
 from mamlcli.training import TrainState
 from mamlcli.types import Row, finite_or_none
 
+LOSS = "meta_validation_loss"
+"""Its name in a row of the metrics."""
+
 
 class Validation:
     """Measures a state where it is time for it; of the state it changes what is known of the best alone."""
@@ -29,6 +32,11 @@ class Validation:
         at = 0 if self.state.best is None else self.state.best.at
         return self.is_due(self.state.step) and at != self.state.step
 
+    def without_irregular(self, row: Row) -> Row:
+        """A row without the loss that was measured because the run once ended there, and goes on."""
+        is_due = self.is_due(row["step"])
+        return row if is_due else {name: value for name, value in row.items() if name != LOSS}
+
     def measure(self, rows: Sequence[Row]) -> list[Row]:
         """Add the losses to the rows of the step that the state is at, where it is time for them.
 
@@ -43,4 +51,4 @@ class Validation:
         regular = state.step % self.every == 0
         state.best = measured(state.best, state.params, losses, state.step, state.alive, regular=regular)
         found = dict(zip(seeds, map(finite_or_none, losses.tolist()), strict=True))
-        return [row | {"meta_validation_loss": found[row["seed"]]} for row in rows if row.get("seed") in seeds]
+        return [row | {LOSS: found[row["seed"]]} for row in rows if row.get("seed") in seeds]
