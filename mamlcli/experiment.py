@@ -15,6 +15,7 @@ from mamlcli.methods.method import Bench, Method, make_bench
 from mamlcli.models.model import Model
 from mamlcli.registry import build, recall
 from mamlcli.tasks.family import Request, TaskFamily
+from mamlcli.tasks.numbers import Split
 from mamlcli.tasks.samples import Samples, Task, in_parts
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState, init_state
@@ -33,6 +34,16 @@ class Experiment(NamedTuple):
     method: Method
     loss_fn: LossFn[Samples]
     """Maps (the parameters of a predictor, samples) to the loss that a run is measured by."""
+
+    def num_test_tasks(self, split: Split = "meta-test") -> int:
+        """How many fixed tasks of a split are measured: as many as the config says, or all where there are fewer.
+
+        Where seeds leave out different tasks, all are.
+        """
+        wanted, names = self.config.evaluation.tasks, self.family.names.get(split)
+        if names is None:
+            return wanted
+        return min(wanted, len(names)) if self.family.view is None else len(names)
 
     def stream(self) -> TaskStream:
         """The meta-training tasks of all seeds."""

@@ -38,8 +38,9 @@ from mamlcli.rows import (
     ReproducedNumber,
     Seconds,
     Seeds,
+    SeedStep,
 )
-from mamlcli.section import Order
+from mamlcli.section import Order, Which
 
 
 class Result(BaseModel):
@@ -80,6 +81,8 @@ class TrainResult(Result):
     wall_s: Seconds
     metrics: list[MetricsRow]
     """The last logged step, a row for each seed."""
+    best: list[SeedStep] | None = None
+    """The parameters that the run is evaluated by, where they are the best ones; null where they are the newest."""
     figure: Path | None
     """The loss figure; null where it could not be written."""
 
@@ -93,7 +96,7 @@ class EvalResult(Result):
     checkpoint: Path
     outer_steps: Count
     start: Literal["trained", "random-init"]
-    tasks: Annotated[int, Field(ge=2)]
+    tasks: Annotated[int, Field(ge=1)]
     query: Query
     protocol: Protocol
     results: list[EvalRow]
@@ -107,7 +110,7 @@ class EvalResult(Result):
 
     @property
     def step(self) -> int:
-        """Meta-updates behind the parameters that were tested."""
+        """Meta-updates behind the checkpoint that was tested; of its best parameters the protocol says their steps."""
         return self.outer_steps
 
     def as_json(self, *, without: Container[str] = ()) -> dict[str, Any]:
@@ -122,6 +125,12 @@ class Comparison(Result):
     run: Path
     runs: dict[Order, Path]
     """The run folder of each order."""
+    tasks: Annotated[int, Field(ge=1)]
+    """Of the meta-test."""
+    parameters: Which
+    """Which ones were compared, as `run.keep` says."""
+    parameter_steps: dict[Order, list[SeedStep]]
+    """Which ones of each seed."""
     interval: str
     """What the intervals of the differences are over."""
     results: list[ComparisonRow]

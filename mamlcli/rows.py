@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
 from mamlcli.proofs.checks import Verdict
-from mamlcli.section import list_to_tuple
+from mamlcli.section import Which, list_to_tuple
 from mamlcli.statistics import Over
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -48,6 +48,8 @@ class MetricsRow(TypedDict):
     lr: float
     diverged_at_step: int | None
     """The step at which the seed was frozen."""
+    meta_validation_loss: NotRequired[Number]
+    """After this step, where it is measured."""
     wall_s: Seconds
     """Seconds of training so far. What a method says of itself stands beside it, like `slot_weights` of a chain."""
 
@@ -72,6 +74,17 @@ class EvalRow(TypedDict):
     diverged_at_step: int | None
     num_diverged_seeds: Count
     """Seeds behind this row that were frozen in training."""
+
+
+@with_config(SHAPE)
+class SeedStep(TypedDict):
+    """The parameters that a seed is evaluated by."""
+
+    seed: Count
+    step: Count
+    """Meta-updates behind them."""
+    meta_validation_loss: Number
+    """Null where it was not measured or not finite."""
 
 
 @with_config(SHAPE)
@@ -113,6 +126,10 @@ class Protocol(TypedDict):
     test_seed: Count
     checkpoint_step: Count
     checkpoint_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    parameters: Which
+    """Which ones of the checkpoint, as `run.keep` says; `newest` where no meta-validation loss was measured yet."""
+    parameter_steps: list[SeedStep]
+    """Which ones of each seed."""
     date: str
     """UTC, ISO 8601."""
     argv: list[str]

@@ -14,6 +14,10 @@ from mamlcli.errors import UsageError
 
 Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
+Keep: TypeAlias = Literal["newest", "best"]
+"""Which parameters a run is evaluated by."""
+Which: TypeAlias = Literal["initial", "newest", "best"]
+"""Those, or the ones that training began with."""
 
 
 # The largest number of float32, and the smallest that is computed with in full.

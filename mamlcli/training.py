@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mamlcli.best import Best
 from mamlcli.errors import DivergedError
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.tasks.samples import Task
@@ -52,6 +53,8 @@ class TrainState:
     updates: Int[Tensor, " seeds"]
     """Updates made of each seed: `step`, or for a frozen one the last step before it diverged."""
     step: int = 0
+    best: Best | None = None
+    """What the meta-validation losses so far say; None before the first."""
 
 
 class MetaStep(NamedTuple):

@@ -4,9 +4,11 @@ from jaxtyping import install_import_hook
 
 # The modules whose signatures carry shapes.
 _SHAPED = (
+    "best",
     "compute.low_rank",
     "experiment",
     "meta_test.losses",
+    "meta_test.validation",
     "methods.meta_gradients",
     "models.layers",
     "statistics",

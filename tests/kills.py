@@ -15,6 +15,7 @@ device: cpu
 tasks: {noise_std: 0.1}
 model: {hidden_sizes: [8]}
 outer: {steps: 400, meta_batch_size: 3, schedule: cosine}
+evaluation: {tasks: 5, query_shots: 5, every_steps: 9}
 run: {log_every_steps: 7, checkpoint_every_steps: 10, keep_checkpoints: 2}
 engine: {compile: "off"}
 """

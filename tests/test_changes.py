@@ -34,20 +34,21 @@ OTHER = {
     "outer.schedule": "cosine", "outer.max_grad_norm": 1.0, "outer.on_divergence": "freeze",
     "evaluation.tasks": 8, "evaluation.shots": (2,), "evaluation.inner_steps": 2, "evaluation.query_shots": 8,
     "evaluation.grid": 50, "evaluation.seed": 1, "evaluation.diverged_above": 5.0,
-    "run.log_every_steps": 3, "run.checkpoint_every_steps": 4, "run.keep_checkpoints": 1,
+    "evaluation.every_steps": 5,
+    "run.log_every_steps": 3, "run.checkpoint_every_steps": 4, "run.keep_checkpoints": 1, "run.keep": "best",
     "engine.compile": "off", "engine.inner_update": "dense", "engine.task_chunk": 2, "engine.threads": 2,
 }  # fmt: skip
 # Written down beside the table, on purpose, by what each key means.
 TESTED = {
     "device", "tasks.amplitude", "tasks.phase", "tasks.frequency", "tasks.x", "tasks.noise_std",
     "tasks.corrupted_slots", "algorithm.inner_lr", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
-    "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "engine.compile",
-    "engine.inner_update", "engine.task_chunk", "engine.threads",
+    "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
+    "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
 }  # fmt: skip
 CONTINUED = {
     "device", "outer.steps", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above",
-    "run.checkpoint_every_steps", "run.keep_checkpoints", "engine.compile", "engine.inner_update",
+    "run.checkpoint_every_steps", "run.keep_checkpoints", "run.keep", "engine.compile", "engine.inner_update",
     "engine.task_chunk", "engine.threads",
 }  # fmt: skip
 METHODS = {
@@ -87,7 +88,7 @@ def test_the_table_names_keys_and_sections_that_there_are() -> None:
     assert set(MAY_CHANGE) <= set(known_keys())
 
 
-@pytest.mark.parametrize("key", sorted(CONTINUED - {"device"}))
+@pytest.mark.parametrize("key", sorted(CONTINUED - {"device", "run.keep"}))
 def test_what_a_resumed_run_may_change_gives_the_same_weights(tiny: Config, tmp_path: Path, key: str) -> None:
     other = changed(with_steps(tiny, 14), key)
     mamlcli.train(tiny, out=tmp_path / "run")
@@ -175,8 +176,8 @@ def test_an_evaluation_says_what_it_cannot_change_and_what_it_can(tiny: Config, 
         mamlcli.evaluate(run, overrides=(override,))
     assert f"  {override.split('=')[0]}: " in str(caught.value)
     assert str(caught.value).endswith(
-        "these may change: device, engine.*, evaluation.*, tasks.x, tasks.noise_std, tasks.corrupted_slots, "
-        "tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
+        "these may change: device, engine.*, evaluation.* (not evaluation.every_steps), run.keep, tasks.x, "
+        "tasks.noise_std, tasks.corrupted_slots, tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
     )
 
 

@@ -240,7 +240,7 @@ def test_folds_leave_each_task_out_once_and_scale_by_what_is_left(tmp_path: Path
 def test_without_seeds_there_is_one_for_each_fold_and_too_few_are_refused(tmp_path: Path) -> None:
     keys = f"family: table, path: {tmp_path / 't.csv'}, task: t, inputs: a, target: b, split: {{folds: 4}}"
     assert parse_config(f"{{name: t, tasks: {{{keys}}}}}").seeds == (0, 1, 2, 3)
-    with pytest.raises(ConfigError, match=r"no seed leaves out fold 2, 3: set seeds: \[0, 1, 2, 3\]"):
+    with pytest.raises(ConfigError, match=r"of the 4 folds needs as many seeds: set seeds: \[0, 1, 2, 3\]"):
         parse_config(f"{{name: t, seeds: [0, 1], tasks: {{{keys}}}}}")
 
 

@@ -31,6 +31,7 @@ def train_report(result: "TrainResult") -> str:
         "",
         f"query loss of the last meta-batch (step {result.outer_steps}):",
         format_table(rows),
+        *_best_lines(result),
         "",
         f"run          {result.run}",
         f"metrics      {result.run / 'metrics.jsonl'}",
@@ -41,14 +42,20 @@ def train_report(result: "TrainResult") -> str:
     return "\n".join([*lines, "", f"next: maml eval {result.run}"])
 
 
+def _best_lines(result: "TrainResult") -> list[str]:
+    """Say which parameters the run will be evaluated by, where they are not those of its last step."""
+    from mamlcli.meta_test.protocol import steps_in_words
+
+    return [] if result.best is None else [f"least meta-validation loss: {steps_in_words(result.best)}"]
+
+
 def eval_report(result: "EvalResult") -> str:
     """Say what the meta-test found, over seeds and per seed."""
     query = result.query
     seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
     parts = [
         f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
-        f"points, {query['sampling']}; "
-        + ("the initial parameters" if result.start == "random-init" else f"checkpoint at step {result.step}"),
+        f"points, {query['sampling']}; " + _tested(result),
     ]
     if result.protocol["overrides"]:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
@@ -64,6 +71,17 @@ def eval_report(result: "EvalResult") -> str:
     parts += _learned_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
+
+
+def _tested(result: "EvalResult") -> str:
+    """Say which parameters were tested."""
+    from mamlcli.meta_test.protocol import steps_in_words
+
+    if result.start == "random-init":
+        return "the initial parameters"
+    if result.protocol["parameters"] == "best":
+        return f"least meta-validation loss: {steps_in_words(result.protocol['parameter_steps'])}"
+    return f"checkpoint at step {result.step}"
 
 
 def _learned_lines(result: "EvalResult") -> list[str]:
@@ -137,7 +155,7 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     cosines = [row["cosine"] for row in result.cosines if row["cosine"] is not None]
     query = result.query
     parts = [
-        f"query loss on {config.evaluation.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
+        f"query loss on {result.tasks} meta-test tasks ({query['points']} points, {query['sampling']}), "
         f"mean over {len(config.seeds)} seed(s); ± is its 95% interval,",
         f"low and high are the {result.interval.replace(',', ':', 1)}.",
         "Positive: second order is better.",
@@ -160,6 +178,11 @@ def comparison_report(result: "Comparison", config: Config) -> str:
         count = max(1, len(cosines) // 10)
         early, late = sum(cosines[:count]) / count, sum(cosines[-count:]) / count
         parts += [f"cosine of both meta-gradients: {early:.4f} in the first tenth of training, {late:.4f} in the last"]
+    if result.parameters == "best":
+        from mamlcli.meta_test.protocol import steps_in_words
+
+        found = (f"{order} order {steps_in_words(steps)}" for order, steps in result.parameter_steps.items())
+        parts += [f"least meta-validation loss, compared there: {'; '.join(found)}"]
     parts += result.notes
     parts += [
         f"comparison   {result.run / 'comparison.json'}",

@@ -21,6 +21,7 @@ from mamlcli.figures.training import cosine_figure, order_learning_figure
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
+from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Comparison
 from mamlcli.rows import ComparisonRow, CosineRow, Cost
@@ -83,17 +84,21 @@ def compare_orders(
             }
             update_config(folder, config)
             cosines = _train_in_turn(trainings, folder, reporter)
+            chosen = {order: one.chosen() for order, one in trainings.items()}
             losses = {
-                order: of_the_first(meta_test(one.experiment, one.state.params, device, stop, threads))
+                order: of_the_first(meta_test(one.experiment, chosen[order].params, device, stop, threads))
                 for order, one in trainings.items()
             }
             result = Comparison(
                 run=folder.path,
                 runs={order: training.run.path for order, training in trainings.items()},
+                tasks=experiments["second"].num_test_tasks(),
+                parameters=chosen["second"].which,
+                parameter_steps={order: seed_steps(config.seeds, one) for order, one in chosen.items()},
                 results=_paired(losses["first"], losses["second"], _num_frozen(trainings)),
                 interval=f"95% interval of the paired difference, {interval_over(len(config.seeds))}",
                 evaluations={
-                    order: summarise_all(config, values, frozen_seeds(trainings[order].state, config.seeds))
+                    order: summarise_all(experiments[order], values, frozen_seeds(trainings[order].state, config.seeds))
                     for order, values in losses.items()
                 },
                 query=query_protocol(experiments["second"]),
@@ -242,11 +247,11 @@ def _draw(
     reporter: Reporter,
 ) -> list[Path]:
     metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
-    curves = [{"order": order} | row for order in ORDERS for row in over_seeds(config, result.evaluations[order])]
+    curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
     learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
     adaptation = (
-        f"{learning}, {config.evaluation.tasks} tasks",
+        f"{learning}, {result.tasks} tasks",
         f"95% interval {curves[0]['interval']}",
     )
     figures: list[tuple[str, Callable[[], Figure], Sequence[AnyRow]]] = [

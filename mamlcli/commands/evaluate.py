@@ -5,13 +5,23 @@ from pathlib import Path
 
 import torch
 
+from mamlcli.best import Chosen
+from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override
+from mamlcli.errors import UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
 from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
-from mamlcli.meta_test.protocol import protocol, results_folder, tested_config
+from mamlcli.meta_test.protocol import (
+    chosen_params,
+    protocol,
+    results_folder,
+    seed_steps,
+    steps_in_words,
+    tested_config,
+)
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
@@ -53,17 +63,21 @@ def evaluate(
         checkpoint, own, run_folder = locate(target, reporter.note, doing="evaluating")
         home = _home(checkpoint, run_folder, random_init=random_init)
         config = tested_config(own, overrides)
+        if random_init and config.run.keep != own.run.keep:
+            raise UsageError("run.keep would change nothing: the parameters that training began with are evaluated")
         experiment = make_experiment(config)
         check_size(checkpoint, experiment.method.num_params * len(config.seeds))
         device = announce_device(config, reporter)
         check_meta_test(experiment, device)
         begun = experiment.initial_state(torch.device("cpu")).params
         check_fits(checkpoint, begun)
-        params = {name: theta.to(device) for name, theta in (begun if random_init else checkpoint.params).items()}
+        chosen = chosen_params(checkpoint, config, begun, random_init=random_init)
+        _say_which(chosen, config, reporter)
+        params = {name: theta.to(device) for name, theta in chosen.params.items()}
         with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
             losses = meta_test(experiment, params, device, stop, threads)
-            measured_how = protocol(config, overrides, checkpoint, device)
-        results = rows_of(config, losses, {} if random_init else checkpoint.frozen)
+            measured_how = protocol(config, overrides, checkpoint, chosen, device)
+        results = rows_of(experiment, losses, {} if random_init else checkpoint.frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)
         run = make_folder(folder, may_exist=out is None)
         learned = experiment.method.learned(params, config.seeds)
@@ -72,7 +86,7 @@ def evaluate(
             checkpoint=checkpoint.path,
             outer_steps=0 if random_init else checkpoint.step,
             start="random-init" if random_init else "trained",
-            tasks=config.evaluation.tasks,
+            tasks=experiment.num_test_tasks(),
             query=query_protocol(experiment),
             protocol=measured_how,
             results=results,
@@ -98,3 +112,12 @@ def _home(checkpoint: Checkpoint, run: RunFolder | None, *, random_init: bool) -
     in_run = path.parent.name == "checkpoints" and (path.parent.parent / "run.json").exists()
     folder = path.parent.parent if in_run else path.parent
     return folder / f"evaluation-{path.stem}{'-random-init' * random_init}"
+
+
+def _say_which(chosen: Chosen, config: Config, reporter: Reporter) -> None:
+    """Say which parameters are evaluated, where they are not the newest or were to be others."""
+    if chosen.which == "best":
+        where = steps_in_words(seed_steps(config.seeds, chosen))
+        reporter.note(f"evaluating each seed where its meta-validation loss was least: {where}")
+    elif config.run.keep == "best" and chosen.which == "newest":
+        reporter.note("no meta-validation loss was measured yet: evaluating the newest parameters")

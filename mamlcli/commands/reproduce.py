@@ -188,7 +188,7 @@ def _losses(
         if found is None:
             raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
         checkpoint, _ = found
-        params = checkpoint.params
+        params = checkpoint.chosen(config.run.keep).params
     with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
         return of_the_first(meta_test(experiment, params, device, stop, threads))
 
@@ -223,7 +223,7 @@ def _measured(
 
 def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[CurvePoint]:
     """The line of a row in the figure; a level where adaptation is not meant."""
-    points = over_seeds(config, summarise_all(config, losses, {}))
+    points = over_seeds(summarise_all(make_experiment(config), losses, {}))
     level = {point["shots"]: point for point in points if point["inner_steps"] == 0}
     shown = [level[point["shots"]] if row.flat else point for point in points]
     return [

@@ -15,6 +15,7 @@ from mamlcli.experiment import make_experiment
 from mamlcli.figures.training import loss_figure
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
+from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
@@ -66,7 +67,7 @@ def train(
                 prepare_resume(training)
             for logged in training.train():
                 report_step(reporter, logged.rows, config.outer.steps)
-            metrics = run.metrics.read()
+            metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
@@ -78,6 +79,7 @@ def train(
         from_step=training.from_step,
         wall_s=round(time.perf_counter() - start, 3),
         metrics=metrics[-len(config.seeds) :],  # type: ignore[arg-type]
+        best=seed_steps(config.seeds, chosen) if chosen.which == "best" else None,
         figure=figure,
     )
 

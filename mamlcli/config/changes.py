@@ -10,21 +10,27 @@ from mamlcli.registry import CHOICES
 When: TypeAlias = Literal["resume", "evaluate"]
 """A run is trained on under another config; or it is tested under other settings than its own."""
 
-# A key, or a section for all of its keys. A key that is missing here was trained, or names the run. Beside these, a
-# family says by `test_keys` on which tasks a run is tested, and a method how it adapts to them.
-# `run.log_every_steps` is missing because the metrics of a run have one interval: rows between those of the first part
-# cannot be made any more, and config.yaml would no longer give the same run.
+# A key, or a section for all of its keys; a key decides before its section does. A key that is missing here was
+# trained, or names the run. Beside these, a family says by `test_keys` on which tasks a run is tested, and a method how
+# it adapts to them. `run.log_every_steps` is missing because the metrics of a run have one interval: rows between those
+# of the first part cannot be made any more, and config.yaml would no longer give the same run.
 MAY_CHANGE: Mapping[str, tuple[When, ...]] = {
     # How it is computed: the numbers stay as they are to rounding, and a resumed run warns where that is all.
     "device": ("resume", "evaluate"),
     "engine": ("resume", "evaluate"),
     # How it is tested.
     "evaluation": ("resume", "evaluate"),
+    "run.keep": ("resume", "evaluate"),
+    # One interval of rows as well; and an evaluation measures none.
+    "evaluation.every_steps": (),
     # How far a run goes, and what is kept of it on the way.
     "outer.steps": ("resume",),
     "run.checkpoint_every_steps": ("resume",),
     "run.keep_checkpoints": ("resume",),
 }
+# On what the meta-validation loss is measured: losses along one run are of the same tasks, or the least of them says
+# nothing.
+_VALIDATED_ON = ("evaluation.tasks", "evaluation.query_shots", "evaluation.grid", "evaluation.seed")
 
 
 def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
@@ -42,18 +48,23 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
 
 def refused_changes(before: Config, after: Config, when: When) -> list[str]:
     """Say of each key that differs and must not what it was and what it is now; nothing if all may."""
-    allowed = _allowed(before, when)
+    allowed, kept = _allowed(before, when), _kept(before, when)
     return [
         f"{key}: {old} in the run, {new} now"
         for key, (old, new) in changes(before, after).items()
-        if not {key, key.partition(".")[0]} & allowed.keys()
+        if key in kept or not {key, key.partition(".")[0]} & allowed.keys()
     ]
 
 
 def may_change(config: Config, when: When) -> str:
     """Name what may change of an experiment, for a message: keys, and sections with a star."""
-    sections = Config.model_fields.keys() - {"name", "seeds", "device"}
-    return ", ".join(f"{key}.*" if key in sections else key for key in _allowed(config, when))
+    sections, kept = Config.model_fields.keys() - {"name", "seeds", "device"}, _kept(config, when)
+
+    def of_section(section: str) -> str:
+        stays = [key for key in kept if key.startswith(f"{section}.")]
+        return f"{section}.*" + (f" (not {', '.join(stays)})" if stays else "")
+
+    return ", ".join(of_section(key) if key in sections else key for key in _allowed(config, when))
 
 
 def _allowed(config: Config, when: When) -> dict[str, None]:
@@ -62,6 +73,14 @@ def _allowed(config: Config, when: When) -> dict[str, None]:
         for kind in CHOICES:
             allowed |= {f"{kind}.{key}": None for key in getattr(getattr(config, kind), "test_keys", ())}
     return allowed
+
+
+def _kept(config: Config, when: When) -> list[str]:
+    """The keys that stay as they are though others of their section may change."""
+    kept = [key for key, moments in MAY_CHANGE.items() if when not in moments]
+    if when == "resume" and config.evaluation.every_steps is not None:
+        kept += _VALIDATED_ON
+    return [key for key in kept if key.partition(".")[0] in _allowed(config, when)]
 
 
 def without_effect(before: Config, after: Config) -> list[str]:

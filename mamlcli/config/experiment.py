@@ -14,6 +14,7 @@ from mamlcli.section import (
     AlgorithmSection,
     Count,
     CountOrZero,
+    Keep,
     ModelSection,
     Positive,
     Section,
@@ -68,6 +69,10 @@ class EvaluationConfig(Section):
     """The test seed: it alone chooses the meta-test tasks."""
     diverged_above: Positive = 100.0
     """A task counts as diverged where its query loss is not finite or above this."""
+    every_steps: Count | None = None
+    """Measure the meta-validation loss every so many meta-updates, and at the last; null does not. It is the mean query
+    loss over `evaluation.tasks` fixed tasks of a split of their own, after the inner steps of meta-training on
+    `tasks.support_shots` support samples. Such a step is logged too."""
 
 
 class RunConfig(Section):
@@ -79,6 +84,9 @@ class RunConfig(Section):
     """Save a checkpoint every so many meta-updates, and at the end."""
     keep_checkpoints: Count = 3
     """Keep this many checkpoints, the newest; an older one is deleted once a new one is whole."""
+    keep: Keep = "newest"
+    """Which parameters a run is evaluated by: the `newest`, or the `best`, those of each seed at the step with its
+    least meta-validation loss; needs evaluation.every_steps. A run that measures that loss holds both."""
 
 
 class EngineConfig(Section):
@@ -148,4 +156,13 @@ class Config(Section):
         )
         if any(misfits):
             raise ValueError("; ".join(filter(None, misfits)))
+        return self
+
+    @model_validator(mode="after")
+    def _best_is_measured(self) -> Self:
+        if self.run.keep == "best" and self.evaluation.every_steps is None:
+            raise ValueError(
+                "run.keep: best needs a meta-validation loss that says which parameters are the best; set "
+                "evaluation.every_steps to measure it, or run.keep: newest"
+            )
         return self

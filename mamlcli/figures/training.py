@@ -24,17 +24,22 @@ from mamlcli.types import AnyRow
 
 # As many seeds as can be told apart as lines.
 _MAX_LINES = 5
+_VALIDATION = "meta_validation_loss"
 
 
 def loss_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
-    """Loss on the meta-batch before and after adaptation, over training.
+    """Loss on the meta-batch before and after adaptation, and on the meta-validation tasks, over training.
 
     Args:
-        rows: Metrics with step, seed, pre_adapt_loss and post_adapt_loss.
+        rows: Metrics with step, seed, pre_adapt_loss and post_adapt_loss; some with meta_validation_loss, or none.
         title: Of the figure.
     """
     lines = {"before adaptation": (rows, "pre_adapt_loss", GREY), "after adaptation": (rows, "post_adapt_loss", BLUE)}
-    return _training_figure(lines, title, "query loss of the meta-batch (mean squared error)", is_log=True)
+    validated = [row for row in rows if _VALIDATION in row]
+    if not validated:
+        return _training_figure(lines, title, "query loss of the meta-batch (mean squared error)", is_log=True)
+    y_label = "query loss of the meta-batch, or after adaptation\nof the meta-validation tasks (mean squared error)"
+    return _training_figure(lines, title, y_label, is_log=True, validated=validated)
 
 
 def order_learning_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
@@ -65,7 +70,12 @@ def cosine_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
 
 
 def _training_figure(
-    lines: Mapping[str, tuple[Sequence[AnyRow], str, str]], title: Title, y_label: str, *, is_log: bool
+    lines: Mapping[str, tuple[Sequence[AnyRow], str, str]],
+    title: Title,
+    y_label: str,
+    *,
+    is_log: bool,
+    validated: Sequence[AnyRow] = (),
 ) -> Figure:
     """Draw columns of rows, each with its name and color: smoothed curves over the values that they smooth.
 
@@ -80,10 +90,49 @@ def _training_figure(
             # Of what the seeds say themselves: the range of their smoothed curves would be narrower than they are.
             axes.fill_between(steps, table.min(axis=0), table.max(axis=0), color=color, alpha=0.2, linewidth=0)
         axes.plot(steps, _moving_mean(table.mean(axis=0)), color=color, linewidth=1.8, label=name)
+    if validated:
+        _draw_validation(axes, validated)
     diverged = {row["seed"] for rows, _, _ in lines.values() for row in rows if _has_diverged(row)}
     _explain(axes, num_seeds=table.shape[0], num_steps=table.shape[1], num_diverged=len(diverged))
     framed(figure, axes)
     return legend_below(figure, axes, num_columns=2, note=log_scale([axes]) if is_log else "")
+
+
+def _draw_validation(axes: Axes, rows: Sequence[AnyRow]) -> None:
+    """Draw the meta-validation loss as it was measured, on the same tasks each time, and where each seed had its least.
+
+    The first of several steps with the same loss is the best, as in a run.
+    """
+    steps, table = _by_seed_and_step(rows, _VALIDATION)
+    few = len(table) <= _MAX_LINES
+    for values in table if few and len(table) > 1 else ():
+        axes.plot(steps, values, color=ORANGE, alpha=0.6, linewidth=0.7)
+    if len(table) > 1:
+        axes.fill_between(steps, table.min(axis=0), table.max(axis=0), color=ORANGE, alpha=0.2, linewidth=0)
+    mean = [np.nan if value is np.ma.masked else value for value in table.mean(axis=0)]
+    label = "meta-validation, not smoothed"
+    axes.plot(steps, mean, color=ORANGE, linewidth=1.8, marker="o", markersize=_dot(len(steps)), label=label)
+    known = np.ma.filled(table, np.nan)
+    losses = np.where(np.isfinite(known), known, np.inf)
+    found = [index for index, values in enumerate(losses) if np.isfinite(values).any()]
+    best = losses.argmin(axis=1)[found]
+    star = "star: least meta-validation loss" if len(table) == 1 else "star: each seed's least validation loss"
+    size = 9 if few else 5
+    axes.plot(
+        steps[best],
+        losses[found, best],
+        label=star,
+        color="black",
+        marker="*",
+        linestyle="none",
+        markersize=size,
+        zorder=3,
+    )
+
+
+def _dot(num_points: int) -> float:
+    """How large the points of a line are: few can be told apart, many would hide it."""
+    return 3.0 if num_points <= 40 else 0.0
 
 
 def _thin_lines(table: NDArray[np.float64]) -> Sequence[NDArray[np.float64]]:

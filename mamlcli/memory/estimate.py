@@ -6,6 +6,7 @@ from mamlcli.compute.plan import Plan
 from mamlcli.experiment import Experiment
 from mamlcli.memory.meta_step import FLOAT_BYTES, activation_units, meta_step_parts
 from mamlcli.memory.parts import Estimate, Part, lowerable
+from mamlcli.tasks.numbers import Split
 
 # How many numbers an optimiser of torch.optim holds of each parameter.
 _MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}
@@ -41,15 +42,30 @@ def training_estimate(experiment: Experiment, plan: Plan, *, orders_compared: bo
     after = (1 + moments) * flat if fused else max(_UPDATE_COPIES, 1 + moments) * flat
     copies = max(after - _total(step), 0 if fused else _GRADIENT_COPIES * flat)
     keys = _parameter_keys(experiment)
-    return Estimate(
-        "training",
-        (
-            Part("the parameters and their gradients", states * 2 * flat, keys),
-            Part("the optimiser's state", states * moments * flat, keys),
-            Part("copies of them in an update and for a checkpoint", copies, keys),
-            *step,
-            _block_of_tasks(experiment, steps=config.outer.steps),
-        ),
+    parts = (
+        Part("the parameters and their gradients", states * 2 * flat, keys),
+        Part("the optimiser's state", states * moments * flat, keys),
+        Part("copies of them in an update and for a checkpoint", copies, keys),
+        *step,
+        _block_of_tasks(experiment, steps=config.outer.steps),
+    )
+    if config.evaluation.every_steps:
+        parts += (
+            Part("the best parameters so far", states * flat, keys),
+            *_validation_parts(experiment, held=copies + _total(step)),
+        )
+    return Estimate("training", parts)
+
+
+def _validation_parts(experiment: Experiment, *, held: int) -> tuple[Part, ...]:
+    """The meta-validation tasks that are adapted at a time, less what a meta-step holds at another time."""
+    config, count = experiment.config, tasks_at_a_time(experiment, "meta-validation")
+    adapted, drawn = (int(count * num_bytes) for num_bytes in _bytes_of_test_task(experiment, "meta-validation"))
+    points = ("evaluation.grid" if config.evaluation.grid else "evaluation.query_shots", "tasks.support_shots")
+    keys = lowerable(config, *points, "evaluation.tasks", "algorithm.inner_steps", "model", "seeds")
+    return (
+        Part("adapted weights and activations of the meta-validation", max(0, adapted - held), keys),
+        Part("the meta-validation tasks", drawn, lowerable(config, *points, "evaluation.tasks"), on_device=False),
     )
 
 
@@ -82,14 +98,14 @@ def kernel_checks_estimate(experiment: Experiment, plan: Plan) -> Estimate:
     return _times(_CHECKED_KERNEL, one_step_estimate(experiment, plan))
 
 
-def tasks_at_a_time(experiment: Experiment) -> int:
-    """How many meta-test tasks are adapted at a time.
+def tasks_at_a_time(experiment: Experiment, split: Split = "meta-test") -> int:
+    """How many meta-test or meta-validation tasks are adapted at a time.
 
     It follows from the config and not from what is free: how many tasks are computed together can change the last bit
     of a loss.
     """
-    most = max(1, int(_TASKS_BYTES // sum(_bytes_of_test_task(experiment))))
-    return min(experiment.config.evaluation.tasks, _TASKS_AT_A_TIME, most)
+    most = max(1, int(_TASKS_BYTES // sum(_bytes_of_test_task(experiment, split))))
+    return min(experiment.num_test_tasks(split), _TASKS_AT_A_TIME, most)
 
 
 def meta_test_estimate(experiment: Experiment, *, orders_compared: bool = False) -> Estimate:
@@ -102,11 +118,12 @@ def meta_test_estimate(experiment: Experiment, *, orders_compared: bool = False)
     config, count = experiment.config, tasks_at_a_time(experiment)
     test, seeds, states = config.evaluation, len(config.seeds), 2 if orders_compared else 1
     # What a checkpoint holds, with what training began with and a copy.
-    params = states * (3 + _MOMENTS[config.outer.optimizer]) * _flat_bytes(experiment)
-    adapted, drawn = (int(count * num_bytes) for num_bytes in _bytes_of_test_task(experiment))
+    copies_of_best = 2 if test.every_steps else 0  # in the checkpoint, and as they are chosen
+    params = states * (3 + copies_of_best + _MOMENTS[config.outer.optimizer]) * _flat_bytes(experiment)
+    adapted, drawn = (int(count * num_bytes) for num_bytes in _bytes_of_test_task(experiment, "meta-test"))
     # All losses, and what their statistics hold of one K.
     copies = states * len(test.shots) + (_PAIRED if orders_compared else _SUMMARISED)[seeds > 1]
-    losses = int(FLOAT_BYTES * copies * seeds * test.tasks * (test.inner_steps + 1))
+    losses = int(FLOAT_BYTES * copies * seeds * experiment.num_test_tasks() * (test.inner_steps + 1))
     rows = states * _ROW_BYTES * (seeds + 1) * (test.inner_steps + 1) * len(test.shots)
     points = ("evaluation.grid" if test.grid else "evaluation.query_shots", "evaluation.shots")
     table = ("evaluation.inner_steps", "seeds")
@@ -131,10 +148,12 @@ def _times(factor: int, one: Estimate) -> Estimate:
     return Estimate("checking", tuple(part._replace(num_bytes=factor * part.num_bytes) for part in one.parts))
 
 
-def _bytes_of_test_task(experiment: Experiment) -> tuple[float, float]:
-    """What a task of the meta-test holds as all seeds adapt to it, and as it is drawn."""
+def _bytes_of_test_task(experiment: Experiment, split: Split) -> tuple[float, float]:
+    """What a task of the meta-test or of the meta-validation holds as all seeds adapt to it, and as it is drawn."""
     test, method = experiment.config.evaluation, experiment.method
     support, unlabelled, steps = max(test.shots), method.unlabelled_inputs, test.inner_steps
+    if split == "meta-validation":
+        support, steps = experiment.config.tasks.support_shots, method.inner_steps
     query = test.grid or test.query_shots
     weights = 0 if steps == 0 else (2 + min(steps, 2)) * method.num_params
     samples = max(1.5 * query, 2.6 * max(support, unlabelled) if steps else 0)

@@ -29,9 +29,9 @@ def draw_adaptation(
 ) -> Path | None:
     """Draw the rows that speak for the whole run, or of its only seed, and what is known of the tasks analytically."""
     config = experiment.config
-    rows = over_seeds(config, results)
+    rows = over_seeds(results)
     title = (
-        f"{config.name}: adaptation on {config.evaluation.tasks} meta-test tasks",
+        f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks",
         f"95% interval {rows[0]['interval']}",
     )
     bounds = experiment.family.bounds(config.evaluation.grid)
@@ -55,7 +55,7 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
     listed = TaskList(family, config.evaluation.seed, "meta-test")
     named = family.names.get("meta-test")
     names: Sequence[int | str] = range(_NUM_TASKS) if named is None else named[:_NUM_TASKS]
-    count = min(len(names), config.evaluation.tasks)
+    count = min(len(names), experiment.num_test_tasks())
     curves = family.curves(listed.numbers(0, count), _GRID_POINTS)
     first = {name: theta[0] for name, theta in params.items()}
     device = next(iter(first.values())).device

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from mamlcli.compute.plan import idle_threads
-from mamlcli.config.experiment import Config
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.meta_test.views import frozen_of_tested, joined, tested_seeds, views
 from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
+from mamlcli.tasks.numbers import Split
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
@@ -26,15 +27,29 @@ Losses: TypeAlias = dict[int, dict[str, Tensor]]
 def meta_test(
     experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
 ) -> Losses:
-    """Measure every predictor of a method after each inner step, for each K of the config."""
+    """Measure every predictor of a method after each inner step, for each K of the config.
+
+    Returns:
+        With seeds for S, or repetitions where seeds leave out different tasks; see `mamlcli.meta_test.views`.
+    """
+    found = [_of_view(one.experiment, one.of(params), device, stop, threads) for one in views(experiment)]
+    return {
+        shots: {name: joined(experiment, [one[shots][name] for one in found]) for name in found[0][shots]}
+        for shots in found[0]
+    }
+
+
+def _of_view(
+    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
+) -> Losses:
     settings, found = experiment.config.evaluation, {}
-    at_a_time = tasks_at_a_time(experiment)
+    at_a_time, num_tasks = tasks_at_a_time(experiment), experiment.num_test_tasks()
     for shots in settings.shots:
         parts = []
-        for first in range(0, settings.tasks, at_a_time):
+        for first in range(0, num_tasks, at_a_time):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             threads.look()
-            count = min(at_a_time, settings.tasks - first)
+            count = min(at_a_time, num_tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
             inner, loss_fn = experiment.method.inner, experiment.loss_fn
             parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
@@ -47,15 +62,17 @@ def of_the_first(losses: Losses) -> dict[int, Tensor]:
     return {shots: next(iter(by_predictor.values())) for shots, by_predictor in losses.items()}
 
 
-def meta_test_list(experiment: Experiment) -> TaskList:
-    """All meta-test tasks; the test seed alone chooses them."""
-    return TaskList(experiment.family, experiment.config.evaluation.seed, "meta-test")
+def meta_test_list(experiment: Experiment, split: Split = "meta-test") -> TaskList:
+    """All meta-test tasks, or those of the meta-validation along the way; the test seed alone chooses them."""
+    return TaskList(experiment.family, experiment.config.evaluation.seed, split)
 
 
-def meta_test_tasks(experiment: Experiment, shots: int, first: int = 0, count: int | None = None) -> Task:
-    """Draw meta-test tasks; those of a smaller K are the same with fewer support samples."""
-    listed = meta_test_list(experiment)
-    return listed.tasks(first, count or experiment.config.evaluation.tasks, test_request(experiment, shots))
+def meta_test_tasks(
+    experiment: Experiment, shots: int, first: int = 0, count: int | None = None, split: Split = "meta-test"
+) -> Task:
+    """Draw tasks of `meta_test_list`; those of a smaller K are the same with fewer support samples."""
+    listed, count = meta_test_list(experiment, split), count or experiment.num_test_tasks(split)
+    return listed.tasks(first, count, test_request(experiment, shots))
 
 
 def test_request(experiment: Experiment, shots: int) -> Request:
@@ -86,25 +103,26 @@ def threads_of_test(experiment: Experiment) -> int:
     return idle_threads(experiment, tasks_at_a_time(experiment) * samples)
 
 
-def rows_of(config: Config, losses: Losses, frozen: Mapping[int, int]) -> list[EvalRow]:
+def rows_of(experiment: Experiment, losses: Losses, frozen: Mapping[int, int]) -> list[EvalRow]:
     """Summarise the losses of every predictor and K; `model` names the predictor where there are several."""
     names = list(next(iter(losses.values())))
     rows: list[EvalRow] = []
     for name in names:
-        of_one = summarise_all(config, {shots: found[name] for shots, found in losses.items()}, frozen)
+        of_one = summarise_all(experiment, {shots: found[name] for shots, found in losses.items()}, frozen)
         rows += [{"model": name, **row} for row in of_one] if len(names) > 1 else of_one
     return rows
 
 
-def summarise_all(config: Config, losses: Mapping[int, Tensor], frozen: Mapping[int, int]) -> list[EvalRow]:
+def summarise_all(experiment: Experiment, losses: Mapping[int, Tensor], frozen: Mapping[int, int]) -> list[EvalRow]:
     """Summarise the losses of every K; see `mamlcli.meta_test.losses.summarise`.
 
     A seed that diverged in training is marked with the step in its rows, and counts with the parameters it kept.
     """
     rows: list[EvalRow] = []
+    seeds, frozen = tested_seeds(experiment), frozen_of_tested(experiment, frozen)
     for shots, values in losses.items():
-        diverged_above = config.evaluation.diverged_above
-        for row in summarise(values, seeds=config.seeds, shots=shots, diverged_above=diverged_above):
+        diverged_above = experiment.config.evaluation.diverged_above
+        for row in summarise(values, seeds=seeds, shots=shots, diverged_above=diverged_above):
             seed = row["seed"]
             row["diverged_at_step"] = None if seed == "all" else frozen.get(seed)
             row["num_diverged_seeds"] = len(frozen) if seed == "all" else int(seed in frozen)
@@ -112,7 +130,7 @@ def summarise_all(config: Config, losses: Mapping[int, Tensor], frozen: Mapping[
     return rows
 
 
-def over_seeds(config: Config, rows: Sequence[EvalRow]) -> list[EvalRow]:
+def over_seeds(rows: Sequence[EvalRow]) -> list[EvalRow]:
     """Choose the rows that speak for the whole run: over seeds, or those of the only seed."""
-    wanted = "all" if len(config.seeds) > 1 else config.seeds[0]
-    return [row for row in rows if row["seed"] == wanted]
+    seeds = {row["seed"] for row in rows} - {"all"}
+    return [row for row in rows if (row["seed"] == "all") == (len(seeds) > 1)]

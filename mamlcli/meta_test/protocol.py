@@ -8,17 +8,23 @@ from typing import Any
 
 import torch
 
+from mamlcli.best import Chosen
 from mamlcli.config.changes import changes, may_change, refused_changes, without_effect
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override, dump_config, parse_config
 from mamlcli.errors import UsageError
-from mamlcli.rows import Protocol
+from mamlcli.rows import Protocol, SeedStep
 from mamlcli.runs.checkpoints import Checkpoint
 from mamlcli.runs.provenance import environment, utc_now
+from mamlcli.types import Params
 
 # What is measured. The rest of a config was trained, or says how it is computed.
 _SECTIONS = ("tasks", "algorithm", "evaluation")
+# Of whom it is measured, beside these.
+_KEEP = "run.keep"
 _LONGEST_NAME = 100
+# Seeds that a sentence names.
+_MAX_NAMED = 10
 
 
 def tested_config(own: Config, overrides: Sequence[str | Override]) -> Config:
@@ -50,7 +56,7 @@ def results_folder(home: Path, own: Config, tested: Config) -> Path:
     The same settings always have the same folder, and other settings another one. How it is computed (the device, the
     engine) is no such setting.
     """
-    differing = {key: new for key, (_, new) in changes(own, tested).items() if key.startswith(_SECTIONS)}
+    differing = {key: new for key, (_, new) in changes(own, tested).items() if key.startswith((*_SECTIONS, _KEEP))}
     if not differing:
         return home
     name = "_".join(f"{key}={_shown(value)}" for key, value in differing.items())
@@ -65,16 +71,43 @@ def _shown(value: Any) -> str:
     return json.dumps(value, separators=(",", ":")).strip('[]"')
 
 
+def chosen_params(checkpoint: Checkpoint, config: Config, begun: Params, *, random_init: bool) -> Chosen:
+    """The parameters that are tested: those that training began with, or of a checkpoint what `run.keep` says."""
+    if random_init:
+        return Chosen("initial", begun, (0,) * len(config.seeds), (None,) * len(config.seeds))
+    return checkpoint.chosen(config.run.keep)
+
+
 def protocol(
-    config: Config, overrides: Sequence[str | Override], checkpoint: Checkpoint, device: torch.device
+    config: Config, overrides: Sequence[str | Override], checkpoint: Checkpoint, chosen: Chosen, device: torch.device
 ) -> Protocol:
-    """Say all that a meta-test depends on, for evaluation.json: settings, checkpoint, code and machine."""
+    """Say all that a meta-test depends on, for evaluation.json: settings, parameters, code and machine."""
     return {
         "config": config.model_dump(mode="json", include=set(_SECTIONS)),
         "overrides": [one.text if isinstance(one, Override) else one for one in overrides],
         "test_seed": config.evaluation.seed,
         "checkpoint_step": checkpoint.step,
         "checkpoint_sha256": checkpoint.sha256,
+        "parameters": chosen.which,
+        "parameter_steps": seed_steps(config.seeds, chosen),
         "date": utc_now(),
         **environment(device),  # type: ignore[typeddict-item]
     }
+
+
+def seed_steps(seeds: Sequence[int], chosen: Chosen) -> list[SeedStep]:
+    """Which parameters each seed is tested with."""
+    found = zip(seeds, chosen.steps, chosen.losses, strict=True)
+    return [{"seed": seed, "step": step, "meta_validation_loss": loss} for seed, step, loss in found]
+
+
+def steps_in_words(steps: Sequence[SeedStep]) -> str:
+    """Say at which step each seed is tested.
+
+    >>> steps_in_words([{"seed": 0, "step": 1200, "meta_validation_loss": 0.5}])
+    'seed 0 at step 1200'
+    """
+    named = [f"seed {one['seed']} at step {one['step']}" for one in steps[:_MAX_NAMED]]
+    unmeasured = [str(one["seed"]) for one in steps if one["meta_validation_loss"] is None]
+    without = f"; the newest where it was never finite: seed {', '.join(unmeasured[:_MAX_NAMED])}" if unmeasured else ""
+    return ", ".join(named) + (", ..." if len(steps) > _MAX_NAMED else "") + without

@@ -11,15 +11,18 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from mamlcli.best import Best, Chosen, choose
 from mamlcli.config.changes import refused_changes
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, parse_config
 from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
+from mamlcli.runs.best_content import best_content, best_of
 from mamlcli.runs.compatible import optimizer_problem, params_problem
 from mamlcli.runs.files import flush_folder, write_atomic
 from mamlcli.runs.provenance import by_an_earlier_version
+from mamlcli.section import Keep
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 
@@ -42,12 +45,18 @@ class Checkpoint(NamedTuple):
     optimizer: dict[str, Any]
     updates: list[int]
     """Updates made of each seed; fewer than `step` for one that diverged and was frozen."""
+    best: Best | None = None
+    """None where no meta-validation loss was measured yet, as in checkpoints of earlier versions."""
 
     @property
     def frozen(self) -> dict[int, int]:
         """Which seeds have diverged, and at which step each."""
         made = zip(self.config.seeds, self.updates, strict=True)
         return {seed: updates + 1 for seed, updates in made if updates < self.step}
+
+    def chosen(self, keep: Keep) -> Chosen:
+        """The parameters that a run is evaluated by."""
+        return choose(keep, self.params, self.best, self.step, torch.tensor(self.updates))
 
 
 def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
@@ -63,6 +72,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
         "params": _plain(state.params),
         "optimizer": _plain(state.optimizer.state_dict()),
         "updates": state.updates.tolist(),
+        "best": None if state.best is None else best_content(state.best),
     }
     torch.save(content, buffer)
     path = folder / f"step-{state.step}.pt"
@@ -178,7 +188,10 @@ def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
     counts = isinstance(updates, list) and all(type(count) is int and 0 <= count <= step for count in updates)
     if not counts or len(updates) != len(config.seeds):
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: its updates are no counts per seed")
-    return checkpoint
+    found = best_of(content.get("best"), config, step)
+    if isinstance(found, str):
+        raise CheckpointError(f"{path}: not a checkpoint that this version can use: of its best parameters, {found}")
+    return checkpoint._replace(best=found)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
@@ -202,12 +215,15 @@ def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:
         group["lr"] = state.lr
     state.step = checkpoint.step
     state.alive.copy_(state.updates == checkpoint.step)
+    state.best = checkpoint.best
 
 
 def check_fits(checkpoint: Checkpoint, expected: Params) -> None:
     """Raise CheckpointError unless the parameters have the expected names, shapes and dtypes, and are finite."""
     if problem := params_problem(expected, checkpoint.params):
         raise CheckpointError(f"{checkpoint.path}: {problem}")
+    if checkpoint.best and (problem := params_problem(expected, checkpoint.best.params)):
+        raise CheckpointError(f"{checkpoint.path}: the best parameters are {problem}")
 
 
 def check_size(checkpoint: Checkpoint, num_params: int) -> None:

@@ -48,4 +48,8 @@ class RowLog(NamedTuple):
 
     def trim(self, keep: Callable[[Row], bool]) -> None:
         """Drop the rows that a resumed run is going to write again."""
-        write_atomic(self.path, json_lines([row for row in self.read() if keep(row)]).encode())
+        self.write([row for row in self.read() if keep(row)])
+
+    def write(self, rows: Sequence[AnyRow]) -> None:
+        """Replace all rows."""
+        write_atomic(self.path, json_lines(rows).encode())

@@ -79,7 +79,7 @@ def check_same_experiment(run: RunFolder, config: Config) -> None:
     """Raise UsageError, listing every difference that a resumed run must not have."""
     if refused := refused_changes(run.config(), config, "resume"):
         lines = "\n".join(f"  {line}" for line in refused)
-        allowed = may_change(config, "resume")
+        allowed = may_change(run.config(), "resume")
         raise UsageError(f"{run.path} cannot be resumed as another experiment:\n{lines}\nthese may change: {allowed}")
 
 

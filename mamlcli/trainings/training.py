@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from mamlcli.best import Chosen, choose
 from mamlcli.compute.fused.library import folder_problem
 from mamlcli.compute.plan import Plan, make_plan, planned_update, without_compiling
 from mamlcli.config.experiment import Config
@@ -22,6 +23,7 @@ from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.trainings.culprits import name_tasks
+from mamlcli.trainings.validation import Validation
 from mamlcli.types import Row, finite_or_none
 
 
@@ -49,6 +51,7 @@ class Training:
         self.config: Config = experiment.config
         self.threads = threads
         self.state = experiment.initial_state(device)
+        self.validation = Validation(experiment, self.state, device, stop)
         self.plan: Plan = make_plan(experiment, device)
         self.update: Update = planned_update(experiment, self.state, self.plan, device, self._compiling_failed)
         self.train_s = 0.0
@@ -66,7 +69,13 @@ class Training:
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
-        return step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+        is_due = step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
+        return is_due or self.validation.is_due(step)
+
+    def chosen(self) -> Chosen:
+        """The parameters that the run is evaluated by as it is now."""
+        state = self.state
+        return choose(self.config.run.keep, state.params, state.best, state.step, state.updates.cpu())
 
     def restore_newest(self) -> None:
         """Continue from the newest whole checkpoint, naming each damaged one; with no file at all, start.
@@ -90,7 +99,10 @@ class Training:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
         self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
-        self.run.metrics.trim(lambda row: row["step"] <= self.state.step and self.is_logged(row["step"]))
+        kept = [
+            row for row in self.run.metrics.read() if row["step"] <= self.state.step and self.is_logged(row["step"])
+        ]
+        self.run.metrics.write([self.validation.without_irregular(row) for row in kept])
         clock = [row.get("wall_s") for row in self.run.metrics.read()]
         self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
 
@@ -116,12 +128,14 @@ class Training:
             self.reporter.note(f"warning: {problem}")
         self.reporter.note(f"{self.experiment.method.title}, {self.plan.words()}")
         with self._recorded(), self._tasks_named():
+            self._catch_up()
             since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
                     rows = self._rows(step)
                     self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
+                    rows = self.validation.measure(rows)
                     self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
                     yield LoggedStep(step.step, rows)
                     since = time.perf_counter()
@@ -140,6 +154,17 @@ class Training:
             | {name: self.state.params[name][index].tolist() for name in self.experiment.method.logged}
             for index, seed in enumerate(self.config.seeds)
         ]
+
+    def _catch_up(self) -> None:
+        """Measure what a signal has prevented; the rows of that step are there without it."""
+        if not self.validation.is_behind():
+            return
+        step, rows = self.state.step, self.run.metrics.read()
+        now = self.validation.measure([row for row in rows if row["step"] == step])
+        if self.validation.is_behind():
+            self.stop.raise_if_asked(f"interrupted at step {step}; nothing was changed: {self.run.path}")
+        self.run.metrics.write([*(row for row in rows if row["step"] != step), *now])
+        self.save()
 
     def _warn_of_frozen(self) -> None:
         frozen = frozen_seeds(self.state, self.config.seeds)
@@ -163,7 +188,7 @@ class Training:
         interrupted = self.stop.signal_number is not None
         if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
             self.save()
-        if interrupted and step < last:
+        if interrupted and (step < last or self.validation.is_behind()):
             self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
 
     def save(self) -> None:

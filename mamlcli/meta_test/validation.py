@@ -1,0 +1,70 @@
+"""The meta-validation loss: one number of each seed along a training, on fixed tasks that no seed trains on."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from mamlcli.experiment import Experiment
+from mamlcli.interrupts import StopRequest
+from mamlcli.memory.estimate import tasks_at_a_time
+from mamlcli.meta_test.measure import meta_test_tasks
+from mamlcli.meta_test.views import views
+from mamlcli.methods.inner_loops import constant
+from mamlcli.methods.meta_gradients import adapted
+from mamlcli.tasks.numbers import Split
+from mamlcli.tasks.samples import Task
+from mamlcli.types import Params
+
+_SPLIT: Split = "meta-validation"
+
+
+def validation_loss(
+    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest
+) -> Float64[Tensor, " seeds"] | None:
+    """Measure the mean query loss after the inner steps of meta-training, on the meta-validation tasks.
+
+    The tasks are the same whenever it is measured, and for all seeds that have the same.
+
+    Args:
+        experiment: What is trained.
+        params: Meta-parameters of S seeds on the device, name -> (S, ...); not modified.
+        device: Where to compute.
+        stop: Looked at between tasks.
+
+    Returns:
+        A loss of each seed, on the CPU. None if a signal asked to stop.
+    """
+    found = torch.empty(len(experiment.config.seeds), dtype=torch.float64)
+    for view in views(experiment):
+        losses = _of_view(view.experiment, view.of(params), device, stop)
+        if losses is None:
+            return None
+        found[view.seeds] = losses.mean(dim=1)
+    return found
+
+
+def _of_view(
+    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest
+) -> Float64[Tensor, "seeds tasks"] | None:
+    num_tasks, at_a_time = experiment.num_test_tasks(_SPLIT), tasks_at_a_time(experiment, _SPLIT)
+    parts: list[Tensor] = []
+    for first in range(0, num_tasks, at_a_time):
+        if stop.signal_number is not None:
+            return None
+        count, shots = min(at_a_time, num_tasks - first), experiment.config.tasks.support_shots
+        tasks = meta_test_tasks(experiment, shots, first, count, _SPLIT).map(lambda part: part.to(device))
+        parts.append(_losses(experiment, params, tasks).cpu().double())
+    return torch.cat(parts, dim=1)
+
+
+def _losses(experiment: Experiment, params: Params, tasks: Task) -> Float[Tensor, "seeds tasks"]:
+    """The query loss of the first predictor of every seed and task; needs no graph."""
+    inner, steps = experiment.method.inner, experiment.method.inner_steps
+
+    def one(params: Params, task: Task) -> Tensor:
+        found = adapted(inner, params, task.support, inner_steps=steps, gradient=constant)
+        return experiment.loss_fn(next(iter(found.values())), task.query)
+
+    with torch.no_grad():
+        losses: Tensor = torch.vmap(torch.vmap(one, in_dims=(None, 0)), in_dims=(0, None))(params, tasks)
+    return losses
