@@ -98,6 +98,9 @@ class TasksSection(Section):
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say on which tasks a run is tested."""
 
+    place_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that say where the data lie, which may be elsewhere as long as they are the same."""
+
     family: str
     """The family's name; its class gives the one value that it can have."""
     support_shots: Count = 10

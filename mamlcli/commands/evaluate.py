@@ -25,6 +25,7 @@ from mamlcli.meta_test.protocol import (
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
+from mamlcli.runs.data_record import check_same_data
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.located import locate
@@ -66,6 +67,7 @@ def evaluate(
         if random_init and config.run.keep != own.run.keep:
             raise UsageError("run.keep would change nothing: the parameters that training began with are evaluated")
         experiment = make_experiment(config)
+        check_same_data(checkpoint.record, experiment.family.record)
         check_size(checkpoint, experiment.method.num_params * len(config.seeds))
         device = announce_device(config, reporter)
         check_meta_test(experiment, device)

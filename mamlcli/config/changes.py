@@ -69,6 +69,7 @@ def may_change(config: Config, when: When) -> str:
 
 def _allowed(config: Config, when: When) -> dict[str, None]:
     allowed = {key: None for key, moments in MAY_CHANGE.items() if when in moments}
+    allowed |= {f"tasks.{key}": None for key in config.tasks.place_keys}
     if when == "evaluate":
         for kind in CHOICES:
             allowed |= {f"{kind}.{key}": None for key in getattr(getattr(config, kind), "test_keys", ())}

@@ -5,7 +5,7 @@ import io
 import os
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -47,6 +47,8 @@ class Checkpoint(NamedTuple):
     """Updates made of each seed; fewer than `step` for one that diverged and was frozen."""
     best: Best | None = None
     """None where no meta-validation loss was measured yet, as in checkpoints of earlier versions."""
+    record: Mapping[str, Any] = {}
+    """What was kept of the data behind the tasks; see `TaskFamily.record`."""
 
     @property
     def frozen(self) -> dict[int, int]:
@@ -59,7 +61,7 @@ class Checkpoint(NamedTuple):
         return choose(keep, self.params, self.best, self.step, torch.tensor(self.updates))
 
 
-def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
+def save_checkpoint(folder: Path, state: TrainState, config: Config, record: Mapping[str, Any]) -> Path:
     """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands.
 
     Once both are whole, all but the newest `run.keep_checkpoints` are deleted.
@@ -73,6 +75,7 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config) -> Path:
         "optimizer": _plain(state.optimizer.state_dict()),
         "updates": state.updates.tolist(),
         "best": None if state.best is None else best_content(state.best),
+        "tasks": dict(record),
     }
     torch.save(content, buffer)
     path = folder / f"step-{state.step}.pt"
@@ -191,7 +194,12 @@ def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
     found = best_of(content.get("best"), config, step)
     if isinstance(found, str):
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: of its best parameters, {found}")
-    return checkpoint._replace(best=found)
+    record = content.get("tasks", {})
+    if not isinstance(record, dict):
+        raise CheckpointError(
+            f"{path}: not a checkpoint that this version can use: what it kept of its tasks is no record"
+        )
+    return checkpoint._replace(best=found, record=record)
 
 
 def restore(state: TrainState, checkpoint: Checkpoint, config: Config) -> None:

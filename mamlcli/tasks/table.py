@@ -79,7 +79,7 @@ ColumnNames = Annotated[
 class TableTasks(TasksSection):
     """Tasks from a file: each row is a sample of the task that it names."""
 
-    test_keys: ClassVar[tuple[str, ...]] = ("path",)
+    place_keys: ClassVar[tuple[str, ...]] = ("path",)
 
     family: Literal["table"] = "table"
     """The task family."""

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from mamlcli.errors import ConfigError
+from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.escaping import shorten, visible
 from mamlcli.tabular import Table
 from mamlcli.tasks.family import Columns, Curves, Request, TaskFamily, Units, first_input
@@ -188,7 +188,7 @@ def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> Task
         loss=PRESENT_SQUARED_ERROR,
         columns=Columns(config.task, config.inputs, config.target),
         units=units,
-        record=dict(shared) | {"units": units._asdict()},
+        record=dict(shared) | {"units": {name: list(values) for name, values in units._asdict().items()}},
     )
 
 
@@ -197,12 +197,31 @@ def _not_at_hand(path: str, *_: object) -> Task:
 
 
 def recalled(config: TableTasks, record: Mapping[str, Any]) -> TaskFamily:
-    """The family without its tasks."""
+    """The family without its tasks.
+
+    Raises:
+        CheckpointError: If the record, which may come from anywhere, is none of such a family.
+    """
+    try:
+        return _recalled(config, record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"what the checkpoint kept of its table cannot be used: {error}") from None
+
+
+def _recalled(config: TableTasks, record: Mapping[str, Any]) -> TaskFamily:
     shared = {name: value for name, value in record.items() if name != "units"}
     kept = record["units"] if isinstance(record["units"], list) else [record["units"]]
-    views = [
-        _family(config, Units(**{name: tuple(values) for name, values in units.items()}), shared) for units in kept
-    ]
+    views = [_family(config, _checked_units(config, units), shared) for units in kept]
     if len(views) == 1:
         return views[0]
     return views[0]._replace(view=lambda seed: views[seed % len(views)], record=dict(record))
+
+
+def _checked_units(config: TableTasks, units: Mapping[str, Any]) -> Units:
+    found = Units(**{name: tuple(map(float, values)) for name, values in units.items()})
+    widths = [len(values) for values in found]
+    if widths != [len(config.inputs)] * 2 + [len(config.target)] * 2:
+        raise ValueError(f"{widths} numbers of scale for {len(config.inputs)} inputs and {len(config.target)} targets")
+    if not all(np.isfinite(values).all() for values in found) or min(*found.x_scale, *found.y_scale) <= 0:
+        raise ValueError("a scale that is no positive number")
+    return found

@@ -1,8 +1,7 @@
 """A trained run, found and loaded, whether or not the data that it was trained on are still there."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,11 +11,10 @@ from mamlcli.errors import UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.meta_test.protocol import tested_config
 from mamlcli.reporting import Reporter, Silent
-from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
+from mamlcli.runs.checkpoints import check_fits, check_size
 from mamlcli.runs.located import locate
 from mamlcli.trained.model import TrainedModel
 from mamlcli.trainings.start import announce_device
-from mamlcli.types import Params
 
 
 def load(
@@ -27,7 +25,7 @@ def load(
     The data that it was trained on need not be at hand.
 
     Args:
-        target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run that
+        target: A run folder (its newest whole checkpoint is used, and of that the parameters that `run.keep` says), a checkpoint file, or None for the run that
             finished last under `outputs/`.
         overrides: `key.path=value` texts that change where it computes and how it adapts, like `device=cpu` or
             `algorithm.inner_lr=0.02`.
@@ -44,19 +42,9 @@ def load(
     config = tested_config(own, overrides)
     if idle := [key for key in changes(own, config) if key.startswith(("tasks.", "evaluation."))]:
         raise UsageError(f"a prediction is about tasks of your own, for which these say nothing: {', '.join(idle)}")
-    experiment = make_experiment(config, _record(checkpoint))
+    experiment = make_experiment(config, checkpoint.record)
     check_size(checkpoint, experiment.method.num_params * len(config.seeds))
     check_fits(checkpoint, experiment.initial_state(torch.device("cpu")).params)
     device = announce_device(config, reporter)
-    params = {name: theta.to(device) for name, theta in _chosen_params(checkpoint).items()}
+    params = {name: theta.to(device) for name, theta in checkpoint.chosen(config.run.keep).params.items()}
     return TrainedModel(experiment, params, checkpoint._replace(params={}, optimizer={}))
-
-
-def _chosen_params(checkpoint: Checkpoint) -> Params:
-    """With which parameters of a checkpoint a run predicts."""
-    return checkpoint.params
-
-
-def _record(checkpoint: Checkpoint) -> Mapping[str, Any]:  # noqa: ARG001
-    """What a checkpoint keeps of the data that the run was trained on."""
-    return {}

@@ -12,6 +12,7 @@ from mamlcli.config.file import dump_config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.reporting import Reporter
+from mamlcli.runs.data_record import check_record
 from mamlcli.runs.folder import RunFolder, create_run, default_path, move_aside, open_run
 from mamlcli.trainings.training import Training, new_info, warn_if_not_bit_exact
 from mamlcli.types import Row
@@ -59,6 +60,7 @@ def prepare_resume(training: Training) -> None:
     """Check that a training continues the same experiment, and load its newest whole checkpoint."""
     run, config = training.run, training.config
     check_same_experiment(run, config)
+    check_record(run, training.experiment.family)
     warn_if_not_bit_exact(training)
     if config.outer.schedule != "constant" and run.config().outer.steps != config.outer.steps:
         training.reporter.note(

@@ -18,6 +18,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
+from mamlcli.runs.data_record import write_record
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
@@ -204,11 +205,12 @@ class Training:
                 "written of them"
             )
         self.run.metrics.flush()
-        save_checkpoint(self.run.checkpoints, self.state, self.config)
+        save_checkpoint(self.run.checkpoints, self.state, self.config, self.experiment.family.record)
 
     @contextmanager
     def _recorded(self) -> Iterator[None]:
         """Keep run.json true: who works on the run, since when, and how it ended."""
+        write_record(self.run, self.experiment.family)
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
         info["sessions"] = [*info.get("sessions", []), session]
