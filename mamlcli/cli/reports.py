@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
+from mamlcli.cli.unit_report import summary_lines, unit_lines
 from mamlcli.config.experiment import Config
 from mamlcli.types import AnyRow, Row
 
@@ -49,6 +50,7 @@ def eval_report(result: "EvalResult") -> str:
         f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
         f"points, {query['sampling']}; "
         + ("the initial parameters" if result.start == "random-init" else f"checkpoint at step {result.step}"),
+        *summary_lines(result),
     ]
     if result.protocol["overrides"]:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
@@ -62,6 +64,7 @@ def eval_report(result: "EvalResult") -> str:
     title = f"per seed (± is the 95% interval {per_seed[0]['interval']}):"
     parts += ["", title, format_table(_eval_rows(per_seed))]
     parts += _learned_lines(result)
+    parts += unit_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
 

@@ -14,19 +14,33 @@ from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
-from mamlcli.tasks.samples import Task
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
-from mamlcli.types import Params
+from mamlcli.types import LossFn, Params
 
 Losses: TypeAlias = dict[int, dict[str, Tensor]]
-"""For each K, of each predictor: query losses of shape (S, T, N + 1)."""
+"""For each K, of each predictor: query losses of shape (S, T, N + 1), with one more axis where a loss is a vector."""
 
 
 def meta_test(
-    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
+    experiment: Experiment,
+    params: Params,
+    device: torch.device,
+    stop: StopRequest,
+    threads: Threads,
+    loss_fn: LossFn[Samples] | None = None,
 ) -> Losses:
-    """Measure every predictor of a method after each inner step, for each K of the config."""
+    """Measure every predictor of a method after each inner step, for each K of the config.
+
+    Args:
+        experiment: What is tested.
+        params: Meta-parameters of every seed, on the device.
+        device: Where it computes.
+        stop: Looked at before each part of the tasks.
+        threads: Looked at there too.
+        loss_fn: Measures in place of the experiment's loss; it may give a vector.
+    """
     settings, found = experiment.config.evaluation, {}
     at_a_time = tasks_at_a_time(experiment)
     for shots in settings.shots:
@@ -36,8 +50,8 @@ def meta_test(
             threads.look()
             count = min(at_a_time, settings.tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
-            inner, loss_fn = experiment.method.inner, experiment.loss_fn
-            parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
+            inner, measured = experiment.method.inner, loss_fn or experiment.loss_fn
+            parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
         found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     return found
 

@@ -88,15 +88,28 @@ class TaskFamily(NamedTuple):
     names: Mapping[Split, Sequence[str]] = {}
     """Where tasks have names: those of a split, in the order of its list, which ends there; a split that is missing is
     endless. Meta-training goes through its list again and again."""
-    members: Callable[[Split, int], NDArray[np.bool_]] | None = None
-    """(split, seed) to which of `names` the seed may use, where seeds leave out different ones; None where all may use
-    all."""
+    view: "Callable[[int], TaskFamily] | None" = None
+    """Where seeds leave out different tasks, the family as a seed has it, with names and units of its own, while `names`
+    holds all that any seed has in a split; None where all seeds have the same."""
+    largest_support: int | None = None
+    """The largest K that leaves every task a query sample; None where there is no such bound."""
     has_gaps: Callable[[Request], bool] = lambda _: False
     """Whether, of so many samples, some tasks have fewer: their targets are filled up with NaN, which `loss` passes
     over."""
     record: Mapping[str, Any] = {}
     """What is known of the data that it was made from, as plain values: it stands in every checkpoint, and a run goes
     on, and is tested, with the same alone."""
+
+
+def of_seed(family: TaskFamily, seed: int) -> TaskFamily:
+    """The family as a seed has it."""
+    return family if family.view is None else family.view(seed)
+
+
+def members(family: TaskFamily, split: Split, seed: int) -> NDArray[np.bool_]:
+    """Which of the named tasks of a split a seed has."""
+    own = set(of_seed(family, seed).names[split])
+    return np.array([name in own for name in family.names[split]])
 
 
 def column_names(family: TaskFamily) -> Columns:
