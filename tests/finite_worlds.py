@@ -118,7 +118,10 @@ def _cut(rows: Rows, task: int, request: Request) -> tuple[Samples, Samples]:
     query_x[:there], query_y[:there] = x[shots : shots + there], y[shots : shots + there]
     # What is filled up with says nothing, whatever it is.
     query_x[there:] = 1e3
-    return Samples(x[:shots], y[:shots]), Samples(query_x, query_y)
+    more = request.unlabelled_inputs
+    support_x = torch.cat([x[:shots], x[-1:].expand(more, -1)])
+    support_y = torch.cat([y[:shots], torch.full((more, y.shape[1]), torch.nan)])
+    return Samples(support_x, support_y), Samples(query_x, query_y)
 
 
 def register(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from mamlcli.tasks.samples import Samples
 
 MISSING = "pip install 'mamlcli[gp]'"
 """What to do where it is not there."""
-_RESTARTS = 2
+# From the start and from one random place: each costs as much again, and a second hardly changes anything.
+_RESTARTS = 1
 
 
 def gaussian_process(look: Callable[[], None]) -> Fit | None:

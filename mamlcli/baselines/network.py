@@ -146,10 +146,11 @@ def _validation_rows(group: Group, device: torch.device) -> Samples:
 
 def _mean_losses(pooled: Experiment, params: Params, samples: Samples) -> Tensor:
     """The mean loss over tasks of each seed."""
+    starts = range(0, len(samples.x), _AT_A_TIME)
     over_seeds = torch.vmap(torch.vmap(pooled.loss_fn, in_dims=(None, 0)), in_dims=(0, None))
-    parts = zip(*(part.split(_AT_A_TIME) for part in samples), strict=True)
+    parts = (Samples(*(part[first : first + _AT_A_TIME] for part in samples)) for first in starts)
     with torch.no_grad():
-        return torch.cat([over_seeds(params, Samples(*part)) for part in parts], dim=1).mean(dim=1)
+        return torch.cat([over_seeds(params, part) for part in parts], dim=1).mean(dim=1)
 
 
 def adapted_like(begun: Params, model: Params) -> Params | None:

@@ -5,9 +5,9 @@ With phi(x) = (1, x), the coefficients of a task are
     w_t = argmin_w  sum_k (y_k - phi(x_k)' w)^2  +  (w - w_0)' L (w - w_0)
         = w_0 + (Phi' Phi + L)^-1 Phi' (y - Phi w_0)                    (Hoerl and Kennard 1970, about w_0 and not 0)
 
-where w_0 is the least-squares fit to all meta-train rows, and L is diagonal: one strength for the intercept, one for all
-slopes. In a model with y = phi' (w_0 + u_t) + e, u_t normal with variances s_0^2 and s_1^2 and e with s^2, it is the best
-linear unbiased prediction for L = diag(s^2 / s_0^2, s^2 / s_1^2, ...) (Robinson 1991, doi:10.1214/ss/1177011926). Here
+where w_0 is the least-squares fit to all meta-train rows, and L is diagonal: one strength for the intercept, one for
+all slopes. In a model y = phi' (w_0 + u_t) + e, u_t normal with variances s_0^2 and s_1^2 and e with s^2, it is the
+best linear prediction where L = diag(s^2 / s_0^2, s^2 / s_1^2, ...) (Robinson 1991, doi:10.1214/ss/1177011926). Here
 both strengths are those of a grid that predict left-out rows of meta-train tasks best; w_0 is then fitted without the
 task whose rows are predicted.
 """
@@ -59,9 +59,9 @@ def ridge(train: Samples, shots: int) -> Predictor:
 def fit_line(train: Samples, shots: int) -> Line:
     """Fit the line of all meta-train rows, and choose how strongly those of tasks are drawn to it.
 
-    For each strength, every task is predicted from K of its rows, or from all but one where it has no more, and measured
-    on the others; the smallest mean over tasks and random splits wins, for each target by itself. Tasks of one row say
-    nothing of it.
+    For each strength, every task is predicted from K of its rows, or from all but one where it has no more, and
+    measured on the others; the smallest mean over tasks and random splits wins, for each target by itself. Tasks of one
+    row say nothing of it.
 
     Args:
         train: Rows of N tasks: x (N, R, features), y (N, R, outputs), NaN where there is none.
@@ -86,7 +86,8 @@ def drawn_towards(
 ) -> Float[Tensor, "tasks outputs terms"]:
     """w_0 + (Phi' Phi + L)^-1 (Phi' y - Phi' Phi w_0), for each task and target."""
     rest = moment - (gram @ centre.unsqueeze(-1)).squeeze(-1)
-    return centre + torch.linalg.solve(gram + torch.diag_embed(strengths), rest)
+    drawn: Tensor = centre + torch.linalg.solve(gram + torch.diag_embed(strengths), rest)
+    return drawn
 
 
 def _best_strengths(
@@ -97,7 +98,8 @@ def _best_strengths(
     shots: int,
 ) -> Float[Tensor, "outputs terms"]:
     num_slopes = terms.shape[-1] - 1
-    grid = torch.tensor([[one] + [other] * num_slopes for one, other in product(STRENGTHS, STRENGTHS)]).double()
+    pairs = [[one] + [other] * num_slopes for one, other in product(STRENGTHS, STRENGTHS)]
+    grid = torch.tensor(pairs, dtype=torch.float64)
     errors = torch.zeros(len(grid), y.shape[-1], dtype=torch.float64)
     for support in split_rows(there, shots):
         gram, moment = _normal_equations(terms, y, support)
@@ -144,4 +146,5 @@ def _normal_equations(
 
 def _least_squares(gram: Tensor, moment: Tensor) -> Tensor:
     """The shortest of the best fits, where rows do not tell them apart."""
-    return (torch.linalg.pinv(gram, hermitian=True) @ moment.unsqueeze(-1)).squeeze(-1)
+    shortest: Tensor = (torch.linalg.pinv(gram, hermitian=True) @ moment.unsqueeze(-1)).squeeze(-1)
+    return shortest

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.experiment import Experiment
-from mamlcli.tasks.family import Request, of_seed
+from mamlcli.tasks.family import Request, TaskFamily, of_seed
 from mamlcli.tasks.samples import Samples, all_samples
 from mamlcli.tasks.stream import TaskList
 from mamlcli.types import Params
@@ -27,7 +27,8 @@ class Group(NamedTuple):
 
 def groups(experiment: Experiment) -> list[Group]:
     """Put the seeds of a finite world together that have the same tasks: all of them, but for those of folds."""
-    config, places = experiment.config, {}
+    config = experiment.config
+    places: dict[int, tuple[TaskFamily, list[int]]] = {}
     for place, seed in enumerate(config.seeds):
         family = of_seed(experiment.family, seed)
         # By identity: two equal views could hold different data.
@@ -45,8 +46,8 @@ def groups(experiment: Experiment) -> list[Group]:
 def training_rows(group: Group) -> Samples:
     """All rows of the meta-train tasks, in float64: x of shape (N, R, features), y of shape (N, R, outputs).
 
-    Of a task at most K + Q rows, with the K of meta-training and the larger Q of meta-training and meta-test. Those that
-    it does not have are filled up with targets that are NaN, at its end.
+    Of a task at most K + Q rows, with the K of meta-training and the larger Q of meta-training and meta-test. Those
+    that it does not have are filled up with targets that are NaN, at its end.
     """
     config, family = group.experiment.config, group.experiment.family
     request = Request(config.tasks.support_shots, max(config.tasks.query_shots, config.evaluation.query_shots))

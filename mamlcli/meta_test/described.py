@@ -84,6 +84,7 @@ def describe(
 
     def look() -> None:
         stop.raise_if_asked(_STOPPED)
+        threads.look()
 
     pooled = train_pooled(experiment, device, look, reporter)
     begun = experiment.initial_state(device).params
@@ -173,6 +174,7 @@ def _predicted(
                 look()
                 if predict:
                     errors[name].append(squared_errors(predict(support, query.x), query.y.double()))
+        of: dict[Who, Float[np.ndarray, "1 tasks outputs"] | None]
         of = {(name, None): torch.cat(one, dim=1).numpy() if one else None for name, one in errors.items()}
         found[shots] = torch.cat(there).numpy(), of
     return found

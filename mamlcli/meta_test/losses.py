@@ -38,8 +38,8 @@ def adaptation_losses(
         inner_steps: N, >= 0.
 
     Returns:
-        Losses of each predictor, of shape (S, T, N + 1), or (S, T, N + 1, ...) of a vector, the first predictor first. All of them are measured on query
-        samples, step 0 too.
+        Losses of each predictor, of shape (S, T, N + 1), the first predictor first; one that is a vector adds an axis.
+        All of them are measured on query samples, step 0 too.
     """
 
     def one(params: Params, task: Task) -> dict[str, Tensor]:

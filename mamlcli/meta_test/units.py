@@ -89,7 +89,7 @@ def in_unit(world: World, errors: Errors, who: Who, target: int) -> Float[np.nda
         alike = len(values) == 1 and (world.scales == world.scales[:1]).all()
         return squared[: 1 if alike else None, counted]
     with np.errstate(over="ignore"):
-        means = squared.sum(axis=0, where=there)[counted] / there.sum(axis=0)[counted]
+        means: NDArray[np.float64] = squared.sum(axis=0, where=there)[counted] / there.sum(axis=0)[counted]
     return means[None]
 
 
@@ -122,7 +122,7 @@ def _row(world: World, errors: Errors, who: Who, index: int, target: str) -> Uni
 
 
 def _scores(
-    squared: Float[np.ndarray, "rows tasks"], reference: Float[np.ndarray, "rows tasks"]
+    squared: Float[np.ndarray, "rows tasks"], reference: Float[np.ndarray, "others tasks"]
 ) -> dict[str, float | None]:
     mean, half = _mean(squared), float(crossed_half_width(squared))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -139,7 +139,7 @@ def _scores(
 
 
 def _compared(
-    baseline: Float[np.ndarray, "rows tasks"], method: Float[np.ndarray, "rows tasks"]
+    baseline: Float[np.ndarray, "rows tasks"], method: Float[np.ndarray, "others tasks"]
 ) -> dict[str, float | str | None]:
     with np.errstate(invalid="ignore"):
         differences = baseline - method
@@ -207,8 +207,8 @@ def worst_rows(world: World, errors: Errors, count: int) -> list[WorstRow]:
 def summarise_verdicts(world: World, rows: Sequence[UnitRow]) -> str:
     """Say in a sentence against which baselines the method loses, which it beats, and which it is not told apart from.
 
-    A baseline stands where the method does worst against it: one that is better at any K or on any target is named first,
-    with the place. Only those of the last inner step, and those that make none, are spoken of.
+    A baseline stands where the method does worst against it: one that is better at any K or on any target is named
+    first, with the place. Only those of the last inner step, and those that make none, are spoken of.
     """
     last = max(row["inner_steps"] or 0 for row in rows if row["who"] == world.method)
     spoken = [row for row in rows if row["verdict"] and (row["inner_steps"] or last) == last]

@@ -89,8 +89,8 @@ class TaskFamily(NamedTuple):
     """Where tasks have names: those of a split, in the order of its list, which ends there; a split that is missing is
     endless. Meta-training goes through its list again and again."""
     view: "Callable[[int], TaskFamily] | None" = None
-    """Where seeds leave out different tasks, the family as a seed has it, with names and units of its own, while `names`
-    holds all that any seed has in a split; None where all seeds have the same."""
+    """Where seeds leave out different tasks, the family as a seed has it, with names and units of its own, while
+    `names` holds all that any seed has in a split; None where all seeds have the same."""
     largest_support: int | None = None
     """The largest K that leaves every task a query sample; None where there is no such bound."""
     has_gaps: Callable[[Request], bool] = lambda _: False
