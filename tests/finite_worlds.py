@@ -136,7 +136,7 @@ device: cpu
 tasks: {family: worlds, support_shots: 5, query_shots: 7}
 model: {hidden_sizes: [8]}
 outer: {steps: 30, meta_batch_size: 4}
-evaluation: {tasks: 6, query_shots: 7, shots: [3, 5], inner_steps: 2}
+evaluation: {tasks: 6, query_shots: 9, shots: [3, 5], inner_steps: 2}
 run: {log_every_steps: 10, checkpoint_every_steps: 15}
 engine: {compile: off}
 """

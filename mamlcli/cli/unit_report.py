@@ -67,7 +67,7 @@ def _unit_row(row: AnyRow, method: str) -> Row:
         "RMSE": short(row["rmse"]),
         "low": short(row["rmse_low"]),
         "high": short(row["rmse_high"]),
-        "share": ">999" if (row["fraction"] or 0) > 999 else short(row["fraction"]),
+        "share": _share(row["fraction"]),
         "method is": row["verdict"] or "",
     }
 
@@ -83,6 +83,12 @@ def short(value: float | None) -> str:
     return f"{value:.0f}" if 100 <= value < 1e6 else f"{value:.3g}"
 
 
+def _share(value: float | None) -> str:
+    if value is None:
+        return "n/a"
+    return ">999" if value > 999 else f"{value:.3f}" if value < 10 else f"{value:.0f}"
+
+
 def _worst_lines(rows: Sequence[AnyRow]) -> list[str]:
     if not rows:
         return []
@@ -91,7 +97,7 @@ def _worst_lines(rows: Sequence[AnyRow]) -> list[str]:
             "worst tasks": visible(shorten(row["name"], _LONGEST_TASK)),
             "target": visible(shorten(row["target"], 16)),
             "RMSE": short(row["rmse"]),
-            "share": short(row["fraction"]),
+            "share": _share(row["fraction"]),
         }
         for row in rows
     ]

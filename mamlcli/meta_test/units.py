@@ -193,7 +193,9 @@ def worst_rows(world: World, errors: Errors, count: int) -> list[WorstRow]:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             squared, reference, badness = (values.mean(axis=0) for values in columns)
             table = np.stack([np.sqrt(squared), squared / reference]).T
-        for task, (rmse, fraction), bad in zip(counted, table, np.nan_to_num(badness, nan=np.inf), strict=True):
+        for task, (rmse, fraction), bad in zip(
+            counted, table, np.where(np.isnan(badness), np.inf, badness), strict=True
+        ):
             numbers: WorstRow = {
                 "name": world.names[task],
                 "target": target,
