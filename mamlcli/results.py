@@ -39,6 +39,8 @@ from mamlcli.rows import (
     Seconds,
     Seeds,
     SeedStep,
+    UnitRow,
+    WorstRow,
 )
 from mamlcli.section import Order, Which
 
@@ -102,6 +104,12 @@ class EvalResult(Result):
     results: list[EvalRow]
     slot_weights: AllSlotWeights | None = None
     """Of a chain; other methods have no such field, and may have others."""
+    units: list[UnitRow] | None = None
+    """The method and its baselines in the unit of each target; of tasks that have names."""
+    worst: list[WorstRow] | None = None
+    """The tasks that the method does worst on; of tasks that have names."""
+    summary: str | None = None
+    """How the method does against its baselines, in a sentence; of tasks that have names."""
     figures: list[Path]
     learned: Annotated[SkipJsonSchema[Learned | None], Field(exclude=True)] = None
     """What the method has learned beside the weights of models; its field stands among these."""
@@ -114,7 +122,7 @@ class EvalResult(Result):
         return self.outer_steps
 
     def as_json(self, *, without: Container[str] = ()) -> dict[str, Any]:
-        """The object of `maml eval --json` and of evaluation.json, without what a method does not say."""
+        """The object of `maml eval --json` and of evaluation.json, without what a method or its tasks do not say."""
         return {name: value for name, value in super().as_json(without=without).items() if value is not None}
 
 

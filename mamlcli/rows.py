@@ -88,6 +88,55 @@ class SeedStep(TypedDict):
 
 
 @with_config(SHAPE)
+class UnitRow(TypedDict):
+    """What a method or a baseline scores on one target, in its own unit: errors as they are in the user's numbers."""
+
+    who: str
+    """The method, or the baseline."""
+    target: str
+    """The column."""
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count | None
+    """Null for what makes none, like a mean."""
+    mse: Number
+    """Mean squared error over the query rows of a task, then over tasks."""
+    ci95: Number
+    """Half-width of its 95% interval."""
+    rmse: Number
+    """The root of `mse`."""
+    rmse_low: Number
+    """The root of the low end of the interval of `mse`, or 0 where that is below."""
+    rmse_high: Number
+    fraction: Number
+    """`mse` as a fraction of the pooled mean's on the same query rows."""
+    num_tasks: Count
+    """Tasks with query rows that have the target."""
+    num_diverged: Count
+    """Of seeds and tasks: those whose loss in the model's unit is not finite or above evaluation.diverged_above."""
+    difference: Number
+    """`mse` less the method's on the same tasks, where both are finite; the method's is that after as many inner steps,
+    or the last where there are none or 0. Null in the method's own rows."""
+    difference_ci95: Number
+    """Half-width of the 95% interval of the difference, paired by task."""
+    verdict: Literal["better", "worse", "not told apart"] | None
+    """Of the method against this baseline. Null in the method's own rows, and where there is nothing to compare."""
+    note: str | None
+    """Why numbers are missing, or what is to be known of them."""
+
+
+@with_config(SHAPE)
+class WorstRow(TypedDict):
+    """A task that the method does badly on, at the largest K after the last inner step."""
+
+    name: str
+    target: str
+    rmse: Number
+    """In the target's unit; null where the adaptation diverged."""
+    fraction: Number
+    """Its mean squared error as a fraction of the pooled mean's on the same rows."""
+
+
+@with_config(SHAPE)
 class Query(TypedDict):
     """On what losses are measured."""
 

@@ -5,10 +5,15 @@ from jaxtyping import install_import_hook
 # The modules whose signatures carry shapes.
 _SHAPED = (
     "best",
+    "baselines.gaussian_process",
+    "baselines.predictors",
+    "baselines.ridge",
     "compute.low_rank",
     "experiment",
+    "meta_test.joined",
     "meta_test.losses",
     "meta_test.validation",
+    "meta_test.units",
     "methods.meta_gradients",
     "models.layers",
     "statistics",

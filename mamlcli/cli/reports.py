@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
+from mamlcli.cli.unit_report import summary_lines, unit_lines
 from mamlcli.config.experiment import Config
 from mamlcli.types import AnyRow, Row
 
@@ -56,6 +57,7 @@ def eval_report(result: "EvalResult") -> str:
     parts = [
         f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
         f"points, {query['sampling']}; " + _tested(result),
+        *summary_lines(result),
     ]
     if result.protocol["overrides"]:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
@@ -69,6 +71,7 @@ def eval_report(result: "EvalResult") -> str:
     title = f"per seed (± is the 95% interval {per_seed[0]['interval']}):"
     parts += ["", title, format_table(_eval_rows(per_seed))]
     parts += _learned_lines(result)
+    parts += unit_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
 

@@ -12,6 +12,7 @@ from mamlcli.errors import UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
+from mamlcli.meta_test.described import can_be_described, describe
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
 from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
 from mamlcli.meta_test.protocol import (
@@ -78,6 +79,9 @@ def evaluate(
         params = {name: theta.to(device) for name, theta in chosen.params.items()}
         with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
             losses = meta_test(experiment, params, device, stop, threads)
+            # What training began with is a baseline itself.
+            described = can_be_described(experiment.family) and not random_init
+            found = describe(experiment, params, device, stop, threads, reporter) if described else None
             measured_how = protocol(config, overrides, checkpoint, chosen, device)
         results = rows_of(experiment, losses, {} if random_init else checkpoint.frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)
@@ -92,12 +96,18 @@ def evaluate(
             query=query_protocol(experiment),
             protocol=measured_how,
             results=results,
+            units=found and found.units,
+            worst=found and found.worst,
+            summary=found and found.summary,
             figures=[],
             learned=learned,
             **({} if learned is None else {learned.field: learned.value}),  # type: ignore[arg-type]
         )
         run.write_text("evaluation.json", json_text(result.as_json(without=("figures",))))
         run.write_text("evaluation.csv", csv_text(results))
+        if found:
+            run.write_text("baselines.csv", csv_text(found.units))
+            run.write_text("worst-tasks.csv", csv_text(found.worst))
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
         figures = [draw_adaptation(run, experiment, results, reporter)]
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")

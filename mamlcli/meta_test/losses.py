@@ -27,19 +27,19 @@ from mamlcli.types import LossFn, Params, finite_or_none
 
 def adaptation_losses(
     inner: InnerLoop, loss_fn: LossFn[Samples], params: Params, tasks: Task, *, inner_steps: int
-) -> dict[str, Float[Tensor, "seeds tasks steps"]]:
+) -> dict[str, Float[Tensor, "seeds tasks steps *targets"]]:
     """Measure the query loss of every task after 0 to inner_steps steps of adaptation, walking once through them.
 
     Args:
         inner: What adapts.
-        loss_fn: Maps (the parameters of a predictor, samples) to a scalar loss.
+        loss_fn: Maps (the parameters of a predictor, samples) to a scalar loss, or to a vector of several.
         params: Meta-parameters of S seeds, name -> (S, ...).
         tasks: T tasks, the same for every seed: support (T, K, ...), query (T, Q, ...).
         inner_steps: N, >= 0.
 
     Returns:
-        Losses of each predictor, of shape (S, T, N + 1), the first predictor first. All of them are measured on query
-        samples, step 0 too.
+        Losses of each predictor, of shape (S, T, N + 1), the first predictor first; one that is a vector adds an axis.
+        All of them are measured on query samples, step 0 too.
     """
 
     def one(params: Params, task: Task) -> dict[str, Tensor]:

@@ -8,39 +8,57 @@ from torch import Tensor
 
 from mamlcli.compute.plan import idle_threads
 from mamlcli.experiment import Experiment
+from mamlcli.groups import frozen_of_tested, groups, joined, tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
-from mamlcli.meta_test.views import frozen_of_tested, joined, tested_seeds, views
 from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.numbers import Split
-from mamlcli.tasks.samples import Task
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
-from mamlcli.types import Params
+from mamlcli.types import LossFn, Params
 
 Losses: TypeAlias = dict[int, dict[str, Tensor]]
-"""For each K, of each predictor: query losses of shape (S, T, N + 1)."""
+"""For each K, of each predictor: query losses of shape (S, T, N + 1), with one more axis where a loss is a vector."""
 
 
 def meta_test(
-    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
+    experiment: Experiment,
+    params: Params,
+    device: torch.device,
+    stop: StopRequest,
+    threads: Threads,
+    loss_fn: LossFn[Samples] | None = None,
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config.
 
+    Args:
+        experiment: What is tested.
+        params: Meta-parameters of every seed, on the device.
+        device: Where it computes.
+        stop: Looked at before each part of the tasks.
+        threads: Looked at there too.
+        loss_fn: Measures in place of the experiment's loss; it may give a vector.
+
     Returns:
-        With seeds for S, or repetitions where seeds leave out different tasks; see `mamlcli.meta_test.views`.
+        With seeds for S, or repetitions where seeds leave out different tasks; see `mamlcli.groups`.
     """
-    found = [_of_view(one.experiment, one.of(params), device, stop, threads) for one in views(experiment)]
+    found = [_of_group(one.experiment, one.of(params), device, stop, threads, loss_fn) for one in groups(experiment)]
     return {
         shots: {name: joined(experiment, [one[shots][name] for one in found]) for name in found[0][shots]}
         for shots in found[0]
     }
 
 
-def _of_view(
-    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest, threads: Threads
+def _of_group(
+    experiment: Experiment,
+    params: Params,
+    device: torch.device,
+    stop: StopRequest,
+    threads: Threads,
+    loss_fn: LossFn[Samples] | None,
 ) -> Losses:
     settings, found = experiment.config.evaluation, {}
     at_a_time, num_tasks = tasks_at_a_time(experiment), experiment.num_test_tasks()
@@ -51,8 +69,8 @@ def _of_view(
             threads.look()
             count = min(at_a_time, num_tasks - first)
             tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
-            inner, loss_fn = experiment.method.inner, experiment.loss_fn
-            parts.append(adaptation_losses(inner, loss_fn, params, tasks, inner_steps=settings.inner_steps))
+            inner, measured = experiment.method.inner, loss_fn or experiment.loss_fn
+            parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
         found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     return found
 

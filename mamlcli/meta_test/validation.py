@@ -5,10 +5,10 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mamlcli.experiment import Experiment
+from mamlcli.groups import groups
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.measure import meta_test_tasks
-from mamlcli.meta_test.views import views
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.tasks.numbers import Split
@@ -35,15 +35,15 @@ def validation_loss(
         A loss of each seed, on the CPU. None if a signal asked to stop.
     """
     found = torch.empty(len(experiment.config.seeds), dtype=torch.float64)
-    for view in views(experiment):
-        losses = _of_view(view.experiment, view.of(params), device, stop)
+    for group in groups(experiment):
+        losses = _of_group(group.experiment, group.of(params), device, stop)
         if losses is None:
             return None
-        found[view.seeds] = losses.mean(dim=1)
+        found[group.places] = losses.mean(dim=1)
     return found
 
 
-def _of_view(
+def _of_group(
     experiment: Experiment, params: Params, device: torch.device, stop: StopRequest
 ) -> Float64[Tensor, "seeds tasks"] | None:
     num_tasks, at_a_time = experiment.num_test_tasks(_SPLIT), tasks_at_a_time(experiment, _SPLIT)

@@ -15,7 +15,7 @@ _MAX_BYTES = 2**30
 
 
 def write_record(run: RunFolder, family: TaskFamily) -> None:
-    """Write tasks.json: what is known of the data, and the names of the tasks in each split; nothing for endless ones."""
+    """Write tasks.json, unless it is there: what is known of the data, and the names of the tasks in each split."""
     if family.record and not (run.path / NAME).exists():
         splits = {split: list(names) for split, names in family.names.items()}
         run.write_text(NAME, json_text({"schema": "mamlcli.tasks/1", **family.record, "splits": splits}))
@@ -29,12 +29,9 @@ def check_record(run: RunFolder, family: TaskFamily) -> None:
         found = json.loads(read_file(run.path / NAME, _MAX_BYTES))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{run.path / NAME}: cannot be read: {error}") from None
-    kept = (
-        {key: value for key, value in found.items() if key not in ("schema", "splits")}
-        if isinstance(found, dict)
-        else {}
-    )
-    check_same_data(kept, family.record)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{run.path / NAME}: it is no record of a run's tasks")
+    check_same_data({key: value for key, value in found.items() if key not in ("schema", "splits")}, family.record)
 
 
 def check_same_data(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:

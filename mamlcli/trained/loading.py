@@ -25,8 +25,8 @@ def load(
     The data that it was trained on need not be at hand.
 
     Args:
-        target: A run folder (its newest whole checkpoint is used, and of that the parameters that `run.keep` says), a checkpoint file, or None for the run that
-            finished last under `outputs/`.
+        target: A run folder (of its newest whole checkpoint the parameters that `run.keep` says), a checkpoint file, or
+            None for the run that finished last under `outputs/`.
         overrides: `key.path=value` texts that change where it computes and how it adapts, like `device=cpu` or
             `algorithm.inner_lr=0.02`.
         reporter: Hears of the device and of checkpoints that cannot be used.
