@@ -61,17 +61,18 @@ def eval_report(result: "EvalResult") -> str:
     ]
     if result.protocol["overrides"]:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
+    parts += unit_lines(result)
+    loss = "query loss of scaled targets, " if result.units else ""
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
-        title = f"over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"
+        title = f"{loss}over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"
         parts += ["", title, format_table(_eval_rows(over))]
     per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
     if len(seeds) > 1:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
-    title = f"per seed (± is the 95% interval {per_seed[0]['interval']}):"
+    title = f"{loss}per seed (± is the 95% interval {per_seed[0]['interval']}):"
     parts += ["", title, format_table(_eval_rows(per_seed))]
     parts += _learned_lines(result)
-    parts += unit_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
 

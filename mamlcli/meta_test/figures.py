@@ -31,7 +31,8 @@ def draw_adaptation(
     config = experiment.config
     rows = over_seeds(results)
     title = (
-        f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks",
+        f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks"
+        + ", loss of scaled targets" * (experiment.family.units is not None),
         f"95% interval {rows[0]['interval']}",
     )
     bounds = experiment.family.bounds(config.evaluation.grid)

@@ -106,12 +106,13 @@ def test_request(experiment: Experiment, shots: int) -> Request:
 
 def query_protocol(experiment: Experiment) -> Query:
     """Say on what the losses are measured."""
-    settings = experiment.config.evaluation
-    return {
-        "points": settings.grid or settings.query_shots,
-        "sampling": f"{'an even grid on' if settings.grid else 'uniform in'} {experiment.family.domain}",
-        "test_seed": settings.seed,
-    }
+    settings, family = experiment.config.evaluation, experiment.family
+    sampling = f"{'an even grid on' if settings.grid else 'uniform in'} {family.domain}"
+    points = settings.grid or settings.query_shots
+    if family.names:
+        points = meta_test_tasks(groups(experiment)[0].experiment, min(settings.shots), 0, 1).query.x.shape[1]
+        sampling = f"at most, of {family.domain}"
+    return {"points": points, "sampling": sampling, "test_seed": settings.seed}
 
 
 def threads_of_test(experiment: Experiment) -> int:

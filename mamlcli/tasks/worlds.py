@@ -47,7 +47,7 @@ class World(NamedTuple):
 
     rows: Rows
     lists: Mapping[Split, Int64[np.ndarray, " tasks"]]
-    """The tasks of each split, in order."""
+    """The tasks of each split, in an order that a hash of their names gives."""
     units: Units
     x: Float[Tensor, "rows inputs"]
     y: Float[Tensor, "rows outputs"]
@@ -92,8 +92,7 @@ def by_fractions(rows: Rows, fractions: Sequence[float]) -> dict[Split, Int64[np
     count = len(rows.names)
     _, validation, test = (max(1, round(fraction * count)) for fraction in fractions)
     order = _shuffled(rows)
-    parts = (order[validation + test :], order[test : validation + test], order[:test])
-    return dict(zip(SPLITS, map(np.sort, parts), strict=True))
+    return dict(zip(SPLITS, (order[validation + test :], order[test : validation + test], order[:test]), strict=True))
 
 
 def by_folds(rows: Rows, folds: int, fold: int) -> dict[Split, Int64[np.ndarray, " tasks"]]:
@@ -134,8 +133,10 @@ def make_world(rows: Rows, lists: Mapping[Split, Int64[np.ndarray, " tasks"]], u
         torch.from_numpy(((rows.numbers[:, index] - mean) / scale).astype(np.float32))
         for index, (mean, scale) in enumerate(zip(means, scales, strict=True))
     ]
-    split = len(units.x_mean)
-    return World(rows, lists, units, torch.stack(columns[:split], dim=1), torch.stack(columns[split:], dim=1))
+    inputs = len(units.x_mean)
+    # Of a list that is not measured to its end, no more than chance should say which tasks are.
+    lists = {split: listed[np.argsort(hashed(rows.keys[listed]))] for split, listed in lists.items()}
+    return World(rows, lists, units, torch.stack(columns[:inputs], dim=1), torch.stack(columns[inputs:], dim=1))
 
 
 def draw(world: World, numbers: Numbers, request: Request, *, support_first: bool) -> Task:
@@ -182,8 +183,8 @@ def _drawn(
     shots, counts = request.support_shots, world.rows.counts[index]
     order = _row_orders(world, numbers, index, place, shots if support_first else 0)
     first = world.rows.starts[index][:, None]
-    # From the end, and no further than the support set.
-    width = query_width(world.rows.counts[world.lists[numbers.split]], request)
+    # From the end, and no further than the support set; as wide for all splits and folds.
+    width = query_width(world.rows.counts, request)
     steps = np.arange(width)
     there = steps < (counts - shots)[:, None]
     query = np.where(there, counts[:, None] - 1 - steps, 0)
