@@ -10,6 +10,7 @@ _SHAPED = (
     "methods.meta_gradients",
     "models.layers",
     "statistics",
+    "tasks.averages",
     "tasks.family",
     "tasks.numbers",
     "tasks.samples",
