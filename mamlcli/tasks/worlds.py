@@ -136,6 +136,7 @@ def make_world(rows: Rows, lists: Mapping[Split, Int64[np.ndarray, " tasks"]], u
     inputs = len(units.x_mean)
     # Of a list that is not measured to its end, no more than chance should say which tasks are.
     lists = {split: listed[np.argsort(hashed(rows.keys[listed]))] for split, listed in lists.items()}
+    rows = rows._replace(numbers=rows.numbers[:0].copy())  # they are in x and y now
     return World(rows, lists, units, torch.stack(columns[:inputs], dim=1), torch.stack(columns[inputs:], dim=1))
 
 
