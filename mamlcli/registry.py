@@ -11,7 +11,7 @@ from mamlcli.errors import UsageError
 from mamlcli.methods import chain, joint, maml
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
-from mamlcli.tasks import sinusoid, table
+from mamlcli.tasks import damped_oscillator, dose_response, sinusoid, table
 
 Kind: TypeAlias = Literal["tasks", "model", "algorithm"]
 """A section of the config whose keys depend on what it chooses."""
@@ -51,6 +51,8 @@ CHOICES: dict[Kind, Choice] = {
 _ENTRIES: dict[Kind, dict[str, Entry]] = {
     "tasks": {
         "sinusoid": Entry(sinusoid.SinusoidTasks, sinusoid.sinusoid),
+        "damped_oscillator": Entry(damped_oscillator.DampedOscillatorTasks, damped_oscillator.damped_oscillator),
+        "dose_response": Entry(dose_response.DoseResponseTasks, dose_response.dose_response),
         "table": Entry(table.TableTasks, table.table, table.recall_table),
     },
     "model": {"mlp": Entry(mlp.MlpConfig, mlp.mlp)},

@@ -44,6 +44,18 @@ def _in_float32(value: float) -> float:
     return value
 
 
+def _all_positive(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] <= 0:
+        raise ValueError(f"must hold positive numbers alone, got {list(value)}")
+    return value
+
+
+def _none_negative(value: tuple[float, float]) -> tuple[float, float]:
+    if value[0] < 0:
+        raise ValueError(f"must hold no negative number, got {list(value)}")
+    return value
+
+
 def distinct(value: tuple[int, ...]) -> tuple[int, ...]:
     """Refuse a number that stands there twice."""
     twice = sorted(item for item, count in Counter(value).items() if count > 1)
@@ -64,6 +76,8 @@ def auto_or_up_to(largest: int) -> BeforeValidator:
 
 
 Interval: TypeAlias = Annotated[tuple[float, float], BeforeValidator(list_to_tuple), AfterValidator(_ordered)]
+PositiveInterval: TypeAlias = Annotated[Interval, AfterValidator(_all_positive)]
+NonNegativeInterval: TypeAlias = Annotated[Interval, AfterValidator(_none_negative)]
 # torch's generator on the CPU reads 32 bits of a seed: larger ones would begin alike.
 Seed: TypeAlias = Annotated[int, Field(ge=0, lt=2**32)]
 Count: TypeAlias = Annotated[int, Field(ge=1, le=10**9)]
@@ -135,6 +149,13 @@ class FunctionTasksSection(TasksSection):
     could reach."""
     corrupted_slots: CountOrZero = 0
     """C: the targets of the first C support samples of every task say nothing: they are uniform in [-5, 5]."""
+    pool: Annotated[int, Field(ge=1, le=10**6)] | None = None
+    """N: meta-training draws from N tasks, ever new samples of each; null is endless. Each seed has N of its own;
+    meta-test tasks are always new."""
+
+    def defaults(self, num_steps: int) -> dict[str, Any]:
+        """From a pool, tasks that were not learned from say when to stop."""
+        return {"evaluation.every_steps": max(1, num_steps // 20), "run.keep": "best"} if self.pool else {}
 
     @model_validator(mode="after")
     def _leaves_clean_slots(self) -> Self:

@@ -17,6 +17,7 @@ _SHAPED = (
     "methods.meta_gradients",
     "models.layers",
     "statistics",
+    "tasks.averages",
     "tasks.family",
     "tasks.numbers",
     "tasks.samples",

@@ -26,6 +26,11 @@ OTHER = {
     "tasks.family": None, "tasks.amplitude": (5.0, 10.0), "tasks.phase": (0.0, 1.0), "tasks.frequency": (1.0, 2.0),
     "tasks.x": (-1.0, 1.0), "tasks.noise_std": 0.5, "tasks.oracle_inputs": True, "tasks.support_shots": 4,
     "tasks.query_shots": 4, "tasks.corrupted_slots": 2,
+    "tasks.pool": 5, "tasks.damping": (0.1, 0.2), "tasks.e_max": (1.0, 2.0), "tasks.ec50": (1.0, 2.0),
+    "tasks.hill": (1.0, 2.0), "tasks.baseline": (0.0, 0.5),
+    "tasks.path": "/elsewhere.csv", "tasks.task": "other", "tasks.inputs": ("other",), "tasks.target": ("other",),
+    "tasks.delimiter": ";", "tasks.split": "part", "tasks.scale": "none", "tasks.support": "first",
+    "tasks.min_rows": "drop", "tasks.duplicates": "keep",
     "model.name": None, "model.hidden_sizes": (9,), "model.activation": "tanh", "model.init": "truncated_normal",
     "algorithm.name": None, "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
     "algorithm.learned_inner_lr": "parameter", "algorithm.inner_lr_init": (0.1, 0.2),
@@ -40,19 +45,26 @@ OTHER = {
 }  # fmt: skip
 # Written down beside the table, on purpose, by what each key means.
 TESTED = {
-    "device", "tasks.amplitude", "tasks.phase", "tasks.frequency", "tasks.x", "tasks.noise_std",
+    "device", "tasks.amplitude", "tasks.phase", "tasks.frequency", "tasks.x", "tasks.noise_std", "tasks.path",
+    "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline",
     "tasks.corrupted_slots", "algorithm.inner_lr", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
     "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
 }  # fmt: skip
 CONTINUED = {
-    "device", "outer.steps", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
+    "device", "outer.steps", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps", "tasks.path",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above",
     "run.checkpoint_every_steps", "run.keep_checkpoints", "run.keep", "engine.compile", "engine.inner_update",
     "engine.task_chunk", "engine.threads",
 }  # fmt: skip
 METHODS = {
     "maml": parse_config(TINY),
+    "damped_oscillator": parse_config(TINY + "tasks: {family: damped_oscillator}\n"),
+    "dose_response": parse_config(TINY + "tasks: {family: dose_response}\n"),
+    "table": parse_config(
+        TINY + "tasks: {family: table, path: t.csv, task: a, inputs: b, target: c}\n",
+        overrides=["evaluation.every_steps=null", "run.keep=newest"],
+    ),
     "joint": parse_config(TINY + "algorithm: {name: joint}\n"),
     "chain": parse_config(TINY + "algorithm: {name: chain}\n", overrides=["evaluation.shots=[10]"]),
 }
@@ -88,7 +100,7 @@ def test_the_table_names_keys_and_sections_that_there_are() -> None:
     assert set(MAY_CHANGE) <= set(known_keys())
 
 
-@pytest.mark.parametrize("key", sorted(CONTINUED - {"device", "run.keep"}))
+@pytest.mark.parametrize("key", sorted(CONTINUED - {"device", "run.keep", "tasks.path"}))
 def test_what_a_resumed_run_may_change_gives_the_same_weights(tiny: Config, tmp_path: Path, key: str) -> None:
     other = changed(with_steps(tiny, 14), key)
     mamlcli.train(tiny, out=tmp_path / "run")

@@ -26,6 +26,8 @@ CPU = torch.device("cpu")
 # Every entry of the registry by a config that chooses it, small and smooth; and what else changes a computation.
 TABLE = {
     "sinusoid": "tasks: {family: sinusoid, frequency: [0.8, 1.2], noise_std: 0.1, corrupted_slots: 1}",
+    "damped_oscillator": "tasks: {family: damped_oscillator, noise_std: 0.1, pool: 7, oracle_inputs: true}",
+    "dose_response": "tasks: {family: dose_response, baseline: [0.0, 1.0], hill: [0.5, 3.0], pool: 1}",
     "table": f"tasks: {{family: table, path: {ROOT}/configs/data/elnino.csv, task: year, inputs: month, "
     "target: temperature}",
     "mlp": "model: {name: mlp, hidden_sizes: [6, 5], activation: tanh}",

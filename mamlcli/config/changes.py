@@ -41,8 +41,7 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     {'device': ('auto', 'cpu')}
     """
     old, new = (_flat(one.model_dump()) for one in (before, after))
-    # Those that have keys of their own in a value come last.
-    keys = dict.fromkeys(key for key in (*known_keys(), *old, *new) if key in old or key in new)
+    keys = [key for key in known_keys() if key in old or key in new]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
 
@@ -93,8 +92,9 @@ def without_effect(before: Config, after: Config) -> list[str]:
     return [f"{key} would change nothing: {reason}" for key, reason in reasons.items() if key in changed]
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Values by their dotted keys; of a key that holds keys of its own, all of them."""
     flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    for name, value in values.items():
+        flat |= {f"{name}.{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat

@@ -97,6 +97,8 @@ def _rows(section: type[BaseModel], prefix: str, *, leaves_only: bool = False) -
 def _shown(default: Any) -> str:
     if isinstance(default, tuple):
         return f"[{', '.join(map(str, default))}]"
+    if isinstance(default, BaseModel):
+        return f"{{{', '.join(f'{key}: {_shown(value)}' for key, value in default)}}}"
     if default is None or isinstance(default, bool):
         return json.dumps(default)
     return str(default)

@@ -13,7 +13,7 @@ from torch import Tensor
 from mamlcli.models.model import Model
 from mamlcli.proofs.checks import Case, Check
 from mamlcli.tasks.family import TaskFamily
-from mamlcli.tasks.samples import SQUARED_ERROR, Samples, Task
+from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples, Task
 from mamlcli.types import Data, LossFn, Order, Params, Row
 
 Log: TypeAlias = dict[str, Tensor]
@@ -169,6 +169,9 @@ def textbook_loss(bench: Bench) -> LossFn[Samples]:
         if bench.family.loss is SQUARED_ERROR:
             # Not mse_loss, whose double backward has no forward-mode derivative in torch 2.13.
             return torch.mean((predictions - samples.y) ** 2)
+        if bench.family.loss is PRESENT_SQUARED_ERROR:
+            there = (samples.y == samples.y).to(samples.y.dtype)
+            return torch.sum(there * (predictions - torch.nan_to_num(samples.y)) ** 2) / torch.sum(there)
         return bench.family.loss.mean(predictions, samples.y)
 
     return loss_fn

@@ -1,6 +1,7 @@
 """A family of tasks as a value, and the kind whose tasks are functions with random parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -10,11 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.section import FunctionTasksSection
-from mamlcli.tasks.numbers import Interval, Lane, Numbers, Split, parameter_lane
+from mamlcli.tasks.numbers import Interval, Lane, Numbers, Split, parameter_lane, visits
 from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
 
 # What a corrupted target is, whatever the function.
 _CORRUPTED: Interval = (-5.0, 5.0)
+# Places of a list whose tasks of a pool are looked up at a time, and how many are kept, of all seeds together.
+_PLACES_AT_A_TIME, _PLACES_KEPT = 2**14, 2**23
 
 
 class Request(NamedTuple):
@@ -136,6 +139,9 @@ Function: TypeAlias = Callable[..., Tensor]
 """f(x, **parameters): x of shape (n, points, inputs) and each parameter (n, 1, 1), float64; y of shape (n, points,
 outputs)."""
 
+Drawing: TypeAlias = Callable[[Numbers], dict[str, Tensor]]
+"""The parameters of functions by name, each of shape (n, 1, 1)."""
+
 
 def function_family(
     function: Function,
@@ -158,13 +164,15 @@ def function_family(
         told: Parameters that a model sees beside x if `config.oracle_inputs`; all that there are if None.
         bounds: As for `TaskFamily`.
     """
-    shown = tuple(parameters if told is None else told) if config.oracle_inputs else ()
 
-    def drawn(numbers: Numbers) -> dict[str, Tensor]:
+    def endless(numbers: Numbers) -> dict[str, Tensor]:
         return {
             name: numbers.between(interval, parameter_lane(index), 1).unsqueeze(-1)
             for index, (name, interval) in enumerate(parameters.items())
         }
+
+    drawn = _from_pool(endless, config.pool) if config.pool else endless
+    shown = tuple(parameters if told is None else told) if config.oracle_inputs else ()
 
     def points(numbers: Numbers, lane: Lane, shots: int) -> Tensor:
         return numbers.between(config.x, lane, shots * num_inputs).reshape(numbers.num_tasks, shots, num_inputs)
@@ -210,6 +218,33 @@ def function_family(
         bounds=bounds,
         corrupted_slots=config.corrupted_slots,
     )
+
+
+def _from_pool(endless: Drawing, size: int) -> Drawing:
+    """Let meta-training see the first tasks of its list alone, in a new order again and again; no other split."""
+    keys = np.arange(size, dtype=np.uint64)
+    # Whole rounds through the pool: many of a small one, since a round costs; one of a large one, which is kept until
+    # the list has gone through it.
+    span = size * -(-_PLACES_AT_A_TIME // size)
+
+    @lru_cache(maxsize=max(1, _PLACES_KEPT // span))
+    def at_places(seed: int, index: int) -> dict[str, Tensor]:
+        tasks = visits(Numbers(seed, "meta-train", index * span, span), keys)
+        pool = endless(Numbers(seed, "meta-train", 0, size))
+        return {name: values[tasks] for name, values in pool.items()}
+
+    def drawn(numbers: Numbers) -> dict[str, Tensor]:
+        if numbers.split != "meta-train":
+            return endless(numbers)
+        first, last = numbers.first, numbers.first + numbers.num_tasks
+        parts = [
+            {name: values[max(0, first - index * span) : last - index * span] for name, values in part.items()}
+            for index in range(first // span, -(-last // span))
+            for part in [at_places(numbers.seed, index)]
+        ]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    return drawn
 
 
 def _grid(interval: Interval, count: int, num_inputs: int) -> Float[Tensor, "1 points inputs"]:

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from mamlcli.tasks.family import TaskFamily
 
 
-# Panels of the sum over x of an expectation.
-_MAX_PANELS = 2**14
-
-
 class SinusoidTasks(FunctionTasksSection):
     """The family of tasks: y = amplitude * sin(frequency * x - phase) + noise."""
 
@@ -70,31 +66,17 @@ def _bounds(config: SinusoidTasks, grid: int | None) -> Mapping[str, float]:
     """
     import numpy as np
 
-    (low, high), (first, last) = config.amplitude, config.x
-    if grid:
-        x, weights = np.linspace(first, last, grid), np.full(grid, 1 / grid)
-    else:
-        nodes, node_weights = np.polynomial.legendre.leggauss(16)
-        # What is beyond so many radians has averaged out.
-        panels = max(1, min(_MAX_PANELS, math.ceil(max(map(abs, config.frequency)) * (last - first))))
-        edges, width = np.linspace(first, last, panels, endpoint=False), (last - first) / panels
-        x = (edges[:, None] + (nodes + 1) / 2 * width).ravel()
-        weights = np.tile(node_weights, panels) / (2 * panels)
+    from mamlcli.tasks.averages import even_points, mean_exponential, mean_square, uniform_points
+
+    low, high = config.amplitude
+    radians = max(map(abs, config.frequency)) * (config.x[1] - config.x[0])
+    x, weights = even_points(config.x, grid) if grid else uniform_points(config.x, math.ceil(radians))
 
     def turned(k: float) -> NDArray[np.complex128]:
         """E[exp(i k (omega x - phase))] at each x."""
-        return _mean_exponential(k * x, config.frequency) * _mean_exponential(np.array([-k]), config.phase)
+        phase: NDArray[np.complex128] = mean_exponential(np.array([-k]), config.phase)
+        return mean_exponential(k * x, config.frequency) * phase
 
-    square = (low**2 + low * high + high**2) / 3
-    zero = float(square * (1 - (weights @ turned(2.0)).real) / 2 + config.noise_std**2)
+    zero = float(mean_square(config.amplitude) * (1 - (weights @ turned(2.0)).real) / 2 + config.noise_std**2)
     mean = (low + high) / 2 * turned(1.0).imag
     return {"zero predictor": zero, "best single function": zero - float(weights @ mean**2)}
-
-
-def _mean_exponential(k: NDArray[np.float64], interval: Interval) -> NDArray[np.complex128]:
-    """E[exp(i k u)] for u uniform in an interval."""
-    import numpy as np
-
-    low, high = interval
-    mean: NDArray[np.complex128] = np.exp(0.5j * k * (low + high)) * np.sinc(k * (high - low) / (2 * np.pi))
-    return mean

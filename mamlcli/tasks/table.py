@@ -70,9 +70,9 @@ def _one_or_more(value: Any) -> Any:
 ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
 ColumnNames = Annotated[
     tuple[ColumnName, ...],
-    BeforeValidator(_one_or_more),
     AfterValidator(_different),
     Field(min_length=1, max_length=1000),
+    BeforeValidator(_one_or_more, json_schema_input_type=ColumnName | tuple[ColumnName, ...]),
 ]
 
 
