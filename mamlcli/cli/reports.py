@@ -124,7 +124,8 @@ def _eval_rows(rows: Sequence[AnyRow]) -> list[Row]:
 
 def comparison_report(result: "Comparison", config: Config) -> str:
     """Say how first and second order compare in loss, direction and cost."""
-    speaker = "all" if len(config.seeds) > 1 else config.seeds[0]
+    tested = list(dict.fromkeys(row["seed"] for row in result.evaluations["second"] if row["seed"] != "all"))
+    speaker = "all" if len(tested) > 1 else tested[0]
     means = {
         (order, row["shots"], row["inner_steps"]): with_interval(row["mean"], row["ci95"])
         for order, evaluation in result.evaluations.items()
