@@ -330,6 +330,7 @@ def test_short_tasks_are_left_out_where_that_is_asked_for_and_counted(tmp_path: 
     family = experiment(written(tmp_path / "t.csv", rows), ", min_rows: drop").family
     assert "lone" not in {name for names in family.names.values() for name in names}
     assert family.record["dropped"] == 1
+    assert family.note == "1 task of fewer than 4 rows left out"
 
 
 def test_what_a_table_cannot_be_tested_by_is_refused(tmp_path: Path) -> None:

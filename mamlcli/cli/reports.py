@@ -55,8 +55,8 @@ def eval_report(result: "EvalResult") -> str:
     query = result.query
     seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
     parts = [
-        f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
-        f"points, {query['sampling']}; " + _tested(result),
+        f"{result.tasks} meta-test task{'s' * (result.tasks != 1)} (test seed {query['test_seed']}), each loss on "
+        f"{query['points']} query points, {query['sampling']}; " + _tested(result),
         *summary_lines(result),
     ]
     if result.protocol["overrides"]:

@@ -207,8 +207,16 @@ def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> Task
         loss=PRESENT_SQUARED_ERROR,
         columns=Columns(config.task, config.inputs, config.target),
         units=units,
+        note=_note(config, shared),
         record=dict(shared) | {"units": {name: list(values) for name, values in units._asdict().items()}},
     )
+
+
+def _note(config: TableTasks, shared: Mapping[str, Any]) -> str | None:
+    dropped = shared.get("dropped")
+    if not dropped:
+        return None
+    return f"{dropped} task{'s' * (dropped != 1)} of fewer than {config.support_shots + 1} rows left out"
 
 
 def _not_at_hand(path: str, *_: object) -> Task:
