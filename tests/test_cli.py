@@ -93,6 +93,24 @@ def test_resume_auto_starts_and_then_continues(maml: Maml, folder: Path) -> None
     assert json.loads((folder / "run" / "run.json").read_text())["outer_steps"] == 14
 
 
+def test_data_that_have_moved_are_found_from_the_working_folder_when_a_run_is_continued(
+    maml: Maml, folder: Path
+) -> None:
+    rows = [f"t{task},{x},{task + 2 * x + x * x}" for task in range(10) for x in range(8)]
+    (folder / "old.csv").write_text("\n".join(["task,x,y", *rows]))
+    keys = ["family: table, path: old.csv, task: task", "inputs: x, target: y, support_shots: 3"]
+    (folder / "table.yaml").write_text(
+        f"{{name: t, seeds: [0], tasks: {{{', '.join(keys)}}}, model: {{hidden_sizes: [4]}}, outer: {{steps: 2}}}}"
+    )
+    assert maml("train", "-c", "table.yaml", "--out", "run").code == 0
+    (folder / "old.csv").rename(folder / "new.csv")
+    gone = maml("train", "--resume", "run", "--set", "outer.steps=4")
+    assert (gone.code, "old.csv: there is no such file; tasks.path says where it is" in gone.err) == (2, True)
+    outcome = maml("train", "--resume", "run", "--set", "outer.steps=4", "--set", "tasks.path=new.csv")
+    assert outcome.code == 0, outcome.err
+    assert yaml.safe_load((folder / "run" / "config.yaml").read_text())["tasks"]["path"] == str(folder / "new.csv")
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

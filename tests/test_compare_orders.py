@@ -10,6 +10,8 @@ import torch
 
 import mamlcli
 from mamlcli import Config, parse_config
+from mamlcli.cli.reports import comparison_report
+from mamlcli.cli.tables import with_interval
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment
 from mamlcli.measure import peak_memory_bytes
@@ -19,6 +21,7 @@ from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks.samples import Samples
 from mamlcli.training import flat_per_seed
 from mamlcli.types import ORDERS, Params
+from tests import finite_worlds
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run, metrics
 from tests.test_runs import InterruptAt
@@ -144,3 +147,17 @@ def test_joint_training_has_no_order_to_compare(maml: Maml) -> None:
     outcome = maml("compare-orders", "-c", "tiny.yaml", "--set", "algorithm.name=joint")
     assert outcome.code == 2
     assert "no order to compare" in outcome.err
+
+
+def test_where_seeds_leave_out_different_tasks_a_repetition_is_what_a_seed_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    finite_worlds.register(monkeypatch)
+    overrides = ("seeds=[0, 1, 2]", "tasks.folds=3", "evaluation.tasks=30", "outer.steps=3")
+    config = parse_config(finite_worlds.CONFIG, overrides=overrides)
+    result = mamlcli.compare_orders(config, out=tmp_path / "c")
+    assert result.interval == (
+        "95% interval of the paired difference, over tasks of one seed; nothing is known of other seeds"
+    )
+    own = next(row for row in result.evaluations["first"] if row["seed"] == 0 and row["inner_steps"] == 1)
+    assert with_interval(own["mean"], own["ci95"]) in comparison_report(result, config)

@@ -262,6 +262,12 @@ def rewritten(change: Callable[[Rows], Rows], more: str = "") -> Callable[[Path]
     return lambda path: experiment(written(path, change(unequal_rows())), more)
 
 
+def labelled(word: Callable[[int], str]) -> Callable[[Path], Experiment]:
+    rows = [(*row, word(int(str(row[0])[1:]))) for row in unequal_rows()]
+    header = ("name", "a", "b", "y", "z", "part")
+    return lambda path: experiment(written(path, rows, header), ", split: part")
+
+
 @pytest.mark.parametrize(
     ("build", "lines"),
     [
@@ -286,7 +292,27 @@ def rewritten(change: Callable[[Rows], Rows], more: str = "") -> Callable[[Path]
         ),
         (
             rewritten(lambda rows: [row for row in rows if row[0] in ("t0", "t1")]),
-            ["of 2 tasks none is left for meta-train"],
+            ["of 2 tasks none is left for meta-train", "bring more tasks"],
+        ),
+        (
+            rewritten(lambda rows: [("t", *row[1:]) for row in rows]),
+            ["of 1 task none is left for meta-train", "is 'name' the column that names the task?"],
+        ),
+        (
+            lambda path: experiment(written(path, unequal_rows(4)), ", split: {folds: 5}", seeds=str(list(range(5)))),
+            ["none is left for", "take fewer by tasks.split.folds, or bring more tasks"],
+        ),
+        (
+            labelled(lambda index: ("meta-train", "meta-test")[index % 2]),
+            ["of 20 tasks none is left for meta-validation", "column 'part' says which"],
+        ),
+        (
+            labelled(lambda index: ("meta-train", "meta-validation", "meta-test", "holdout")[index % 4]),
+            [":23:6: 'part' says 'holdout'", "it must say meta-train, meta-validation, meta-test"],
+        ),
+        (
+            lambda path: experiment(path.with_name("none.csv")),
+            ["none.csv: there is no such file; tasks.path says where it is"],
         ),
     ],
 )
@@ -304,6 +330,7 @@ def test_short_tasks_are_left_out_where_that_is_asked_for_and_counted(tmp_path: 
     family = experiment(written(tmp_path / "t.csv", rows), ", min_rows: drop").family
     assert "lone" not in {name for names in family.names.values() for name in names}
     assert family.record["dropped"] == 1
+    assert family.note == "1 task of fewer than 4 rows left out"
 
 
 def test_what_a_table_cannot_be_tested_by_is_refused(tmp_path: Path) -> None:

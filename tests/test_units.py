@@ -253,6 +253,15 @@ def test_the_worst_tasks_are_named_with_the_worst_first(tmp_path: Path) -> None:
         assert [row["name"] for row in csv.DictReader(file)] == [row["name"] for row in result.worst]
 
 
+def test_the_worst_tasks_of_a_target_are_in_the_order_of_their_errors_where_each_seed_has_a_scale_of_its_own() -> None:
+    there = np.array([[True, False], [False, True]])[:, :, None]
+    ours, mean = np.array([[5.0, np.nan], [np.nan, 4.0]])[:, :, None], np.full((1, 2, 1), 9.0)
+    errors = Errors(5, there, {("ours", 0): ours, ("pooled mean", None): mean}, {})
+    worst = worst_rows(world_of(2, scales=((1.0,), (2.0,))), errors, 5)
+    # t0 has the larger error in the unit of a model, and the smaller one in that of the target.
+    assert [(row["name"], row["rmse"]) for row in worst] == [("t1", 4.0), ("t0", np.sqrt(5.0))]
+
+
 def test_what_diverged_is_counted_loses_and_is_the_worst() -> None:
     ours = [[1.0, np.inf, 200.0, np.nan]]
     errors = errors_of(5, ours_0=ours, pooled_mean=[[1.0, 1.0, 1.0, 1.0]], none=None)

@@ -293,16 +293,16 @@ def _resume_folder(resume: str | None, out: Path | None) -> Path | None:
 
 def _resolve(config: Path | None, run: Path | None, overrides: "list[Override]") -> "Config":
     """Read the config from --config, or from the run that is resumed without one."""
-    from mamlcli.config.file import load_config
+    from mamlcli.config.file import dump_config, load_config, parse_config
 
     if config is None:
         if run is None or not run.exists():
             raise UsageError("--config FILE is missing; try: maml train --config configs/quickstart.yaml")
         from mamlcli.runs.folder import open_run
 
-        folder = open_run(run)
-        folder.config()  # says so if it is wrong as it is
-        return load_config(folder.path / "config.yaml", overrides)
+        own = open_run(run).config()
+        # What is set is said by someone in the working folder, where names of files in it start from.
+        return parse_config(dump_config(own), source=str(run / "config.yaml"), overrides=overrides)
     return load_config(config, overrides)
 
 

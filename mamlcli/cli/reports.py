@@ -55,8 +55,8 @@ def eval_report(result: "EvalResult") -> str:
     query = result.query
     seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
     parts = [
-        f"{result.tasks} meta-test tasks (test seed {query['test_seed']}), each loss on {query['points']} query "
-        f"points, {query['sampling']}; " + _tested(result),
+        f"{result.tasks} meta-test task{'s' * (result.tasks != 1)} (test seed {query['test_seed']}), each loss on "
+        f"{query['points']} query points, {query['sampling']}; " + _tested(result),
         *summary_lines(result),
     ]
     if result.protocol["overrides"]:
@@ -124,7 +124,8 @@ def _eval_rows(rows: Sequence[AnyRow]) -> list[Row]:
 
 def comparison_report(result: "Comparison", config: Config) -> str:
     """Say how first and second order compare in loss, direction and cost."""
-    speaker = "all" if len(config.seeds) > 1 else config.seeds[0]
+    tested = list(dict.fromkeys(row["seed"] for row in result.evaluations["second"] if row["seed"] != "all"))
+    speaker = "all" if len(tested) > 1 else tested[0]
     means = {
         (order, row["shots"], row["inner_steps"]): with_interval(row["mean"], row["ci95"])
         for order, evaluation in result.evaluations.items()

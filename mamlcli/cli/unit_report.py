@@ -39,7 +39,8 @@ def unit_lines(result: "EvalResult") -> list[str]:
         # Before its steps, a network that is not meta-learned is a baseline; the method is not.
         shown = [row for row in shown if row["who"] != method or row["inner_steps"] == last]
         steps = f"after {last} inner step{'s' * (last != 1)}"
-        title = f"{visible(shorten(place[1], 24))}, K = {place[0]}, {steps}, {own[0]['num_tasks']} tasks:"
+        count = own[0]["num_tasks"]
+        title = f"{visible(shorten(place[1], 24))}, K = {place[0]}, {steps}, {count} task{'s' * (count != 1)}:"
         lines += ["", title, format_table([_unit_row(row, method) for row in shown], left=("", "method is"))]
         lines += [line for row in shown if row["note"] for line in wrapped(f"{row['who']}: {row['note']}")]
     lines += ["", f"all of it    {result.run / 'baselines.csv'}"]

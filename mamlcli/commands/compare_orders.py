@@ -18,6 +18,7 @@ from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.adaptation import order_adaptation_figure
 from mamlcli.figures.training import cosine_figure, order_learning_figure
+from mamlcli.groups import tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
@@ -89,6 +90,7 @@ def compare_orders(
                 order: of_the_first(meta_test(one.experiment, chosen[order].params, device, stop, threads))
                 for order, one in trainings.items()
             }
+            interval = interval_over(len(tested_seeds(experiments["second"])))
             result = Comparison(
                 run=folder.path,
                 runs={order: training.run.path for order, training in trainings.items()},
@@ -96,7 +98,7 @@ def compare_orders(
                 parameters=chosen["second"].which,
                 parameter_steps={order: seed_steps(config.seeds, one) for order, one in chosen.items()},
                 results=_paired(losses["first"], losses["second"], _num_frozen(trainings)),
-                interval=f"95% interval of the paired difference, {interval_over(len(config.seeds))}",
+                interval=f"95% interval of the paired difference, {interval}",
                 evaluations={
                     order: summarise_all(experiments[order], values, frozen_seeds(trainings[order].state, config.seeds))
                     for order, values in losses.items()

@@ -20,7 +20,7 @@ from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.threads import Threads
-from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open
+from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import Training
 from mamlcli.types import Row, finite_or_none
 
@@ -56,6 +56,7 @@ def train(
     reporter = reporter or Silent()
     experiment = make_experiment(config)
     device = announce_device(config, reporter)
+    tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)
     check_training(experiment, plan, device, reporter)
     start = time.perf_counter()
@@ -104,6 +105,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
     reporter, experiment = reporter or Silent(), make_experiment(config)
     device = announce_device(config, reporter)
+    tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)
     check_one_step(experiment, plan, device, reporter)
     state, tasks = experiment.initial_state(device), experiment.stream().batch(0, device)

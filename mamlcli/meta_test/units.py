@@ -172,7 +172,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 def worst_rows(world: World, errors: Errors, count: int) -> list[WorstRow]:
-    """The tasks with the largest errors after the last inner step, in the unit of a model, so that targets compare.
+    """The tasks with the largest errors after the last inner step, in parts of a target's scale for targets to compare.
 
     Args:
         world: What the errors are of.
@@ -181,17 +181,18 @@ def worst_rows(world: World, errors: Errors, count: int) -> list[WorstRow]:
     """
     last = max(steps or 0 for name, steps in errors.of if name == world.method)
     rows: list[tuple[float, WorstRow]] = []
-    plain = world._replace(scales=np.ones_like(world.scales))
+    # One scale for all seeds: where each has its own, errors in the unit of a model would be in another order.
+    scale = np.square(world.scales).mean(axis=0)
     for index, target in enumerate(world.targets):
         counted = np.flatnonzero(errors.there[:, :, index].any(axis=0))
         who = (world.method, last)
         columns = [
             in_unit(world, errors, who, index),
             in_unit(world, errors, (world.reference, None), index),
-            in_unit(plain, errors, who, index),
         ]
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            squared, reference, badness = (values.mean(axis=0) for values in columns)
+            squared, reference = (values.mean(axis=0) for values in columns)
+            badness = squared / scale[index]
             table = np.stack([np.sqrt(squared), squared / reference]).T
         for task, (rmse, fraction), bad in zip(
             counted, table, np.where(np.isnan(badness), np.inf, badness), strict=True

@@ -100,6 +100,8 @@ class TaskFamily(NamedTuple):
     has_gaps: Callable[[Request], bool] = lambda _: False
     """Whether, of so many samples, some tasks have fewer: their targets are filled up with NaN, which `loss` passes
     over."""
+    note: str | None = None
+    """What a person is to be told when a training with it begins, like what was left out."""
     record: Mapping[str, Any] = {}
     """What is known of the data that it was made from, as plain values: it stands in every checkpoint, and a run goes
     on, and is tested, with the same alone."""

@@ -144,11 +144,15 @@ def table(config: TableTasks) -> TaskFamily:
     """
     from pathlib import Path
 
+    from mamlcli.errors import ConfigError
+    from mamlcli.escaping import visible
     from mamlcli.tabular import read_table
     from mamlcli.tasks.table_family import table_family
 
     label = config.split if isinstance(config.split, str) else None
     numbers, path = (*config.inputs, *config.target), Path(config.path)
+    if not path.exists():
+        raise ConfigError([f"{visible(str(path))}: there is no such file; tasks.path says where it is"])
     return table_family(config, read_table(path, numbers, task=config.task, label=label, delimiter=config.delimiter))
 
 

@@ -103,19 +103,38 @@ def _splits(
             found = [by_fractions(rows, (train, validation, test))]
         case _:
             assert labels is not None
-            if unknown := sorted(set(labels.values()) - set(SPLITS)):
-                named = ", ".join(_shown(word) for word in unknown[:5])
-                raise ConfigError(
-                    [f"{table.path}: column {config.split!r} says {named}; it must say {', '.join(SPLITS)}"]
-                )
+            _refuse(_wrong_labels(config.split, table, labels), f"it must say {', '.join(SPLITS)}")
             found = [by_labels([labels[name] for name in rows.names])]
     count = len(rows.names)
     for lists in found:
         if empty := [split for split in SPLITS if not len(lists[split])]:
             raise ConfigError(
-                [f"{table.path}: of {count} task{'s' * (count != 1)} none is left for {' and '.join(empty)}"]
+                [
+                    f"{table.path}: of {count} task{'s' * (count != 1)} none is left for {' and '.join(empty)}",
+                    _remedy_of_empty(config, table),
+                ]
             )
     return found
+
+
+def _wrong_labels(column: str, table: Table, labels: Mapping[str, str]) -> list[str]:
+    """Each word of a label column that names no split, where it stands first."""
+    first: dict[str, int] = {}
+    for row, task in enumerate(table.task.tolist()):
+        word = labels[table.tasks[task]]
+        if word not in SPLITS:
+            first.setdefault(word, row)
+    return [f"{table.place(row, column)}: {_shown(column)} says {_shown(word)}" for word, row in first.items()]
+
+
+def _remedy_of_empty(config: TableTasks, table: Table) -> str:
+    if len(table.tasks) == 1:
+        return f"all rows are one task: is {config.task!r} the column that names the task?"
+    if isinstance(config.split, str):
+        return f"let tasks of each split stand in the file: column {config.split!r} says which"
+    if isinstance(config.split, Folds):
+        return "take fewer by tasks.split.folds, or bring more tasks"
+    return "bring more tasks; each split needs one at least"
 
 
 def _units(config: TableTasks, table: Table, rows: Rows, train: Int64[np.ndarray, " tasks"]) -> Units:
@@ -188,8 +207,16 @@ def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> Task
         loss=PRESENT_SQUARED_ERROR,
         columns=Columns(config.task, config.inputs, config.target),
         units=units,
+        note=_note(config, shared),
         record=dict(shared) | {"units": {name: list(values) for name, values in units._asdict().items()}},
     )
+
+
+def _note(config: TableTasks, shared: Mapping[str, Any]) -> str | None:
+    dropped = shared.get("dropped")
+    if not dropped:
+        return None
+    return f"{dropped} task{'s' * (dropped != 1)} of fewer than {config.support_shots + 1} rows left out"
 
 
 def _not_at_hand(path: str, *_: object) -> Task:

@@ -11,6 +11,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import Remedy, UsageError
+from mamlcli.experiment import Experiment
 from mamlcli.reporting import Reporter
 from mamlcli.runs.data_record import check_record
 from mamlcli.runs.folder import RunFolder, create_run, default_path, move_aside, open_run
@@ -24,6 +25,12 @@ def announce_device(config: Config, reporter: Reporter) -> torch.device:
     if config.device == "auto":
         reporter.note(f"device auto: using {device.type}")
     return device
+
+
+def tell_of_tasks(experiment: Experiment, reporter: Reporter) -> None:
+    """Say what the family has to say of its tasks."""
+    if experiment.family.note:
+        reporter.note(experiment.family.note)
 
 
 def start_or_open(
