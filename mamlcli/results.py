@@ -188,7 +188,10 @@ class PredictResult(Result):
     checkpoint: Path
     checkpoint_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     outer_steps: Count
-    """Meta-updates behind the parameters."""
+    """Of the checkpoint."""
+    parameters: Which
+    parameter_steps: list[SeedStep]
+    """Meta-updates behind the parameters of each seed."""
     seeds: Seeds
     inner_steps: Count
     """Steps of adaptation to each task."""

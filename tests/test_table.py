@@ -274,7 +274,7 @@ def labelled(word: Callable[[int], str]) -> Callable[[Path], Experiment]:
         (
             rewritten(lambda rows: [("lone", 1.0, 2.0, 3.0, 4.0), *rows]),
             [
-                ":2: task 'lone' has 1 row, fewer than 3 for its support set and one to measure on",
+                ":2: task 'lone' has 1 row, and needs 3 for its support set and one to measure on",
                 "tasks.min_rows: drop",
             ],
         ),

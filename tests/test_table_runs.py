@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import mamlcli
 from mamlcli.experiment import make_experiment
@@ -132,3 +133,28 @@ def test_what_is_wrong_with_a_file_ends_a_training_before_it_has_a_folder(maml: 
     assert f"{data}:168:2: 'a': " in outcome.err
     assert "Traceback" not in outcome.err
     assert not Path("run").exists()
+
+
+def test_a_run_with_folds_predicts_with_each_seed_in_its_own_scale(maml: Maml, data: Path) -> None:
+    del data
+    maml("train", "-c", "own.yaml", "--out", "run", "--set", "tasks.split={folds: 3}")
+    x, y, x_new = [[0.0, 10.0], [1.0, 11.0], [0.3, 9.0]], [[0.1, 100.0], [0.2, 101.0], [0.4, 99.0]], [[0.5, 10.5]]
+    said = mamlcli.load("run", overrides=["run.keep=newest"]).adapt(x, y, steps=2).per_seed(x_new)
+    chosen = make_experiment(mamlcli.load_config("run/config.yaml"))
+    params = load_checkpoint(list_checkpoints(Path("run/checkpoints"))[0]).params
+    for index in range(3):
+        units = of_seed(chosen.family, index).units
+        assert units is not None
+        theta = {name: value[index] for name, value in params.items()}
+        scaled = [
+            torch.tensor((np.array(values) - mean) / scale, dtype=torch.float32)
+            for values, mean, scale in (
+                (x, units.x_mean, units.x_scale),
+                (y, units.y_mean, units.y_scale),
+                (x_new, units.x_mean, units.x_scale),
+            )
+        ]
+        support = Samples(*scaled[:2])
+        adapted = mamlcli.adapt(chosen.loss_fn, theta, support, inner_lr=0.05, inner_steps=2, order="first")
+        expected = chosen.model.predict(adapted, scaled[2]).numpy() * units.y_scale + units.y_mean
+        assert said[index] == pytest.approx(expected, rel=1e-5)

@@ -18,7 +18,7 @@ def predict_report(result: "PredictResult") -> str:
     rows, tasks = result.query["rows"], result.tasks
     lines = [
         f"{rows} prediction{'s' * (rows > 1)} for {tasks} task{'s' * (tasks > 1)}: {seeds} seed{'s' * (seeds > 1)}, "
-        f"{steps} inner step{'s' * (steps != 1)}; checkpoint at step {result.outer_steps}"
+        f"{steps} inner step{'s' * (steps != 1)}; {_parameters(result)}"
     ]
     if result.predictions is not None:
         lines += ["", *_table(result)]
@@ -29,6 +29,15 @@ def predict_report(result: "PredictResult") -> str:
     if result.figure:
         lines.append(f"figure       {result.figure}")
     return "\n".join(lines)
+
+
+def _parameters(result: "PredictResult") -> str:
+    """Say with which parameters it was predicted."""
+    from mamlcli.meta_test.protocol import steps_in_words
+
+    if result.parameters == "best":
+        return f"least meta-validation loss: {steps_in_words(result.parameter_steps)}"
+    return f"checkpoint at step {result.outer_steps}"
 
 
 def _table(result: "PredictResult") -> list[str]:

@@ -10,6 +10,7 @@ from mamlcli.config.file import Override
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import PredictResult
 from mamlcli.rows import DataFile
@@ -109,6 +110,8 @@ def predict(
         checkpoint=trained.checkpoint.path,
         checkpoint_sha256=trained.checkpoint.sha256,
         outer_steps=trained.checkpoint.step,
+        parameters=trained.chosen.which,
+        parameter_steps=seed_steps(trained.seeds, trained.chosen),
         seeds=trained.seeds,
         inner_steps=num_steps,
         tasks=len(own.tasks),

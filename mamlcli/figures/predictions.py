@@ -92,4 +92,6 @@ def _legend(figure: Figure, axes: Axes, seeds: Sequence[int]) -> None:
         note = f"lines: seed {seeds[0]}"
     handles, labels = axes.get_legend_handles_labels()
     look = {"frameon": False, "fontsize": 8.5, "title_fontsize": 8.5}
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, title=note, **look)
+    # A single panel has no room for all in a line.
+    columns = 4 if figure.get_figwidth() > 8 else 2
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, title=note, **look)

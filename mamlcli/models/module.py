@@ -10,7 +10,8 @@ from mamlcli.errors import UsageError
 from mamlcli.models.model import Model
 from mamlcli.types import Params
 
-_PROBE_ROWS = 4
+# So many that a layer which drops units at random drops others at the next call.
+_PROBE_ROWS = 64
 
 
 def module_model(make: Callable[[], nn.Module], num_inputs: int, num_outputs: int) -> Model:

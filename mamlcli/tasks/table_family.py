@@ -66,13 +66,11 @@ def _refuse(problems: Sequence[str], remedy: str) -> None:
 
 
 def _too_short(config: TableTasks, table: Table, short: Sequence[str]) -> list[str]:
-    first = {}
-    for row in range(len(table.task) - 1, -1, -1):
-        first[table.tasks[table.task[row]]] = row
-    counts = np.bincount(table.task, minlength=len(table.tasks))
+    _, firsts, counts = np.unique(table.task, return_index=True, return_counts=True)
+    first = dict(zip(table.tasks, firsts.tolist(), strict=True))
     number = dict(zip(table.tasks, counts.tolist(), strict=True))
     return [
-        f"{table.place(first[name])}: task {_shown(name)} has {number[name]} row{'s' * (number[name] > 1)}, fewer than "
+        f"{table.place(first[name])}: task {_shown(name)} has {number[name]} row{'s' * (number[name] > 1)}, and needs "
         f"{config.support_shots} for its support set and one to measure on"
         for name in sorted(short, key=first.__getitem__)
     ]

@@ -1,6 +1,6 @@
 """What all seeds of a run predict of a task: pure functions of tensors, and the way from a user's units and back."""
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from mamlcli.experiment import Experiment
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
+from mamlcli.tasks.family import Units, of_seed
 from mamlcli.tasks.samples import Samples
 from mamlcli.trained.arrays import Numbers
 from mamlcli.types import Params
@@ -24,7 +25,7 @@ def adapt_seeds(experiment: Experiment, params: Params, support: Samples, steps:
     Args:
         experiment: What was trained.
         params: Meta-parameters, name -> (S, ...).
-        support: x and y of shape (K + U, ...).
+        support: x and y of shape (S, K + U, ...), in the unit of each seed.
         steps: Inner steps, >= 0.
     """
 
@@ -33,29 +34,29 @@ def adapt_seeds(experiment: Experiment, params: Params, support: Samples, steps:
         return next(iter(found.values()))
 
     with torch.no_grad():
-        predictor: Params = torch.vmap(one, in_dims=(0, None))(params, support)
+        predictor: Params = torch.vmap(one)(params, support)
     return predictor
 
 
-def with_unlabelled(support: Samples, x: Float[Tensor, "rows features"], count: int) -> Samples:
+def with_unlabelled(support: Samples, x: Float[Tensor, "seeds rows features"], count: int) -> Samples:
     """Put U inputs without a target after the support samples: rows of x, evenly taken of more and repeated if fewer.
 
     Evenly, since the first ones of sorted inputs would lie at one end.
     """
-    rows = len(x)
+    rows = x.shape[1]
     chosen = np.linspace(0, rows - 1, count).round() if rows >= count else np.arange(count) % rows
-    inputs = x[torch.as_tensor(chosen, dtype=torch.int64, device=x.device)]
-    unknown = support.y.new_full((count, support.y.shape[1]), torch.nan)
-    return Samples(torch.cat([support.x, inputs]), torch.cat([support.y, unknown]))
+    inputs = x[:, torch.as_tensor(chosen, dtype=torch.int64, device=x.device)]
+    unknown = support.y.new_full((len(x), count, support.y.shape[2]), torch.nan)
+    return Samples(torch.cat([support.x, inputs], dim=1), torch.cat([support.y, unknown], dim=1))
 
 
 def predict_seeds(
-    experiment: Experiment, predictor: Params, x: Float[Tensor, "rows features"]
+    experiment: Experiment, predictor: Params, x: Float[Tensor, "seeds rows features"]
 ) -> Float[Tensor, "seeds rows outputs"]:
     """What each seed says of inputs, some rows at a time."""
-    over_seeds = torch.vmap(experiment.model.predict, in_dims=(0, None))
+    over_seeds, size = torch.vmap(experiment.model.predict), rows_at_a_time(experiment)
     with torch.no_grad():
-        return torch.cat([over_seeds(predictor, part) for part in torch.split(x, rows_at_a_time(experiment))], dim=1)
+        return torch.cat([over_seeds(predictor, part) for part in torch.split(x, size, dim=1)], dim=1)
 
 
 def rows_at_a_time(experiment: Experiment) -> int:
@@ -63,13 +64,31 @@ def rows_at_a_time(experiment: Experiment) -> int:
     return max(1, _NUMBERS_AT_A_TIME // (len(experiment.config.seeds) * experiment.model.num_units))
 
 
-def to_model(values: Numbers, mean: Sequence[float], scale: Sequence[float]) -> Numbers:
-    """Numbers in a user's unit as a model sees them, column by column."""
-    scaled: Numbers = (values - np.asarray(mean)) / np.asarray(scale)
+class SeedUnits(NamedTuple):
+    """The units of every seed, each of shape (S, 1, columns): those of seeds that leave out different tasks differ."""
+
+    x_mean: Numbers
+    x_scale: Numbers
+    y_mean: Numbers
+    y_scale: Numbers
+
+
+def units_of(experiment: Experiment) -> SeedUnits:
+    """The units of every seed; zeros and ones where a model sees numbers as they are."""
+    family = experiment.family
+    inputs, outputs = family.num_inputs, family.num_outputs
+    none = Units((0.0,) * inputs, (1.0,) * inputs, (0.0,) * outputs, (1.0,) * outputs)
+    found = [of_seed(family, seed).units or none for seed in experiment.config.seeds]
+    return SeedUnits(*(np.array(values)[:, None] for values in zip(*found, strict=True)))
+
+
+def to_model(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
+    """Numbers in a user's unit, (rows, columns), as the model of each seed sees them, (S, rows, columns)."""
+    scaled: Numbers = (values - mean) / scale
     return scaled
 
 
-def from_model(values: Numbers, mean: Sequence[float], scale: Sequence[float]) -> Numbers:
-    """And back."""
-    unscaled: Numbers = values * np.asarray(scale) + np.asarray(mean)
+def from_model(values: Numbers, mean: Numbers, scale: Numbers) -> Numbers:
+    """And back: (S, rows, columns), each in the user's unit."""
+    unscaled: Numbers = values * scale + mean
     return unscaled

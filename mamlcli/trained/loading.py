@@ -9,7 +9,7 @@ from mamlcli.config.changes import changes
 from mamlcli.config.file import Override
 from mamlcli.errors import UsageError
 from mamlcli.experiment import make_experiment
-from mamlcli.meta_test.protocol import seed_steps, steps_in_words, tested_config
+from mamlcli.meta_test.protocol import tested_config
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.runs.checkpoints import check_fits, check_size
 from mamlcli.runs.located import locate
@@ -45,10 +45,7 @@ def load(
     experiment = make_experiment(config, checkpoint.record)
     check_size(checkpoint, experiment.method.num_params * len(config.seeds))
     check_fits(checkpoint, experiment.initial_state(torch.device("cpu")).params)
-    device = announce_device(config, reporter)
-    chosen = checkpoint.chosen(config.run.keep)
-    if chosen.which == "best":
-        where = steps_in_words(seed_steps(config.seeds, chosen))
-        reporter.note(f"predicting with each seed where its meta-validation loss was least: {where}")
+    device, chosen = announce_device(config, reporter), checkpoint.chosen(config.run.keep)
     params = {name: theta.to(device) for name, theta in chosen.params.items()}
-    return TrainedModel(experiment, params, checkpoint._replace(params={}, optimizer={}))
+    left = checkpoint._replace(params={}, optimizer={}, best=None)
+    return TrainedModel(experiment, params, chosen._replace(params={}), left)

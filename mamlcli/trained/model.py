@@ -13,13 +13,14 @@ from typing import Any, SupportsIndex
 import numpy as np
 import torch
 
+from mamlcli.best import Chosen
 from mamlcli.config.experiment import Config
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.runs.checkpoints import Checkpoint
-from mamlcli.tasks.family import Columns, Units, column_names
+from mamlcli.tasks.family import Columns, column_names
 from mamlcli.tasks.samples import Samples
-from mamlcli.trained.adapting import adapt_seeds, from_model, predict_seeds, to_model, with_unlabelled
+from mamlcli.trained.adapting import adapt_seeds, from_model, predict_seeds, to_model, units_of, with_unlabelled
 from mamlcli.trained.arrays import Array, Numbers, read_array
 from mamlcli.types import Params
 
@@ -31,6 +32,8 @@ class TrainedModel:
     experiment: Experiment
     params: Params
     """Meta-parameters, name -> (S, ...), on the device where it predicts."""
+    chosen: Chosen
+    """Which of the checkpoint's they are, and from which step each seed's; its own tensors are left out."""
     checkpoint: Checkpoint
     """Where they come from; its own tensors are left out."""
 
@@ -96,7 +99,7 @@ class Predictor:
 
     model: TrainedModel
     support: Samples
-    """In the model's units."""
+    """In the units of each seed's model, (S, K, ...)."""
     steps: int
     where: str
     """Which task, for messages; may be empty."""
@@ -143,7 +146,7 @@ class Predictor:
         return handed_back
 
     def __repr__(self) -> str:
-        return f"Predictor({self.model!r}, K = {len(self.support.x)}, {self.steps} steps)"
+        return f"Predictor({self.model!r}, K = {self.support.x.shape[1]}, {self.steps} steps)"
 
 
 def checked_steps(trained: TrainedModel, steps: SupportsIndex | None) -> int:
@@ -169,7 +172,7 @@ def adapt_to(
     """Adapt every seed to checked rows (K, inputs) and (K, outputs); `where` says in messages which task it is."""
     experiment, shots = trained.experiment, len(x)
     check_shots(experiment, shots, where)
-    units = _units(experiment)
+    units = units_of(experiment)
     support = Samples(
         _tensor(trained, to_model(x, units.x_mean, units.x_scale), f"{where}an input"),
         _tensor(trained, to_model(y, units.y_mean, units.y_scale), f"{where}a target"),
@@ -221,13 +224,13 @@ def predict_at(predictor: Predictor, adapted: Params, x: Numbers) -> Numbers:
 
 def predict_seeds_at(predictor: Predictor, adapted: Params, x: Numbers) -> Numbers:
     """The same whether or not it is finite."""
-    experiment, units = predictor.model.experiment, _units(predictor.model.experiment)
+    experiment, units = predictor.model.experiment, units_of(predictor.model.experiment)
     said = predict_seeds(experiment, adapted, _inputs(predictor, x)).double().cpu().numpy()
     return from_model(said, units.y_mean, units.y_scale)
 
 
 def _inputs(predictor: Predictor, x: Numbers) -> torch.Tensor:
-    units = _units(predictor.model.experiment)
+    units = units_of(predictor.model.experiment)
     return _tensor(predictor.model, to_model(x, units.x_mean, units.x_scale), f"{predictor.where}an input")
 
 
@@ -238,11 +241,3 @@ def _tensor(trained: TrainedModel, values: Numbers, what: str) -> torch.Tensor:
     if not np.isfinite(single).all():
         raise UsageError(f"{what} is too large for float32 in the unit that the model sees")
     return torch.from_numpy(single).to(trained.device)
-
-
-def _units(experiment: Experiment) -> Units:
-    family = experiment.family
-    none = Units(
-        (0.0,) * family.num_inputs, (1.0,) * family.num_inputs, (0.0,) * family.num_outputs, (1.0,) * family.num_outputs
-    )
-    return family.units or none
