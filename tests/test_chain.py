@@ -403,3 +403,16 @@ def test_the_recipe_is_short() -> None:
     recipe = (ROOT / "docs" / "chain.md").read_text().split("## 2.")[0].split("That is all.")[0]
     lines = [line for line in recipe.splitlines() if line.startswith((">>>", "..."))]
     assert 10 < len(lines) <= 30
+
+
+def test_the_checks_hold_on_tasks_of_unequal_size(maml: Maml, folder: Path) -> None:
+    rows = [f"t{task},{x},{task + 2 * x + x * x}" for task in range(10) for x in range(5 + task % 4)]
+    (folder / "t.csv").write_text("\n".join(["task,x,y", *rows]))
+    tasks = "family: table, path: t.csv, task: task, inputs: x, target: y, support_shots: 3"
+    (folder / "t.yaml").write_text(
+        f"{{name: t, seeds: [0], tasks: {{{tasks}}}, algorithm: {{name: chain}}, model: {{hidden_sizes: [4]}}, "
+        "outer: {steps: 2, meta_batch_size: 6}}"
+    )
+    outcome = maml("check-grads", "-c", "t.yaml")
+    assert outcome.code == 0, outcome.out
+    assert "FAILS" not in outcome.out

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_bytes, format_cell, format_table, with_interval
-from mamlcli.cli.unit_report import summary_lines, unit_lines
+from mamlcli.cli.unit_report import summary_lines, unit_lines, wrapped
 from mamlcli.config.experiment import Config
 from mamlcli.types import AnyRow, Row
 
@@ -63,15 +63,19 @@ def eval_report(result: "EvalResult") -> str:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
     parts += unit_lines(result)
     loss = "query loss of scaled targets, " if result.units else ""
+
+    def titled(title: str) -> list[str]:
+        return wrapped(title) if result.units else [title]
+
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
         title = f"{loss}over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"
-        parts += ["", title, format_table(_eval_rows(over))]
+        parts += ["", *titled(title), format_table(_eval_rows(over))]
     per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
     if len(seeds) > 1:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
     title = f"{loss}per seed (± is the 95% interval {per_seed[0]['interval']}):"
-    parts += ["", title, format_table(_eval_rows(per_seed))]
+    parts += ["", *titled(title), format_table(_eval_rows(per_seed))]
     parts += _learned_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
