@@ -143,6 +143,8 @@ class Query(TypedDict):
     points: Annotated[int, Field(ge=1)]
     sampling: str
     test_seed: Count
+    scaled: bool
+    """Whether the loss is of targets that were scaled, and not as they stand."""
 
 
 @with_config(SHAPE)

@@ -126,12 +126,8 @@ class TasksSection(Section):
         """Say what of the rest of an experiment the tasks cannot be with, and the remedy; None if nothing."""
         return None
 
-    def defaults(self, num_steps: int) -> dict[str, Any]:  # noqa: ARG002
-        """Values that fit these tasks, of keys elsewhere in the config: they hold where the config says nothing.
-
-        Args:
-            num_steps: Meta-updates of the run.
-        """
+    def defaults(self) -> dict[str, Any]:
+        """Values that fit these tasks, of keys elsewhere in the config: they hold where the config says nothing."""
         return {}
 
 
@@ -153,9 +149,9 @@ class FunctionTasksSection(TasksSection):
     """N: meta-training draws from N tasks, ever new samples of each; null is endless. Each seed has N of its own;
     meta-test tasks are always new."""
 
-    def defaults(self, num_steps: int) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """From a pool, tasks that were not learned from say when to stop."""
-        return {"evaluation.every_steps": max(1, num_steps // 20), "run.keep": "best"} if self.pool else {}
+        return {"evaluation.every_steps": 500, "run.keep": "best"} if self.pool else {}
 
     @model_validator(mode="after")
     def _leaves_clean_slots(self) -> Self:

@@ -175,7 +175,7 @@ def test_a_sentence_names_where_a_baseline_is_better_and_which_are_beaten_everyw
     large = errors_of(9, ours_0=hard, ours_1=easy, pooled_mean=hard, other_mean=[[9, 9, 8, 9]], process=unclear)
     rows = [row for one in (small, large) for row in unit_rows(world, one)]
     assert summarise_verdicts(world, rows) == (
-        "after 1 inner step ours is worse than pooled mean (K = 5), better than other mean, "
+        "after 1 inner step ours is worse than pooled mean (K = 5); better than other mean; "
         "and not told apart from process"
     )
 

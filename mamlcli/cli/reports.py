@@ -55,27 +55,27 @@ def eval_report(result: "EvalResult") -> str:
     query = result.query
     seeds = list(dict.fromkeys(row["seed"] for row in result.results if row["seed"] != "all"))
     parts = [
-        f"{result.tasks} meta-test task{'s' * (result.tasks != 1)} (test seed {query['test_seed']}), each loss on "
-        f"{query['points']} query points, {query['sampling']}; " + _tested(result),
+        *wrapped(
+            f"{result.tasks} meta-test task{'s' * (result.tasks != 1)} (test seed {query['test_seed']}), each loss on "
+            f"{query['points']} query points, {query['sampling']}; {_tested(result)}"
+        ),
         *summary_lines(result),
     ]
     if result.protocol["overrides"]:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
     parts += unit_lines(result)
-    loss = "query loss of scaled targets, " if result.units else ""
-
-    def titled(title: str) -> list[str]:
-        return wrapped(title) if result.units else [title]
-
+    loss = "query loss of scaled targets, " if query["scaled"] else ""
+    # With folds, one seed of each makes a repetition.
+    word = "seed" if len(seeds) == len(result.protocol["parameter_steps"]) else "repetition"
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
-        title = f"{loss}over {len(seeds)} seeds (± is the 95% interval {over[0]['interval']}):"
-        parts += ["", *titled(title), format_table(_eval_rows(over))]
+        title = f"{loss}over {len(seeds)} {word}s (± is the 95% interval {over[0]['interval']}):"
+        parts += ["", *wrapped(title), format_table(_eval_rows(over, word))]
     per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
     if len(seeds) > 1:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
-    title = f"{loss}per seed (± is the 95% interval {per_seed[0]['interval']}):"
-    parts += ["", *titled(title), format_table(_eval_rows(per_seed))]
+    title = f"{loss}per {word} (± is the 95% interval {per_seed[0]['interval']}):"
+    parts += ["", *wrapped(title), format_table(_eval_rows(per_seed, word))]
     parts += _learned_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
@@ -110,13 +110,13 @@ def _marked(shown: list[Row], rows: Sequence[AnyRow]) -> list[Row]:
     return [one | {"training": mark} for one, mark in zip(shown, marks, strict=True)] if any(marks) else shown
 
 
-def _eval_rows(rows: Sequence[AnyRow]) -> list[Row]:
+def _eval_rows(rows: Sequence[AnyRow], word: str) -> list[Row]:
     shown = [
         ({"model": row["model"]} if "model" in row else {})
         | {
             "K": row["shots"],
             "inner steps": row["inner_steps"],
-            "seed": row["seed"],
+            word: row["seed"],
             "mean": with_interval(row["mean"], row["ci95"]),
             "median": row["median"],
             "diverged": row["num_diverged"],

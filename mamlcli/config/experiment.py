@@ -138,7 +138,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _defaults_of_tasks(self) -> Self:
-        for key, value in self.tasks.defaults(self.outer.steps).items():
+        for key, value in self.tasks.defaults().items():
             *sections, field = key.split(".")
             section: Section = getattr(self, sections[0]) if sections else self
             if field not in section.model_fields_set:

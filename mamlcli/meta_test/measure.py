@@ -112,7 +112,7 @@ def query_protocol(experiment: Experiment) -> Query:
     if family.names:
         points = meta_test_tasks(groups(experiment)[0].experiment, min(settings.shots), 0, 1).query.x.shape[1]
         sampling = f"at most, of {family.domain}"
-    return {"points": points, "sampling": sampling, "test_seed": settings.seed}
+    return {"points": points, "sampling": sampling, "test_seed": settings.seed, "scaled": family.units is not None}
 
 
 def threads_of_test(experiment: Experiment) -> int:

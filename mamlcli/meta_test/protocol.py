@@ -106,8 +106,12 @@ def steps_in_words(steps: Sequence[SeedStep]) -> str:
 
     >>> steps_in_words([{"seed": 0, "step": 1200, "meta_validation_loss": 0.5}])
     'seed 0 at step 1200'
+    >>> steps_in_words([{"seed": seed, "step": 1200, "meta_validation_loss": 0.5} for seed in range(9)])
+    'every seed at step 1200'
     """
+    at = {one["step"] for one in steps}
     named = [f"seed {one['seed']} at step {one['step']}" for one in steps[:_MAX_NAMED]]
+    named = [f"every seed at step {at.pop()}"] if len(at) == 1 and len(steps) > 1 else named
     unmeasured = [str(one["seed"]) for one in steps if one["meta_validation_loss"] is None]
     without = f"; the newest where it was never finite: seed {', '.join(unmeasured[:_MAX_NAMED])}" if unmeasured else ""
-    return ", ".join(named) + (", ..." if len(steps) > _MAX_NAMED else "") + without
+    return ", ".join(named) + (", ..." if len(steps) > _MAX_NAMED and len(named) > 1 else "") + without

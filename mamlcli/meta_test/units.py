@@ -225,7 +225,7 @@ def summarise_verdicts(world: World, rows: Sequence[UnitRow]) -> str:
     words = {"worse": "worse than", "better": "better than", "not told apart": "not told apart from"}
     parts = [f"{word} {_listed(found[kind])}" for kind, word in words.items() if found[kind]]
     start = f"after {last} inner step{'s' * (last != 1)} {world.method} is "
-    return start + _listed(parts, ", and ") if parts else start + "compared with nothing"
+    return start + _listed(parts, "; and ") if parts else start + "compared with nothing"
 
 
 def _places(world: World, rows: Sequence[UnitRow]) -> str:
@@ -238,4 +238,5 @@ def _places(world: World, rows: Sequence[UnitRow]) -> str:
 
 
 def _listed(words: Sequence[str], last: str = " and ") -> str:
-    return last.join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+    # Names hold commas.
+    return last.join(["; ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -113,14 +113,18 @@ class TableTasks(TasksSection):
         _different((self.task, *self.inputs, *self.target))
         return self
 
-    def defaults(self, num_steps: int) -> dict[str, Any]:
+    def defaults(self) -> dict[str, Any]:
         """Tested as it is trained, and by the best parameters; with folds, each is left out by a seed."""
         chosen: dict[str, Any] = {
             "evaluation.shots": (self.support_shots,),
-            "evaluation.every_steps": max(1, num_steps // 20),
+            "evaluation.every_steps": 100,
             "run.keep": "best",
         }
-        return chosen | ({"seeds": tuple(range(self.split.folds))} if isinstance(self.split, Folds) else {})
+        if self.scale == "none":  # any error may be a small one
+            chosen["evaluation.diverged_above"] = 1e38
+        if isinstance(self.split, Folds):
+            chosen["seeds"] = tuple(range(self.split.folds))
+        return chosen
 
     def misfit(self, seeds: tuple[int, ...]) -> str | None:
         """Every fold needs a seed that leaves it out."""

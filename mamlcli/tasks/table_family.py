@@ -204,7 +204,7 @@ def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> Task
         domain="the rows of each task",
         loss=PRESENT_SQUARED_ERROR,
         columns=Columns(config.task, config.inputs, config.target),
-        units=units,
+        units=None if config.scale == "none" else units,
         note=_note(config, shared),
         record=dict(shared) | {"units": {name: list(values) for name, values in units._asdict().items()}},
     )
