@@ -15,7 +15,6 @@ import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
 import mamlcli.trainings.training
-from mamlcli.config.experiment import Config
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState
@@ -44,7 +43,7 @@ def kill_while_saving(step: int, point: int) -> None:
     left = [point]
     saving = [False]
 
-    def begun(_: Path, state: TrainState, __: Config) -> None:
+    def begun(_: Path, state: TrainState, *__: object) -> None:
         saving[0] = state.step == step
 
     def count(*_: object, **__: object) -> None:
@@ -105,7 +104,7 @@ def hang_while_saving(step: int, marker: str) -> None:
     """Never come back from flushing the checkpoint of a step; says so in a file, in Python, where signals are heard."""
     saving = [False]
 
-    def begun(_: Path, state: TrainState, __: Config) -> None:
+    def begun(_: Path, state: TrainState, *__: object) -> None:
         saving[0] = state.step >= step
 
     def hang(_: object) -> None:

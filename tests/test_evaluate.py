@@ -36,7 +36,7 @@ def test_tables_and_figures_are_written(run: Path) -> None:
     # 3 seeds' rows ("all" is one), 2 shots, steps 0 to 3.
     assert len(written["results"]) == len(table) == len(result.results) == 3 * 2 * 4
     assert written["schema"] == "mamlcli.eval/1"
-    assert written["query"] == {"points": 9, "sampling": "uniform in [-5, 5]", "test_seed": 0}
+    assert written["query"] == {"points": 9, "sampling": "uniform in [-5, 5]", "test_seed": 0, "scaled": False}
     assert {row["interval"] for row in table} == {"over tasks", "over seeds and tasks"}
     assert float(table[0]["mean"]) == result.results[0]["mean"]
     for stem in ("adaptation", "fits"):

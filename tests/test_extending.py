@@ -162,7 +162,7 @@ def test_an_operation_that_cannot_be_differentiated_so_is_named_with_its_remedy(
     [
         ("torch.nn.BatchNorm1d(1)", "changes its buffer '0.running_mean' at every call"),
         ("torch.nn.Dropout()", "says something else at every call, as dropout does"),
-        ("torch.nn.Linear(1, 3)", "the tasks want (4, 1)"),
+        ("torch.nn.Linear(1, 3)", "the tasks want (64, 1)"),
     ],
 )
 def test_a_module_that_is_no_function_is_refused_with_the_remedy(folder: Path, layer: str, said: str) -> None:

@@ -65,17 +65,21 @@ def eval_report(result: "EvalResult") -> str:
         parts.append(f"set for this evaluation: {', '.join(result.protocol['overrides'])}")
     parts += unit_lines(result)
     loss = "query loss of scaled targets, " if query["scaled"] else ""
+
+    def titled(title: str) -> list[str]:
+        return wrapped(title) if loss else [title]
+
     # With folds, one seed of each makes a repetition.
     word = "seed" if len(seeds) == len(result.protocol["parameter_steps"]) else "repetition"
     if len(seeds) > 1:
         over = [row for row in result.results if row["seed"] == "all" and row["inner_steps"] in _SHOWN_STEPS]
         title = f"{loss}over {len(seeds)} {word}s (± is the 95% interval {over[0]['interval']}):"
-        parts += ["", *wrapped(title), format_table(_eval_rows(over, word))]
+        parts += ["", *titled(title), format_table(_eval_rows(over, word))]
     per_seed = [row for row in result.results if row["seed"] != "all" and row["inner_steps"] in _SHOWN_STEPS]
     if len(seeds) > 1:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
     title = f"{loss}per {word} (± is the 95% interval {per_seed[0]['interval']}):"
-    parts += ["", *wrapped(title), format_table(_eval_rows(per_seed, word))]
+    parts += ["", *titled(title), format_table(_eval_rows(per_seed, word))]
     parts += _learned_lines(result)
     parts += ["", f"every step   {result.run / 'evaluation.csv'}"]
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
