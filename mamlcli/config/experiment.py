@@ -72,8 +72,8 @@ class EvaluationConfig(Section):
     every_steps: Count | None = None
     """Measure the meta-validation loss every so many meta-updates, and at the last; null does not. It is the mean query
     loss over `evaluation.tasks` fixed tasks of a split of their own, after the inner steps of meta-training on
-    `tasks.support_shots` support samples. Such a step is logged too. Where meta-training has but so many tasks (a table,
-    a pool) this and `run.keep: best` are set by themselves, unless the config says otherwise."""
+    `tasks.support_shots` support samples. Such a step is logged too. Where meta-training has but so many tasks (a
+    table, a pool) this and `run.keep: best` are set by themselves, unless the config says otherwise."""
 
 
 class RunConfig(Section):
