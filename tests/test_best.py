@@ -280,8 +280,8 @@ def test_it_stops_between_tasks_when_a_signal_asks(monkeypatch: pytest.MonkeyPat
         stop.signal_number = 2
         return meta_test_tasks(*arguments)
 
-    monkeypatch.setattr("mamlcli.meta_test.validation.tasks_at_a_time", lambda *_: 2)
-    monkeypatch.setattr("mamlcli.meta_test.validation.meta_test_tasks", draws)
+    monkeypatch.setattr("mamlcli.meta_test.measure.tasks_at_a_time", lambda *_: 2)
+    monkeypatch.setattr("mamlcli.meta_test.measure.meta_test_tasks", draws)
     assert validation_loss(chosen, chosen.initial_state(CPU).params, CPU, stop) is None
     assert drawn == [0]
 
@@ -290,7 +290,7 @@ def test_in_parts_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = make_experiment(config())
     params = chosen.initial_state(CPU).params
     whole = validation_loss(chosen, params, CPU, StopRequest())
-    monkeypatch.setattr("mamlcli.meta_test.validation.tasks_at_a_time", lambda *_: 3)
+    monkeypatch.setattr("mamlcli.meta_test.measure.tasks_at_a_time", lambda *_: 3)
     torch.testing.assert_close(validation_loss(chosen, params, CPU, StopRequest()), whole, rtol=1e-6, atol=0)
 
 

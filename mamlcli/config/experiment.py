@@ -140,13 +140,13 @@ class Config(Section):
     @model_validator(mode="after")
     def _defaults_of_tasks(self) -> Self:
         for key, value in self.tasks.defaults().items():
-            *sections, field = key.split(".")
-            section: Section = getattr(self, sections[0]) if sections else self
-            if field not in section.model_fields_set:
-                changed = section.model_copy(update={field: value}) if sections else self
-                # A frozen model is set once, here, while it is made.
-                object.__setattr__(self, sections[0] if sections else field, changed if sections else value)
-                self.model_fields_set.add(sections[0] if sections else field)
+            name, _, field = key.partition(".")
+            own = getattr(self, name)
+            if field in own.model_fields_set if field else name in self.model_fields_set:
+                continue
+            # A frozen model is set once, here, while it is made.
+            object.__setattr__(self, name, own.model_copy(update={field: value}) if field else value)
+            self.model_fields_set.add(name)
         return self
 
     @model_validator(mode="after")

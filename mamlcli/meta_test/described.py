@@ -1,6 +1,6 @@
 """What an evaluation says of tasks that have names: results in their unit, beside baselines, and the worst tasks."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -16,15 +16,14 @@ from mamlcli.baselines.rows import training_rows
 from mamlcli.experiment import Experiment
 from mamlcli.groups import Group, groups
 from mamlcli.interrupts import StopRequest
-from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.joined import Found, OfGroup, joined_errors, joined_world
-from mamlcli.meta_test.measure import meta_test, meta_test_tasks, of_the_first
+from mamlcli.meta_test.measure import meta_test, of_the_first, tasks_in_parts
 from mamlcli.meta_test.units import Who, summarise_verdicts, unit_rows, worst_rows
 from mamlcli.models.model import Predict
 from mamlcli.reporting import Reporter
 from mamlcli.rows import UnitRow, WorstRow
 from mamlcli.tasks.family import TaskFamily
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.samples import Samples
 from mamlcli.threads import Threads
 from mamlcli.types import LossFn, Params
 
@@ -169,7 +168,7 @@ def _predicted(
             predictors[name] = fit and fit(train, shots)
         there: list[Tensor] = []
         errors: dict[str, list[Tensor]] = {name: [] for name in fits}
-        for support, query in _parts(group, shots):
+        for support, query in tasks_in_parts(group.experiment, shots):
             there.append(~query.y.isnan().all(dim=1))
             for name, predict in predictors.items():
                 look()
@@ -179,9 +178,3 @@ def _predicted(
         of = {(name, None): torch.cat(one, dim=1).numpy() if one else None for name, one in errors.items()}
         found[shots] = torch.cat(there).numpy(), of
     return found
-
-
-def _parts(group: Group, shots: int) -> Iterator[Task]:
-    count, at_a_time = group.experiment.num_test_tasks(), tasks_at_a_time(group.experiment)
-    for first in range(0, count, at_a_time):
-        yield meta_test_tasks(group.experiment, shots, first, min(at_a_time, count - first))

@@ -1,6 +1,6 @@
 """The meta-test of an experiment: its fixed tasks, what is measured on them, and the rows that say it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -61,15 +61,13 @@ def _of_group(
     loss_fn: LossFn[Samples] | None,
 ) -> Losses:
     settings, found = experiment.config.evaluation, {}
-    at_a_time, num_tasks = tasks_at_a_time(experiment), experiment.num_test_tasks()
+    inner, measured = experiment.method.inner, loss_fn or experiment.loss_fn
     for shots in settings.shots:
         parts = []
-        for first in range(0, num_tasks, at_a_time):
+        for drawn in tasks_in_parts(experiment, shots):
             stop.raise_if_asked("interrupted during the evaluation; nothing was written")
             threads.look()
-            count = min(at_a_time, num_tasks - first)
-            tasks = meta_test_tasks(experiment, shots, first, count).map(lambda part: part.to(device))
-            inner, measured = experiment.method.inner, loss_fn or experiment.loss_fn
+            tasks = drawn.map(lambda part: part.to(device))
             parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
         found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     return found
@@ -91,6 +89,13 @@ def meta_test_tasks(
     """Draw tasks of `meta_test_list`; those of a smaller K are the same with fewer support samples."""
     listed, count = meta_test_list(experiment, split), count or experiment.num_test_tasks(split)
     return listed.tasks(first, count, test_request(experiment, shots))
+
+
+def tasks_in_parts(experiment: Experiment, shots: int, split: Split = "meta-test") -> Iterator[Task]:
+    """The tasks of `meta_test_tasks`, as many at a time as memory is meant to hold."""
+    num_tasks, at_a_time = experiment.num_test_tasks(split), tasks_at_a_time(experiment, split)
+    for first in range(0, num_tasks, at_a_time):
+        yield meta_test_tasks(experiment, shots, first, min(at_a_time, num_tasks - first), split)
 
 
 def test_request(experiment: Experiment, shots: int) -> Request:

@@ -7,8 +7,7 @@ from torch import Tensor
 from mamlcli.experiment import Experiment
 from mamlcli.groups import groups
 from mamlcli.interrupts import StopRequest
-from mamlcli.memory.estimate import tasks_at_a_time
-from mamlcli.meta_test.measure import meta_test_tasks
+from mamlcli.meta_test.measure import tasks_in_parts
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.tasks.numbers import Split
@@ -46,14 +45,11 @@ def validation_loss(
 def _of_group(
     experiment: Experiment, params: Params, device: torch.device, stop: StopRequest
 ) -> Float64[Tensor, "seeds tasks"] | None:
-    num_tasks, at_a_time = experiment.num_test_tasks(_SPLIT), tasks_at_a_time(experiment, _SPLIT)
     parts: list[Tensor] = []
-    for first in range(0, num_tasks, at_a_time):
+    for drawn in tasks_in_parts(experiment, experiment.config.tasks.support_shots, _SPLIT):
         if stop.signal_number is not None:
             return None
-        count, shots = min(at_a_time, num_tasks - first), experiment.config.tasks.support_shots
-        tasks = meta_test_tasks(experiment, shots, first, count, _SPLIT).map(lambda part: part.to(device))
-        parts.append(_losses(experiment, params, tasks).cpu().double())
+        parts.append(_losses(experiment, params, drawn.map(lambda part: part.to(device))).cpu().double())
     return torch.cat(parts, dim=1)
 
 

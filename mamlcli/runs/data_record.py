@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from mamlcli.errors import CheckpointError, Remedy, UsageError
+from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.reading import read_file
 from mamlcli.runs.files import json_text
 from mamlcli.runs.folder import RunFolder
@@ -41,8 +41,7 @@ def check_same_data(kept: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         first = different[0]
         raise UsageError(
             f"the data of the tasks have changed since the run began: {first} was {_shown(kept.get(first))}, and is "
-            f"{_shown(now.get(first))}",
-            Remedy("bring the old file back, or train a new run", "bring the old file back, or train a new run"),
+            f"{_shown(now.get(first))}; bring the old file back, or train a new run"
         )
 
 

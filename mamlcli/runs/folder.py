@@ -1,7 +1,6 @@
 """One run's folder, which appears whole, is written by one process at a time, and explains itself."""
 
 import fcntl
-import io
 import os
 import secrets
 import shutil
@@ -18,6 +17,7 @@ from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
 from mamlcli.reading import read_file
 from mamlcli.runs.files import csv_text, flush_folder, json_text, read_json, write_atomic
+from mamlcli.runs.named import write_figure
 from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.runs.row_log import RowLog
 from mamlcli.types import AnyRow
@@ -86,10 +86,8 @@ class RunFolder(NamedTuple):
     def save_figure(self, stem: str, figure: Figure, rows: Sequence[AnyRow]) -> Path:
         """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
         self.write_text(f"{stem}.csv", csv_text(rows))
-        for suffix, options in (("svg", {"metadata": {"Date": None}}), ("png", {"dpi": 150})):
-            buffer = io.BytesIO()
-            figure.savefig(buffer, format=suffix, **options)
-            write_atomic(self.path / f"{stem}.{suffix}", buffer.getvalue())
+        for suffix in ("svg", "png"):
+            write_figure(self.path / f"{stem}.{suffix}", figure)
         return self.path / f"{stem}.png"
 
     @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mamlcli.errors import Remedy, RunFolderError, UsageError
-from mamlcli.runs.files import write_atomic_parts
+from mamlcli.runs.files import write_atomic
 
 FIGURE_KINDS: dict[str, dict[str, object]] = {
     ".png": {"dpi": 150},
@@ -51,4 +51,4 @@ def write_figure(path: Path, figure: Figure) -> None:
     """Write a figure in the kind that its name says."""
     suffix, buffer = path.suffix.lower(), io.BytesIO()
     figure.savefig(buffer, format=suffix[1:], **FIGURE_KINDS[suffix])  # type: ignore[arg-type]
-    write_atomic_parts(path, [buffer.getvalue()])
+    write_atomic(path, buffer.getvalue())

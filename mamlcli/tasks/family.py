@@ -7,7 +7,6 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from mamlcli.section import FunctionTasksSection
@@ -110,12 +109,6 @@ class TaskFamily(NamedTuple):
 def of_seed(family: TaskFamily, seed: int) -> TaskFamily:
     """The family as a seed has it."""
     return family if family.view is None else family.view(seed)
-
-
-def members(family: TaskFamily, split: Split, seed: int) -> NDArray[np.bool_]:
-    """Which of the named tasks of a split a seed has."""
-    own = set(of_seed(family, seed).names[split])
-    return np.array([name in own for name in family.names[split]])
 
 
 def first_input(units: Units | None, x: Float[Tensor, "*batch inputs"]) -> Float[Tensor, "*batch"]:

@@ -39,9 +39,10 @@ def table_family(config: TableTasks, table: Table) -> TaskFamily:
     Raises:
         ConfigError: If tasks have too few rows, rows stand there twice, a split is empty or a column says nothing.
     """
+    every, order = sorted_rows(table)
     if config.duplicates == "refuse":
-        _refuse(repeated_rows(table), "keep them by tasks.duplicates: keep, if they were measured twice")
-    rows, dropped = without_short_tasks(sorted_rows(table), config.support_shots + 1)
+        _refuse(repeated_rows(table, every, order), "keep them by tasks.duplicates: keep, if they were measured twice")
+    rows, dropped = without_short_tasks(every, config.support_shots + 1)
     if dropped and config.min_rows == "refuse":
         _refuse(_too_short(config, table, dropped), _remedy_of_short(config, table))
     labels = None if table.labels is None else dict(zip(table.tasks, table.labels, strict=True))

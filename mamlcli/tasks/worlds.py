@@ -53,23 +53,26 @@ class World(NamedTuple):
     y: Float[Tensor, "rows outputs"]
 
 
-def sorted_rows(table: Table) -> Rows:
-    """Order the rows of a table by task and then by their numbers, so that their order in the file is forgotten."""
+def sorted_rows(table: Table) -> tuple[Rows, Int64[np.ndarray, " rows"]]:
+    """Order the rows of a table by task and then by their numbers, so that their order in the file is forgotten.
+
+    Returns:
+        The rows, and where each stands in the table; rows that are the same stay in the order that they have there.
+    """
     order = np.lexsort((*table.numbers.T[::-1], table.task))
     counts = np.bincount(table.task, minlength=len(table.tasks))
     starts = np.concatenate([[0], np.cumsum(counts)])
     keys = np.array([_key(name) for name in table.tasks], dtype=np.uint64)
-    return Rows(table.tasks, keys, starts, table.numbers[order])
+    return Rows(table.tasks, keys, starts, table.numbers[order]), order
 
 
 def _key(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
-def repeated_rows(table: Table) -> list[str]:
+def repeated_rows(table: Table, rows: Rows, order: Int64[np.ndarray, " rows"]) -> list[str]:
     """Say of each row that stands there before, task and numbers alike, where; in the order of the file."""
-    order = np.lexsort((table.lines, *table.numbers.T[::-1], table.task))
-    task, numbers = table.task[order], table.numbers[order]
+    task, numbers = table.task[order], rows.numbers
     same = (task[1:] == task[:-1]) & (numbers[1:] == numbers[:-1]).all(axis=1)
     found = sorted((int(order[index + 1]), int(order[index])) for index in np.flatnonzero(same))
     return [f"{table.place(row)}: the same row as in line {table.lines[before]}" for row, before in found]
