@@ -1,0 +1,25 @@
+"""`maml check-grads`."""
+
+import typer
+
+from mamlcli.cli.options import ConfigOption, JsonOption, PluginOption, SetOption
+from mamlcli.cli.shared import overrides_of, resolve, show
+from mamlcli.plugins import load_plugins
+
+
+def check_grads(
+    config: ConfigOption,
+    set_: SetOption = None,
+    plugin: PluginOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
+    load_plugins(plugin or [])
+    resolved = resolve(config, None, overrides_of(set_, None, None))
+    from mamlcli.cli.reports import gradient_report
+    from mamlcli.commands.check_grads import check_grads as run_checks
+
+    report = run_checks(resolved)
+    show(report.as_json(), gradient_report(report, resolved), as_json=as_json)
+    if not report.passed:
+        raise typer.Exit(1)

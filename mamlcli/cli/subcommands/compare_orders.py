@@ -1,0 +1,41 @@
+"""`maml compare-orders`."""
+
+from mamlcli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    OverwriteOption,
+    PluginOption,
+    QuietOption,
+    ResumeOption,
+    SeedsOption,
+    SetOption,
+)
+from mamlcli.cli.shared import overrides_of, resolve, resume_folder, show
+from mamlcli.plugins import load_plugins
+
+
+def compare_orders(
+    config: ConfigOption,
+    set_: SetOption = None,
+    seeds: SeedsOption = None,
+    device: DeviceOption = None,
+    out: OutOption = None,
+    overwrite: OverwriteOption = False,
+    resume: ResumeOption = None,
+    plugin: PluginOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Train first and second order from the same start on the same tasks, and compare loss, direction and cost."""
+    load_plugins(plugin or [])
+    out = resume_folder(resume, out)
+    resolved = resolve(config, None, overrides_of(set_, seeds, device))
+    from mamlcli.cli.progress import Progress
+    from mamlcli.cli.reports import comparison_report
+    from mamlcli.commands.compare_orders import compare_orders as run_compare
+
+    with Progress(quiet=quiet) as progress:
+        result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
+    show(result.as_json(), comparison_report(result, resolved), as_json=as_json)
