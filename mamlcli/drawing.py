@@ -1,28 +1,25 @@
 """Figures of a run: one that cannot be drawn or written is said, and fails nothing."""
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
+from mamlcli.figures.drawing import Drawing
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
-from mamlcli.types import AnyRow, Row
+from mamlcli.types import Row
 
 
-def point_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
-    """Points of a curve, each a row of the labels, x and y."""
+def curve_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
+    """What is drawn of a curve or of points: each a row of the labels, x and y."""
     pairs = zip(x.flatten().tolist(), y.flatten().tolist(), strict=True)
     return [{**labels, "x": one, "y": other} for one, other in pairs]
 
 
-def save_or_warn(
-    run: RunFolder, stem: str, draw: Callable[[], Figure], rows: Sequence[AnyRow], reporter: Reporter
-) -> Path | None:
+def save_or_warn(run: RunFolder, stem: str, drawing: Drawing, reporter: Reporter) -> Path | None:
     """Draw and write a figure with its data; returns the PNG, or None after a warning."""
     try:
-        return run.save_figure(stem, draw(), rows)
+        return run.save_figure(stem, drawing)
     except Exception as error:
         reporter.note(f"warning: the figure {stem} could not be written: {error}")
         return None

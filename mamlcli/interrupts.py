@@ -3,37 +3,45 @@
 import os
 import signal
 import threading
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
 from mamlcli.errors import InterruptedRunError
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Within this context the first SIGINT or SIGTERM only asks to stop; the second ends the process at once.
+    """A wish that work ends where everything can be saved: from another thread by `ask`, or by a signal.
 
-    Off the main thread, where Python cannot handle signals, it changes nothing.
+    Within this context the first of the signals only asks to stop; the second ends the process at once. Off the main
+    thread, where Python cannot handle signals, they are left alone; so they are without any, as for a program that
+    calls a command.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Sequence[int] = ()) -> None:
+        self.signals = signals
         self.signal_number: int | None = None
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():
-            self._previous = {number: signal.signal(number, self._ask) for number in _SIGNALS}
+            self._previous = {number: signal.signal(number, self._hear) for number in self.signals}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, _: FrameType | None) -> None:
+    def ask(self, signal_number: int = signal.SIGINT) -> None:
+        """Ask to stop, as a signal of this number would."""
+        self.signal_number = signal_number
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
         if self.signal_number is not None:
             os._exit(128 + number)
-        self.signal_number = number
+        self.ask(number)
 
     def raise_if_asked(self, message: str) -> None:
         """Raise InterruptedRunError if a signal has come."""

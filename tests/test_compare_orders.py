@@ -14,6 +14,7 @@ from mamlcli.cli.reports import comparison_report
 from mamlcli.cli.tables import with_interval
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment
+from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.measure import peak_memory_bytes
 from mamlcli.proofs.reference import loop_meta_gradient, module_outputs
 from mamlcli.results import Comparison
@@ -95,7 +96,9 @@ def test_second_order_holds_more_memory(comparison: Comparison) -> None:
 def test_an_interrupted_comparison_saves_both_orders_and_continues_bit_for_bit(tiny: Config, tmp_path: Path) -> None:
     whole = mamlcli.compare_orders(tiny, out=tmp_path / "whole")
     with pytest.raises(InterruptedRunError, match="both orders are saved"):
-        mamlcli.compare_orders(tiny, out=tmp_path / "parts", reporter=InterruptAt(8, signal.SIGTERM))
+        mamlcli.compare_orders(
+            tiny, out=tmp_path / "parts", reporter=InterruptAt(8, signal.SIGTERM), stop=StopRequest(SIGNALS)
+        )
     parts = mamlcli.compare_orders(tiny, out=tmp_path / "parts", resume=True)
     for order in whole.runs:
         assert_same_run(whole.runs[order], parts.runs[order])

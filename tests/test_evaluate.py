@@ -16,6 +16,7 @@ import mamlcli
 from mamlcli import Config
 from mamlcli.errors import CheckpointError, ConfigError, DivergedError, InterruptedRunError, RunFolderError
 from mamlcli.experiment import make_experiment
+from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.meta_test.measure import meta_test_tasks
 from mamlcli.runs.checkpoints import load_checkpoint
 from mamlcli.tasks.samples import Task
@@ -131,7 +132,7 @@ def test_a_run_that_diverged_or_was_interrupted_is_not_the_latest_run(tiny: Conf
     with pytest.raises(DivergedError):
         mamlcli.train(wild)
     with pytest.raises(InterruptedRunError):
-        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM))
+        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM), stop=StopRequest(SIGNALS))
     assert mamlcli.evaluate().run == run
     assert folder.exists()
 
@@ -140,7 +141,7 @@ def test_with_no_finished_run_it_is_said_what_there_is_and_how_to_go_on(maml: Ma
     assert "no run found in outputs/" in maml("eval").err
     both = mamlcli.compare_orders(tiny).run
     with pytest.raises(InterruptedRunError):
-        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM))
+        mamlcli.train(tiny, reporter=InterruptAt(8, signal.SIGTERM), stop=StopRequest(SIGNALS))
     (begun,) = (path.parent for path in Path("outputs").glob("tiny/*/run.json") if path.parent != both)
     with pytest.raises(CheckpointError) as caught:
         mamlcli.evaluate()

@@ -20,6 +20,7 @@ import mamlcli
 from mamlcli import registry
 from mamlcli.errors import CheckpointError, ConfigError, InterruptedRunError, RunFolderError, UsageError
 from mamlcli.figures.predictions import predictions_figure
+from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.results import PredictResult
 from mamlcli.runs.checkpoints import load_checkpoint
 from mamlcli.section import FunctionTasksSection
@@ -525,7 +526,9 @@ def test_a_signal_ends_it_before_anything_is_written(files: Path) -> None:
 
     (files / "q.csv").write_text("task,x\nb,1\n")  # so that there is something to note
     with pytest.raises(InterruptedRunError, match="before anything was written") as error:
-        mamlcli.predict("run", support="s.csv", query="q.csv", out="p.csv", reporter=Interrupts())
+        mamlcli.predict(
+            "run", support="s.csv", query="q.csv", out="p.csv", reporter=Interrupts(), stop=StopRequest(SIGNALS)
+        )
     assert error.value.exit_code == 143
     assert not (files / "p.csv").exists()
 
@@ -575,9 +578,8 @@ def lines_of(tasks: list[str], targets: list[str]) -> list[dict[str, Any]]:
 def test_a_figure_has_a_panel_for_each_task_and_target(tasks: int, targets: int) -> None:
     names, what = [f"t{index}" for index in range(tasks)], [f"y{index}" for index in range(targets)]
     points = [{"target": target, "task": "t0", "x": 0.5, "y": 0.25} for target in what]
-    figure = predictions_figure(
-        lines_of(names, what), points, title="t", x_label="age", task_label="child", seeds=(0, 1)
-    )
+    rows = [*lines_of(names, what), *points]
+    figure = predictions_figure(rows, title="t", x_label="age", task_label="child", seeds=(0, 1))
     panels = [axes for axes in figure.axes if axes.get_visible()]
     assert len(panels) == tasks * targets
     assert [axes.get_title() for axes in panels[:tasks]] == [f"child t{index}" for index in range(tasks)]
@@ -594,6 +596,6 @@ def test_a_figure_has_a_panel_for_each_task_and_target(tasks: int, targets: int)
 
 
 def test_the_figure_of_one_seed_shades_nothing() -> None:
-    figure = predictions_figure(lines_of(["a"], ["y"]), [], title="t", x_label="x", task_label="task", seeds=(7,))
+    figure = predictions_figure(lines_of(["a"], ["y"]), title="t", x_label="x", task_label="task", seeds=(7,))
     assert not figure.axes[0].collections
     assert figure.legends[0].get_title().get_text() == "lines: seed 7"

@@ -13,6 +13,7 @@ import yaml
 import mamlcli
 from mamlcli import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, RunFolderError, UsageError
+from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.runs.folder import open_run
@@ -76,7 +77,7 @@ def test_an_interrupted_run_saves_and_continues_bit_for_bit(
 ) -> None:
     whole = mamlcli.train(tiny, out=tmp_path / "whole").run
     with pytest.raises(InterruptedRunError, match="saved at step 8 of 12") as caught:
-        mamlcli.train(tiny, out=tmp_path / "parts", reporter=InterruptAt(8, number))
+        mamlcli.train(tiny, out=tmp_path / "parts", reporter=InterruptAt(8, number), stop=StopRequest(SIGNALS))
     assert caught.value.exit_code == code
     assert json.loads((tmp_path / "parts" / "run.json").read_text())["status"] == "interrupted"
     resumed = mamlcli.train(tiny, out=tmp_path / "parts", resume=True)

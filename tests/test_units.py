@@ -20,7 +20,7 @@ from mamlcli.baselines.network import PooledNetwork, train_pooled
 from mamlcli.cli.reports import eval_report
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import Experiment, make_experiment
-from mamlcli.interrupts import StopRequest
+from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.meta_test.described import describe
 from mamlcli.meta_test.units import Errors, World, summarise_verdicts, unit_rows, worst_rows
 from mamlcli.reporting import Silent
@@ -321,7 +321,7 @@ class StopAt(Listener):
 def test_baselines_can_be_interrupted_and_nothing_is_written(tmp_path: Path, start: str) -> None:
     run = mamlcli.train(parse_config(finite_worlds.CONFIG), out=tmp_path / "run").run
     with pytest.raises(InterruptedRunError, match="nothing was written"):
-        mamlcli.evaluate(run, reporter=StopAt(start))
+        mamlcli.evaluate(run, reporter=StopAt(start), stop=StopRequest(SIGNALS))
     assert not (run / "evaluation.json").exists()
 
 

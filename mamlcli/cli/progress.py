@@ -50,6 +50,9 @@ class Progress:
                 losses = f"pre_adapt_loss {_shown(pre_adapt_loss, 4)}  post_adapt_loss {_shown(post_adapt_loss, 4)}"
                 self._line(step, num_steps, losses)
 
+    def progress(self, doing: str, done: int, total: int) -> None:
+        """Show how far a piece of work is."""
+
     def _bar(self, step: int, num_steps: int, losses: str) -> None:
         if self.bar is None:
             size = get_terminal_size()  # 80 by 24 where the terminal says it has no size; tqdm would show nothing

@@ -1,7 +1,7 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -9,15 +9,13 @@ from statistics import median
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
 from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.experiment import Experiment, in_order, make_experiment
-from mamlcli.figures.adaptation import order_adaptation_figure
-from mamlcli.figures.training import cosine_figure, order_learning_figure
+from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_comparison
@@ -42,7 +40,7 @@ from mamlcli.trainings.start import (
     update_config,
 )
 from mamlcli.trainings.training import LoggedStep, Training
-from mamlcli.types import ORDERS, AnyRow, Order, Row, finite_or_none
+from mamlcli.types import ORDERS, Order, Row, finite_or_none
 
 
 def compare_orders(
@@ -52,6 +50,7 @@ def compare_orders(
     overwrite: bool = False,
     resume: bool = False,
     reporter: Reporter | None = None,
+    stop: StopRequest | None = None,
 ) -> Comparison:
     """Train both orders from the same parameters on the same tasks, and evaluate them on the same tasks.
 
@@ -63,6 +62,7 @@ def compare_orders(
         overwrite: Move a run that is in `out` aside first; what is no run is refused.
         resume: Continue the comparison in `out` if there is one, and start it otherwise.
         reporter: Hears of progress.
+        stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
         MamlError: As `mamlcli.train` and `mamlcli.evaluate` do.
@@ -72,7 +72,7 @@ def compare_orders(
     device, start = announce_device(config, reporter), time.perf_counter()
     plan = make_plan(experiments["second"], device)
     check_comparison(experiments["second"], plan, device)
-    with StopRequest() as stop, ExitStack() as held:
+    with stop or StopRequest() as stop, ExitStack() as held:
         folder, resumed = start_or_open(
             config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
@@ -153,7 +153,7 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
 
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
-    loops = {order: training.train() for order, training in trainings.items()}
+    loops: dict[Order, Iterator[LoggedStep]] = {order: training.train() for order, training in trainings.items()}
     log = CosineLog(folder, trainings)
     interrupted: InterruptedRunError | None = None
     while loops:
@@ -256,13 +256,13 @@ def _draw(
         f"{learning}, {result.tasks} tasks",
         f"95% interval {curves[0]['interval']}",
     )
-    figures: list[tuple[str, Callable[[], Figure], Sequence[AnyRow]]] = [
-        ("learning", lambda: order_learning_figure(metrics, title=learning), metrics),
-        ("adaptation", lambda: order_adaptation_figure(curves, title=adaptation), curves),
-        ("cosine", lambda: cosine_figure(result.cosines, title=cosine), result.cosines),
-    ]
+    figures = {
+        "learning": Drawing("learning", metrics, {"title": learning}),
+        "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
+        "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
+    }
     saved = []
-    for stem, draw, rows in figures:
+    for stem, drawing in figures.items():
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
-        saved.append(save_or_warn(folder, stem, draw, rows, reporter))
+        saved.append(save_or_warn(folder, stem, drawing, reporter))
     return [path for path in saved if path]

@@ -41,6 +41,7 @@ def evaluate(
     random_init: bool = False,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
+    stop: StopRequest | None = None,
 ) -> EvalResult:
     """Evaluate a run or a checkpoint, and write tables and figures.
 
@@ -52,16 +53,17 @@ def evaluate(
         out: Where to write. None is the run folder for a run as it says itself that it is tested, and else a folder
             of its own: for other settings, for a checkpoint file, and for `random_init`.
         reporter: Hears of progress.
+        stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
         ConfigError: If an override is wrong.
         UsageError: If one changes what was trained, or would change nothing.
         CheckpointError: If the target is no run or checkpoint, or does not fit the config.
         DeviceError: If the device is not there, or the meta-test does not fit into memory.
-        InterruptedRunError: If SIGINT or SIGTERM came.
+        InterruptedRunError: If `stop` was asked to.
     """
     reporter = reporter or Silent()
-    with StopRequest() as stop:
+    with stop or StopRequest() as stop:
         checkpoint, own, run_folder = locate(target, reporter.note, doing="evaluating")
         home = _home(checkpoint, run_folder, random_init=random_init)
         config = tested_config(own, overrides)

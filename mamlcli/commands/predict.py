@@ -8,7 +8,7 @@ import numpy as np
 from mamlcli.compute.plan import idle_threads
 from mamlcli.config.file import Override
 from mamlcli.errors import Remedy, UsageError
-from mamlcli.figures.predictions import predictions_figure
+from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.reporting import Reporter, Silent
@@ -62,6 +62,7 @@ def predict(
     delimiter: str = ",",
     overrides: Sequence[str | Override] = (),
     reporter: Reporter | None = None,
+    stop: StopRequest | None = None,
 ) -> PredictResult:
     """Adapt a trained run to the tasks of a file, and predict them where another file asks.
 
@@ -78,6 +79,7 @@ def predict(
         delimiter: What stands between two fields of the files that are read.
         overrides: As for `mamlcli.load`.
         reporter: Hears of what a person should know.
+        stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
         ConfigError: If an override is wrong.
@@ -85,13 +87,13 @@ def predict(
         RunFolderError: If a file to write is there already.
         CheckpointError: If the target is no run or checkpoint, or does not fit the config.
         DeviceError: If the device is not there.
-        InterruptedRunError: If SIGINT or SIGTERM came.
+        InterruptedRunError: If `stop` was asked to.
     """
     reporter, support, query = reporter or Silent(), Path(support), Path(query)
     _check_outputs([Path(path) for path in (out, plot) if path is not None], (support, query), overwrite=overwrite)
     if plot is not None:
         check_figure(Path(plot))
-    with StopRequest() as stop:
+    with stop or StopRequest() as stop:
         notes = _Notes(reporter)
         trained = load(target, overrides=overrides, reporter=reporter)
         num_steps = checked_steps(trained, steps)
@@ -195,10 +197,8 @@ def _draw(path: Path, trained: TrainedModel, own: OwnTasks, num_steps: int, line
     some = f", the first {len(tasks)} of {len(own.tasks)} tasks" if len(tasks) < len(own.tasks) else ""
     title = f"{trained.config.name}: adaptation in {num_steps} inner step{'s' * (num_steps != 1)}{some}"
     columns = trained.columns
-    figure = predictions_figure(
-        lines, points, title=title, x_label=columns.inputs[0], task_label=columns.task, seeds=trained.seeds
-    )
-    write_figure(path, figure)
+    labels = {"title": title, "x_label": columns.inputs[0], "task_label": columns.task, "seeds": trained.seeds}
+    write_figure(path, Drawing("predictions", [*lines, *points], labels).drawn())
 
 
 def _file(table: Table) -> DataFile:

@@ -14,10 +14,11 @@ from mamlcli.commands.reproduction_page import html_report, markdown_report
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_published
 from mamlcli.config.published import PublishedNumber, PublishedRow
+from mamlcli.config.shipped import shipped_rows
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.experiment import make_experiment
-from mamlcli.figures.adaptation import reproduction_figure
+from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
@@ -32,26 +33,12 @@ from mamlcli.statistics import interval_over
 from mamlcli.threads import Threads
 from mamlcli.types import Params, Row
 
-ROWS = Path("configs/reproduce")
 _FAST_STEPS, _FAST_TASKS = 1000, 50
 # What a row that could not be run has none of.
 _NUMBERS = (
     *("mean", "ci95", "ci95_seeds", "ci95_tasks", "plain_mean", "plain_ci95", "control_mean", "control_expected"),
     *("control_coefficient", "correction", "median", "num_diverged", "query"),
 )
-
-
-def available_rows() -> dict[str, Path]:
-    """Find the rows by name: in `configs/reproduce` of the working directory, or of the checkout that runs.
-
-    Raises:
-        UsageError: If there are none.
-    """
-    for root in (Path(), Path(__file__).parents[2]):
-        found = {path.stem: path for path in sorted((root / ROWS).glob("*.yaml"))}
-        if found:
-            return found
-    raise UsageError(f"no rows found in {ROWS}/; run this in a checkout of the project, or name a row's YAML file")
 
 
 def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
@@ -62,7 +49,7 @@ def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
         ConfigError: If a file is wrong.
     """
     files = {Path(name).stem: Path(name) for name in names if name.endswith((".yaml", ".yml"))}
-    known = available_rows() if len(files) < max(1, len(names)) else {}
+    known = shipped_rows() if len(files) < max(1, len(names)) else {}
     for name in names or known:
         if name in known:
             files[name] = known[name]
@@ -80,6 +67,7 @@ def reproduce(
     out: str | Path | None = None,
     resume: bool = False,
     reporter: Reporter | None = None,
+    stop: StopRequest | None = None,
 ) -> Reproduction:
     """Train and evaluate rows, and write a table, a figure and a report.
 
@@ -91,12 +79,13 @@ def reproduce(
         out: The folder; a new one under `outputs/reproduce/` if None.
         resume: Continue in `out` if it is there: what is trained is not trained again.
         reporter: Hears of progress.
+        stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
         UsageError: If a name is unknown.
         DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
-        InterruptedRunError: If SIGINT or SIGTERM came; the trainings are saved.
+        InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
     reporter, start = reporter or Silent(), time.perf_counter()
     rows = load_rows(names)
@@ -105,7 +94,7 @@ def reproduce(
     trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
     _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
-    with folder.locked(), StopRequest() as stop:
+    with folder.locked(), stop or StopRequest() as stop:
         _record(folder, configs)
         failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
         results: list[ReproducedNumber] = []
@@ -247,8 +236,7 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
         over = interval_over(len(result.seeds))
         title = (f"Query loss against gradient steps, {seeds}, not corrected", f"95% interval {over}")
         try:
-            drawn = reproduction_figure(result.curves, title=title)
-            figure = folder.save_figure("curves", drawn, result.curves)
+            figure = folder.save_figure("curves", Drawing("reproduction", result.curves, {"title": title}))
         except OSError as error:
             raise MamlError(f"the figure could not be written: {error}") from None
     result = result.model_copy(update={"figure": figure})

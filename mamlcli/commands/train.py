@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
 from mamlcli.experiment import make_experiment
-from mamlcli.figures.training import loss_figure
+from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
@@ -21,7 +21,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
-from mamlcli.trainings.training import Training
+from mamlcli.trainings.training import LoggedStep, Training
 from mamlcli.types import Row, finite_or_none
 
 
@@ -31,7 +31,9 @@ def train(
     out: str | Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
+    on_step: Callable[[LoggedStep], object] = lambda _: None,
     reporter: Reporter | None = None,
+    stop: StopRequest | None = None,
 ) -> TrainResult:
     """Train an experiment and write its run folder.
 
@@ -40,7 +42,10 @@ def train(
         out: The run folder; a new one under `outputs/<name>/` if None.
         overwrite: Move a run that is in `out` aside first; what is no run is refused.
         resume: Continue the run in `out` if there is one, and start it otherwise.
+        on_step: Called after every logged step with its number and rows. What it raises ends the training, which is
+            saved and can be continued.
         reporter: Hears of progress.
+        stop: Asked between steps whether to end early; None goes on to the end.
 
     Returns:
         Where the run is and how it ended.
@@ -51,7 +56,7 @@ def train(
         CheckpointError: If the run to resume cannot be trusted.
         DeviceError: If the device is not there, or the run does not fit into memory.
         DivergedError: If a loss is not finite.
-        InterruptedRunError: If SIGINT or SIGTERM came; everything is saved.
+        InterruptedRunError: If `stop` was asked to; everything is saved.
     """
     reporter = reporter or Silent()
     experiment = make_experiment(config)
@@ -60,14 +65,17 @@ def train(
     plan = make_plan(experiment, device)
     check_training(experiment, plan, device, reporter)
     start = time.perf_counter()
-    with StopRequest() as stop:
+    with stop or StopRequest() as stop:
         with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             training = Training(run, experiment, device, stop, threads, reporter)
             if resumed:
                 prepare_resume(training)
-            for logged in training.train():
-                report_step(reporter, logged.rows, config.outer.steps)
+            # Closed, a training that `on_step` ends is saved.
+            with closing(training.train()) as steps:
+                for logged in steps:
+                    report_step(reporter, logged.rows, config.outer.steps)
+                    on_step(logged)
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
@@ -89,12 +97,12 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the loss, and what the method shows of itself; returns the loss figure."""
     method, config = training.experiment.method, training.config
 
-    def save(stem: str, draw: Callable[..., Figure], rows: Sequence[Row], what: str) -> Path | None:
+    def save(stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str) -> Path | None:
         title = f"{config.name}: {what}, {len(config.seeds)} seed(s)"
-        return save_or_warn(training.run, stem, lambda: draw(rows, title=title), rows, training.reporter)
+        return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
 
     numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
-    figure = save("loss", loss_figure, numbers, method.title)
+    figure = save("loss", "loss", numbers, method.title)
     begun = training.experiment.initial_state(torch.device("cpu")).params
     for panel in method.panels(Trained(begun, training.state.params, metrics)):
         save(panel.stem, panel.figure, panel.rows, panel.what)

@@ -12,6 +12,7 @@ from mamlcli.config.choice import owners_of
 from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.reference import known_keys
+from mamlcli.config.shipped import config_path
 from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
@@ -44,7 +45,8 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
     """Read an experiment from a YAML file.
 
     Args:
-        path: The file; UTF-8, at most 256 KiB. A pipe is read only as `/dev/stdin` or `/dev/fd/N`.
+        path: The file; UTF-8, at most 256 KiB. A pipe is read only as `/dev/stdin` or `/dev/fd/N`. Where there is no
+            such file, the name of an experiment that comes along, like "quickstart".
         overrides: `key.path=value` texts, applied in order; values follow the rules of the file.
 
     Returns:
@@ -53,8 +55,8 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
     Raises:
         ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
     """
-    text, folder = _read(Path(path)), Path(path).parent
-    return parse_config(text, source=visible(str(path)), overrides=overrides, folder=folder)
+    file = config_path(path)
+    return parse_config(_read(file), source=visible(str(path)), overrides=overrides, folder=file.parent)
 
 
 def load_published(path: str | Path) -> PublishedRow:

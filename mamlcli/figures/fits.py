@@ -22,19 +22,18 @@ _SUPPORT: dict[str, dict[str, Any]] = {
 _TAUGHT: dict[str, Any] = {"color": BLUE, "marker": ".", "markersize": 7, "alpha": 0.7}
 
 
-def fits_figure(
-    lines: Sequence[AnyRow], points: Sequence[AnyRow], *, title: Title, x_label: str = "x", y_label: str = "y"
-) -> Figure:
+def fits_figure(rows: Sequence[AnyRow], *, title: Title, x_label: str = "x", y_label: str = "y") -> Figure:
     """Truth, what was adapted to, and predictions before and after: a row of panels for each predictor.
 
     Args:
-        lines: With model (the predictor; empty for the only one), task (a number or a name), curve ("truth" where it is
-            known, and predictions in the order of their steps), x and y.
-        points: With model, task, curve ("support", "support, corrupted", "query", or what taught it), x and y.
+        rows: With model (the predictor; empty for the only one), task (a number or a name), curve, x and y, and shown,
+            which says whether they are a "line" ("truth" where it is known, and predictions in the order of their
+            steps) or "points" ("support", "support, corrupted", "query", or what taught it).
         title: Of the figure.
         x_label: What x is.
         y_label: What y is.
     """
+    lines, points = ([row for row in rows if row["shown"] == shape] for shape in ("line", "points"))
     tasks, models = (
         list(dict.fromkeys(row["task"] for row in lines)),
         list(dict.fromkeys(row["model"] for row in lines)),
@@ -47,11 +46,11 @@ def fits_figure(
     panels = figure.subplots(len(models), len(tasks), sharex=True, sharey=True, squeeze=False)
     for model, line in zip(models, panels, strict=True):
         for task, axes in zip(tasks, line, strict=True):
-            for rows, styles in ((lines, looks), (points, marks)):
+            for drawn, styles in ((lines, looks), (points, marks)):
                 for name, look in styles.items():
-                    chosen = [row for row in rows if (row["model"], row["task"], row["curve"]) == (model, task, name)]
+                    chosen = [row for row in drawn if (row["model"], row["task"], row["curve"]) == (model, task, name)]
                     if chosen:
-                        style = look if rows is lines else {"linestyle": "none", **look}
+                        style = look if drawn is lines else {"linestyle": "none", **look}
                         axes.plot(column(chosen, "x"), column(chosen, "y"), label=name, **style)
             axes.set_title(f"{model}, meta-test task {task}".removeprefix(", "), fontsize=10)
             axes.spines[["top", "right"]].set_visible(False)

@@ -27,8 +27,7 @@ _MOST_ACROSS = 3
 
 
 def predictions_figure(
-    lines: Sequence[AnyRow],
-    points: Sequence[AnyRow],
+    rows: Sequence[AnyRow],
     *,
     title: Title,
     x_label: str,
@@ -40,14 +39,14 @@ def predictions_figure(
     Of one target, tasks go on in the next row.
 
     Args:
-        lines: With target, task, curve ("before adaptation" and then what comes after), x, and mean, low and high over
-            seeds.
-        points: With target, task, x and y.
+        rows: With target, task and x; predictions with curve ("before adaptation" and then what comes after), and mean,
+            low and high over seeds; support samples with y.
         title: Of the figure.
         x_label: What the input is called.
         task_label: What the task is called.
         seeds: Behind the lines.
     """
+    points, lines = ([row for row in rows if ("y" in row) == is_point] for is_point in (True, False))
     tasks, targets = (list(dict.fromkeys(row[name] for row in lines)) for name in ("task", "target"))
     across = len(tasks) if len(targets) > 1 else min(_MOST_ACROSS, math.ceil(math.sqrt(len(tasks))))
     down = len(targets) * -(-len(tasks) // across)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mamlcli.escaping import label as escaped
 from mamlcli.types import AnyRow
 
-Title: TypeAlias = str | tuple[str, ...]
+Title: TypeAlias = str | Sequence[str]
 """Of a figure: a line, or several."""
 
 # Okabe and Ito's palette, which stays distinct to most colour-blind readers.

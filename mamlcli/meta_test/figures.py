@@ -5,10 +5,9 @@ from pathlib import Path
 
 import torch
 
-from mamlcli.drawing import point_rows, save_or_warn
+from mamlcli.drawing import curve_rows, save_or_warn
 from mamlcli.experiment import Experiment
-from mamlcli.figures.adaptation import adaptation_figure
-from mamlcli.figures.fits import fits_figure
+from mamlcli.figures.drawing import Drawing
 from mamlcli.meta_test.measure import over_seeds, test_request
 from mamlcli.methods.inner_loops import constant
 from mamlcli.reporting import Reporter
@@ -36,7 +35,8 @@ def draw_adaptation(
         f"95% interval {rows[0]['interval']}",
     )
     bounds = experiment.family.bounds(config.evaluation.grid)
-    return save_or_warn(run, "adaptation", lambda: adaptation_figure(rows, title=title, bounds=bounds), rows, reporter)
+    drawing = Drawing("adaptation", rows, {"title": title, "bounds": dict(bounds)})
+    return save_or_warn(run, "adaptation", drawing, reporter)
 
 
 def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: Reporter) -> Path | None:
@@ -61,19 +61,16 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
     first = {name: theta[0] for name, theta in params.items()}
     device = next(iter(first.values())).device
     tasks = listed.tasks(0, count, test_request(experiment, shots)).map(lambda part: part.to(device))
-    lines: list[Row] = []
-    points: list[Row] = []
+    rows: list[Row] = []
     for index, name in zip(range(count), names, strict=False):
         task = Task(*(Samples(side.x[index], side.y[index]) for side in tasks))
-        lines += _lines(experiment, family, first, task.support, curves, index, name)
-        points += _points(experiment, family, first, task, shots, name)
+        rows += _lines(experiment, family, first, task.support, curves, index, name)
+        rows += _points(experiment, family, first, task, shots, name)
     columns = column_names(family)
     which = f", the first of {family.num_outputs} targets" if family.num_outputs > 1 else ""
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples{which}"
-    labels = {"x_label": columns.inputs[0], "y_label": columns.targets[0]}
-    return save_or_warn(
-        run, "fits", lambda: fits_figure(lines, points, title=title, **labels), lines + points, reporter
-    )
+    labels = {"title": title, "x_label": columns.inputs[0], "y_label": columns.targets[0]}
+    return save_or_warn(run, "fits", Drawing("fits", rows, labels), reporter)
 
 
 def _lines(
@@ -93,10 +90,11 @@ def _lines(
             if steps in _FIT_STEPS:
                 label = "before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"
                 for name, predictor in inner.predictors(params, state, support, steps, constant).items():
+                    where = {"model": name, "task": task, "shown": "line"}
                     if steps == 0 and curves.y is not None:
-                        rows += point_rows(curves.x, curves.y[index, :, :1], model=name, task=task, curve="truth")
+                        rows += curve_rows(curves.x, curves.y[index, :, :1], curve="truth", **where)
                     said = first_target(family.units, experiment.model.predict(predictor, inputs))
-                    rows += point_rows(curves.x, said, model=name, task=task, curve=label)
+                    rows += curve_rows(curves.x, said, curve=label, **where)
             state = inner.step(params, state, support, steps, constant)
     return rows
 
@@ -120,5 +118,5 @@ def _points(
             for label, said in [taught[model]] if model in taught else drawn.items():
                 x, y = first_input(family.units, said.x), first_target(family.units, said.y)
                 there = ~y.isnan()
-                rows += point_rows(x[there], y[there], model=model, task=name, curve=label)
+                rows += curve_rows(x[there], y[there], model=model, task=name, shown="points", curve=label)
     return rows

@@ -188,12 +188,11 @@ def _aside(config: ChainConfig, bench: Bench, case: Case) -> Row | None:
 
 def _panels(config: ChainConfig, bench: Bench, trained: Trained) -> list[Panel]:
     """The weights of the support slots over training."""
-    from mamlcli.figures.rates import slot_weights_figure
     from mamlcli.methods.method import Panel
 
     rows = slot_rows(trained.metrics, bench.family.corrupted_slots)
     what = f"what {config.order} order learns of each support slot"
-    return [Panel(SLOT_WEIGHTS, what, slot_weights_figure, rows)]
+    return [Panel(SLOT_WEIGHTS, what, "slot-weights", rows)]
 
 
 def slot_rows(metrics: Sequence[Row], corrupted_slots: int) -> list[Row]:

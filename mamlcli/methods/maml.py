@@ -145,7 +145,6 @@ def _panels(kind: str, trained: Trained) -> list[Panel]:
     """The learned inner learning rates as they are at the end."""
     import numpy as np
 
-    from mamlcli.figures.rates import rates_figure
     from mamlcli.methods.inner_loops import RATES
     from mamlcli.methods.method import Panel
 
@@ -158,4 +157,4 @@ def _panels(kind: str, trained: Trained) -> list[Panel]:
             low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
             numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
             rows.append({"tensor": name.removeprefix(RATES), "step": step} | numbers)
-    return [Panel("inner_lr", "learned inner learning rates", rates_figure, rows)]
+    return [Panel("inner_lr", "learned inner learning rates", "rates", rows)]

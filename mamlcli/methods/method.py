@@ -78,8 +78,8 @@ class Panel(NamedTuple):
     """Of the file's name."""
     what: str
     """For its title."""
-    figure: Callable[..., Any]
-    """Maps (rows, title=...) to a matplotlib figure."""
+    figure: str | Callable[..., Any]
+    """A name in `figures.drawing.FIGURES`; or what maps (rows, title=...) to a matplotlib figure."""
     rows: Sequence[Row]
 
 

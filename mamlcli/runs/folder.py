@@ -4,23 +4,22 @@ import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from matplotlib.figure import Figure
-
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
+from mamlcli.figures.drawing import Drawing
 from mamlcli.reading import read_file
+from mamlcli.runs.drawings import DRAWING, write_drawing
 from mamlcli.runs.files import csv_text, flush_folder, json_text, read_json, write_atomic
 from mamlcli.runs.named import write_figure
 from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.runs.row_log import RowLog
-from mamlcli.types import AnyRow
 
 OUTPUTS = Path("outputs")
 _MAX_INFO_BYTES = 2**24
@@ -83,9 +82,11 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, figure: Figure, rows: Sequence[AnyRow]) -> Path:
-        """Write a figure as PNG and SVG, and the data behind it as CSV; returns the PNG."""
-        self.write_text(f"{stem}.csv", csv_text(rows))
+    def save_figure(self, stem: str, drawing: Drawing) -> Path:
+        """Write a figure as PNG and SVG, the data behind it as CSV, and what draws it again; returns the PNG."""
+        figure = drawing.drawn()
+        self.write_text(f"{stem}.csv", csv_text(drawing.rows))
+        write_drawing(self.path / f"{stem}{DRAWING}", drawing)
         for suffix in ("svg", "png"):
             write_figure(self.path / f"{stem}.{suffix}", figure)
         return self.path / f"{stem}.png"

@@ -1,7 +1,7 @@
 """One training under way: its folder, its state, what it logs and saves, and how it ends."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,7 +107,7 @@ class Training:
         clock = [row.get("wall_s") for row in self.run.metrics.read()]
         self.train_s = max((seconds for seconds in clock if isinstance(seconds, int | float)), default=0.0)
 
-    def train(self) -> Iterator[LoggedStep]:
+    def train(self) -> Generator[LoggedStep, None, None]:
         """Train to the last step, yielding at logged steps.
 
         Raises:
@@ -224,7 +224,10 @@ class Training:
         except MamlError as error:
             status = error.status
             raise
-        except GeneratorExit:  # the run beside it in a comparison failed
+        except KeyboardInterrupt:  # of a program without a handler of signals: it may come within a step
+            status = "interrupted"
+            raise
+        except GeneratorExit:  # the run beside it in a comparison failed, or who hears of the steps did
             status = "stopped"
             self.save()
             raise

@@ -35,7 +35,15 @@ def compare_orders(
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import comparison_report
     from mamlcli.commands.compare_orders import compare_orders as run_compare
+    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
-        result = run_compare(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
+        result = run_compare(
+            resolved,
+            out=out,
+            overwrite=overwrite,
+            resume=resume is not None,
+            reporter=progress,
+            stop=StopRequest(SIGNALS),
+        )
     show(result.as_json(), comparison_report(result, resolved), as_json=as_json)

@@ -33,8 +33,11 @@ def evaluate(
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import eval_report
     from mamlcli.commands.evaluate import evaluate as run_evaluate
+    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
         overrides = tuple(overrides_of(set_, None, device, grid))
-        result = run_evaluate(run, overrides=overrides, random_init=random_init, out=out, reporter=progress)
+        result = run_evaluate(
+            run, overrides=overrides, random_init=random_init, out=out, reporter=progress, stop=StopRequest(SIGNALS)
+        )
     show(result.as_json(), eval_report(result), as_json=as_json)

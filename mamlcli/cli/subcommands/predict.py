@@ -51,6 +51,7 @@ def predict(
     from mamlcli.cli.prediction_report import predict_report
     from mamlcli.cli.progress import Progress
     from mamlcli.commands.predict import predict as run_predict
+    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
         result = run_predict(
@@ -64,5 +65,6 @@ def predict(
             delimiter=delimiter,
             overrides=tuple(overrides_of(set_, None, device)),
             reporter=progress,
+            stop=StopRequest(SIGNALS),
         )
     show(result.as_json(), predict_report(result), as_json=as_json)

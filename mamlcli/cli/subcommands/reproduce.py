@@ -34,6 +34,7 @@ def reproduce(
     from mamlcli.commands.reproduce import load_rows
     from mamlcli.commands.reproduce import reproduce as run_reproduce
     from mamlcli.config.file import parse_seeds
+    from mamlcli.interrupts import SIGNALS, StopRequest
     from mamlcli.results import RowList
     from mamlcli.rows import ListedRow
 
@@ -46,6 +47,13 @@ def reproduce(
     out = resume_folder(resume, out)
     with Progress(quiet=quiet) as progress:
         result = run_reproduce(
-            rows or [], seeds=chosen, fast=fast, jobs=jobs, out=out, resume=resume is not None, reporter=progress
+            rows or [],
+            seeds=chosen,
+            fast=fast,
+            jobs=jobs,
+            out=out,
+            resume=resume is not None,
+            reporter=progress,
+            stop=StopRequest(SIGNALS),
         )
     show(result.as_json(), reproduction_report(result), as_json=as_json)

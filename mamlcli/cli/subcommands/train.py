@@ -48,9 +48,17 @@ def train(
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import train_report
     from mamlcli.commands.train import train as run_train
+    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
-        result = run_train(resolved, out=out, overwrite=overwrite, resume=resume is not None, reporter=progress)
+        result = run_train(
+            resolved,
+            out=out,
+            overwrite=overwrite,
+            resume=resume is not None,
+            reporter=progress,
+            stop=StopRequest(SIGNALS),
+        )
     show(result.as_json(), train_report(result), as_json=as_json)
 
 
