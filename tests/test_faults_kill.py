@@ -65,7 +65,7 @@ def test_a_signal_during_training_saves_within_seconds(zygote: Zygote, folder: P
     command = zygote.start(folder, *TRAIN, *LONG)
     wait_until_training(command, folder / "run")
     command.signal(number)
-    assert command.wait(within_s=5) == code
+    assert command.wait(within_s=5, of_work=True) == code
     assert "interrupted and saved at step" in command.err
     assert status(folder / "run") == "interrupted"
     steps = [int(path.stem.removeprefix("step-")) for path in (folder / "run" / "checkpoints").glob("*.pt")]
@@ -74,7 +74,7 @@ def test_a_signal_during_training_saves_within_seconds(zygote: Zygote, folder: P
         assert resumed.wait(0.01) is None, resumed.err
     assert f"at step {steps[0]}" in resumed.err
     resumed.signal(signal.SIGTERM)
-    assert resumed.wait(within_s=5) == 143
+    assert resumed.wait(within_s=5, of_work=True) == 143
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_sigterm_in_evaluation_and_plotting_loses_nothing(
     )
     while not marker.exists():
         assert stopped.wait(0.01) is None, stopped.err
-    assert stopped.wait(within_s=5) == 143, stopped.err
+    assert stopped.wait(within_s=5, of_work=True) == 143, stopped.err
     assert "interrupted" in stopped.err
     written = {path.name for path in (folder / "run").rglob("*")}
     assert ("evaluation.json" in written) == (command == "eval" and where == "plotting")
@@ -114,7 +114,7 @@ def test_a_second_ctrl_c_ends_at_once_and_leaves_the_old_checkpoint_whole(zygote
     command.signal(signal.SIGINT)
     assert command.wait(0.5) is None  # it would save first
     command.signal(signal.SIGINT)
-    assert command.wait(within_s=5) == 130
+    assert command.wait(within_s=5, of_work=True) == 130
     assert [path.name for path in (folder / "run" / "checkpoints").glob("step-*.pt")] == ["step-5.pt"]
     assert list((folder / "run" / "checkpoints").glob(".*.tmp"))  # a leftover, which nothing takes for a checkpoint
     resumed = zygote.start(folder, *TRAIN, "--resume", "auto")

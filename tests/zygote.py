@@ -65,10 +65,13 @@ class Command:
         """Send it a signal; it is not reaped before `wait`, so its id is its own."""
         os.kill(self.pid, number)
 
-    def wait(self, within_s: float = 60) -> int | None:
-        """Its exit code, -9 for one that was killed, or None if it still runs after some seconds."""
+    def wait(self, within_s: float = 60, *, of_work: bool = False) -> int | None:
+        """Its exit code, -9 for one that was killed, or None if it still runs after some seconds.
+
+        With `of_work` they are seconds that it computes, which a busy machine makes no fewer.
+        """
         if self.code is None:
-            self.code = self.zygote.ask({"wait": self.pid, "within_s": within_s})
+            self.code = self.zygote.ask({"wait": self.pid, "within_s": within_s, "of_work": of_work})
         return self.code
 
     @property
@@ -84,14 +87,20 @@ class Command:
         return path.read_text() if path.exists() else ""  # it opens them itself, once it runs
 
 
-def _wait(pid: int, within_s: float) -> int | None:
-    until = time.monotonic() + within_s
-    while time.monotonic() < until:
+def _wait(pid: int, within_s: float, of_work: bool) -> int | None:
+    until, worked = time.monotonic() + (_LONGEST_S if of_work else within_s), _worked_s(pid)
+    while time.monotonic() < until and not (of_work and _worked_s(pid) - worked > within_s):
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
             return os.waitstatus_to_exitcode(status)
         time.sleep(0.002)
     return None
+
+
+def _worked_s(pid: int) -> float:
+    """Seconds that a process has computed."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def _run(request: Mapping[str, Any]) -> None:
@@ -154,7 +163,7 @@ def serve() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            reply = _wait(request["wait"], request["within_s"])
+            reply = _wait(request["wait"], request["within_s"], request["of_work"])
         elif (reply := os.fork()) == 0:
             _child(request)
         replies.write(json.dumps(reply) + "\n")
