@@ -26,6 +26,7 @@ from mypy import api
 import mamlcli as m
 from mamlcli import Config
 from mamlcli.errors import UsageError
+from mamlcli.training import scheduled_lr
 from mamlcli.types import Row
 from tests.conftest import ROOT, TINY
 from tests.same_run import assert_same_run
@@ -127,8 +128,8 @@ class Surroundings(NamedTuple):
     warned: list[Any]
     folder: str
     environment: dict[str, str]
-    style: dict[str, Any]
-    errors: dict[str, str]
+    style: str
+    errors: str
     hook: Any
 
 
@@ -145,8 +146,8 @@ def surroundings(known: Sequence[Any] = ()) -> Surroundings:
         warned=[one for one in warnings.filters if one in known] if known else list(warnings.filters),
         folder=str(Path.cwd()),
         environment=dict(os.environ),
-        style=dict(mpl.rcParams),
-        errors=np.geterr(),
+        style=repr(mpl.rcParams),
+        errors=repr(np.geterr()),
         hook=sys.excepthook,
     )
 
@@ -172,14 +173,14 @@ def test_no_call_prints_exits_or_changes_what_is_around_it(
     made: Made, tiny: Config, folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     del folder
-    run, files = made.run, {"support": made.support, "query": made.query}
+    run, support, query = made.run, made.support, made.query
     calls: dict[str, Callable[[], object]] = {
         "train": lambda: m.train(tiny, out="other"),
         "resume": lambda: m.train(tiny, out="other", resume=True),
         "evaluate": lambda: m.evaluate(run, out="evaluated"),
         "compare_orders": lambda: m.compare_orders(tiny, out="orders"),
         "check_grads": lambda: m.check_grads(tiny),
-        "predict": lambda: m.predict(run, **files, plot="fit.png"),
+        "predict": lambda: m.predict(run, support=support, query=query, plot="fit.png"),
         "load": lambda: m.load(run).adapt([0, 1, 2], [1, 2, 3])([3.0]),
         "metrics": lambda: m.load(run).metrics(),
         "reproduce": lambda: m.reproduce(["zero"], fast=True, out="published"),
@@ -228,17 +229,14 @@ def test_an_interrupt_within_a_step_leaves_a_run_that_is_continued_to_the_same_b
 
 def press_at(monkeypatch: pytest.MonkeyPatch, *, at_step: int) -> Callable[[], None]:
     """Press Ctrl-C in the middle of a meta-update; returns what lets go of it."""
-    from mamlcli.trainings import training
-
-    scheduled_lr = training.scheduled_lr
 
     def press(lr: float, schedule: Any, step: int, num_steps: int) -> float:
         if step == at_step:
             raise KeyboardInterrupt
         return scheduled_lr(lr, schedule, step, num_steps)
 
-    monkeypatch.setattr(training, "scheduled_lr", press)
-    return lambda: monkeypatch.setattr(training, "scheduled_lr", scheduled_lr)
+    monkeypatch.setattr("mamlcli.trainings.training.scheduled_lr", press)
+    return monkeypatch.undo
 
 
 def test_an_interrupt_of_a_comparison_leaves_both_orders_to_be_continued(
@@ -302,7 +300,7 @@ def test_a_run_is_named_by_its_folder_or_by_what_trained_it(
     made: Made, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = made.run
-    same = [run, run.run, str(run.run), run.run / "checkpoints" / "step-12.pt"]
+    same: list[m.RunLike] = [run, run.run, str(run.run), run.run / "checkpoints" / "step-12.pt"]
     said = [m.load(named).adapt([-1, 1], [0.2, 0.4])([0.5])[0] for named in same]
     assert len(set(said)) == 1
     predicted = m.predict(run, support=made.support, query=made.query)
