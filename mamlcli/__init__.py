@@ -1,9 +1,10 @@
 """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
->>> import mamlcli as m
->>> config = m.load_config("quickstart", ["outer.steps=200"])
->>> run = m.train(config)                                 # doctest: +SKIP
->>> m.evaluate(run).table()                               # doctest: +SKIP
+    import mamlcli as m
+
+    config = m.load_config("quickstart")
+    run = m.train(config)
+    m.evaluate(run).table()
 
 An experiment
     load_config, parse_config, dump_config    a `Config` from a file, a name or a text, and back

@@ -91,14 +91,14 @@ def test_what_type_checkers_read_is_what_there_is() -> None:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    assert read == {name: f"mamlcli.{home}.{name}" for name, home in m._HOMES.items()}  # type: ignore[attr-defined]
+    assert read == {name: f"mamlcli.{home}.{name}" for name, home in m._HOMES.items()}
     # A module of that name would hide it once it is imported.
     assert not {module.name for module in pkgutil.iter_modules(m.__path__)} & set(m.__all__)
 
 
 def test_dir_and_help_show_every_public_name() -> None:
     assert {name for name in dir(m) if not name.startswith("__")} == set(m.__all__)
-    help_text = pydoc.render_doc(m, renderer=pydoc.plaintext)
+    help_text = pydoc.plain(pydoc.render_doc(m))
     overview = help_text[: help_text.index("PACKAGE CONTENTS")]
     for name in m.__all__:
         assert name in overview.replace(",", " ").split() or f"`{name}`" in overview, name

@@ -24,9 +24,10 @@ def chosen_columns(rows: Iterable[AnyRow], *columns: str) -> Table:
 
 
 def metrics_table(rows: Sequence[MetricsRow]) -> Table:
-    """Seeds at logged steps: their losses, and when they diverged."""
+    """Seeds at logged steps: their losses, and where one has diverged, when."""
     losses = ("pre_adapt_loss", "post_adapt_loss", "meta_validation_loss")
-    return chosen_columns(rows, "seed", "step", *losses, "diverged_at_step")
+    diverged = any(row["diverged_at_step"] is not None for row in rows)
+    return chosen_columns(rows, "seed", "step", *losses, *(["diverged_at_step"] if diverged else []))
 
 
 def evaluation_table(rows: Sequence[EvalRow], *, seeds: bool) -> Table:

@@ -35,6 +35,8 @@ class Table(Sequence[Row]):
         self._rows = tuple(dict(row) for row in rows)
         self.columns: tuple[str, ...] = tuple(dict.fromkeys(column for row in self._rows for column in row))
         """The names of the columns."""
+        self.texts = tuple(name for name in self.columns if any(isinstance(row.get(name), str) for row in self._rows))
+        """Of those that hold texts, which are aligned to the left."""
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -52,7 +54,7 @@ class Table(Sequence[Row]):
     __hash__ = None  # type: ignore[assignment]  # its rows are dicts
 
     def __repr__(self) -> str:
-        return format_table(self._filled()) if self._rows else "no rows"
+        return format_table(self._filled(), left=self.texts) if self._rows else "no rows"
 
     def _repr_html_(self) -> str:
         """How a notebook shows it: the first 60 rows."""
@@ -91,9 +93,11 @@ def has_pandas() -> bool:
 
 def html_table(table: Table) -> str:
     """A table as HTML, its first 60 rows; cells as in a terminal."""
-    head = "".join(f"<th>{page(column)}</th>" for column in table.columns)
+    left = ' style="text-align: left"'
+    side = {column: left if column in table.texts else "" for column in table.columns}
+    head = "".join(f"<th{side[column]}>{page(column)}</th>" for column in table.columns)
     lines = [
-        "".join(f"<td>{page(format_cell(row.get(column)))}</td>" for column in table.columns)
+        "".join(f"<td{side[column]}>{page(format_cell(row.get(column)))}</td>" for column in table.columns)
         for row in table[:_MOST_SHOWN]
     ]
     body = "".join(f"<tr>{line}</tr>" for line in lines)
