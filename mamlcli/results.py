@@ -4,7 +4,7 @@ Within a version fields may be added, and none is renamed or removed; so the mod
 the published schemas do not.
 """
 
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from mamlcli.config.experiment import Config
+from mamlcli.errors import UsageError
 from mamlcli.methods.method import Learned
 from mamlcli.rows import (
     OPEN_SHAPE,
@@ -43,6 +44,18 @@ from mamlcli.rows import (
     WorstRow,
 )
 from mamlcli.section import Order, Which
+from mamlcli.tables.notebook import shown
+from mamlcli.tables.of_results import (
+    baselines_table,
+    checks_table,
+    evaluation_table,
+    few_steps,
+    metrics_table,
+    orders_table,
+    predictions_table,
+    reproduction_table,
+)
+from mamlcli.tables.table import Table
 
 
 class Result(BaseModel):
@@ -67,6 +80,21 @@ class Result(BaseModel):
         fields = {name: value for name, value in self.model_dump(mode="json").items() if name not in without}
         return {"schema": f"mamlcli.{self.command}/1"} | fields
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What a result is in a line: its rows are counted, and `table()` shows them."""
+        for name, value in super().__repr_args__():
+            is_long = isinstance(value, list) and any(isinstance(item, dict) for item in value)
+            yield name, _Brief(f"<{len(value)} rows>") if is_long else value
+
+
+class _Brief(str):
+    """Stands for what would be long."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
 
 class TrainResult(Result):
     """`maml train --json`."""
@@ -87,6 +115,15 @@ class TrainResult(Result):
     """The parameters that the run is evaluated by, where they are the best ones; null where they are the newest."""
     figure: Path | None
     """The loss figure; null where it could not be written."""
+
+    def table(self) -> Table:
+        """The last logged step: a row for each seed. `mamlcli.load(result).metrics()` has all steps."""
+        return metrics_table(self.metrics)
+
+    def _repr_html_(self) -> str:
+        updates = f"{self.outer_steps} meta-updates of {len(self.seeds)} seed{'s' * (len(self.seeds) > 1)}"
+        figures = [] if self.figure is None else [self.figure]
+        return shown(f"Trained: {updates} in {self.wall_s:.1f} s, {self.run}", self.table(), figures=figures)
 
 
 class EvalResult(Result):
@@ -125,6 +162,26 @@ class EvalResult(Result):
         """The object of `maml eval --json` and of evaluation.json, without what a method or its tasks do not say."""
         return {name: value for name, value in super().as_json(without=without).items() if value is not None}
 
+    def table(self, *, seeds: bool = False) -> Table:
+        """The query loss at each K (`shots`) after each number of inner steps.
+
+        Args:
+            seeds: A row for each seed, in place of one over all of them; `ci95` is then over tasks.
+        """
+        return evaluation_table(self.results, seeds=seeds)
+
+    def baselines(self) -> Table:
+        """The method after its last inner step beside its baselines, in the unit of each target.
+
+        No rows where tasks have no names.
+        """
+        return baselines_table(self.units or ())
+
+    def _repr_html_(self) -> str:
+        said = [] if self.summary is None else [self.summary]
+        table = self.baselines() or few_steps(self.table())
+        return shown(f"Meta-test: {self.tasks} tasks, {self.run}", table, said=said, figures=self.figures)
+
 
 class Comparison(Result):
     """`maml compare-orders --json`."""
@@ -151,6 +208,15 @@ class Comparison(Result):
     """What is to be said in words."""
     figures: list[Path]
 
+    def table(self) -> Table:
+        """The query loss of both orders; `difference` is first - second, between `low` and `high`."""
+        return orders_table(self.results)
+
+    def _repr_html_(self) -> str:
+        heading = f"First and second order: {self.tasks} tasks, {self.run}"
+        said = ["Where first - second is positive, second order is better.", *self.notes]
+        return shown(heading, few_steps(self.table()), said=said, figures=self.figures)
+
 
 class GradientReport(Result):
     """`maml check-grads --json`."""
@@ -167,6 +233,14 @@ class GradientReport(Result):
     info: Info
     approximation: Approximation | None
     """Of a chain; null for other methods."""
+
+    def table(self) -> Table:
+        """What was compared with what, and how it went."""
+        return checks_table(self.checks)
+
+    def _repr_html_(self) -> str:
+        passed = "all checks hold" if self.passed else "not all checks hold"
+        return shown(f"Meta-gradient of {self.method}: {passed}", self.table())
 
 
 class DryRun(Result):
@@ -210,6 +284,23 @@ class PredictResult(Result):
     notes: list[str]
     """What is to be said in words."""
 
+    def table(self) -> Table:
+        """A row for each of the query file: task, inputs, and of each target the mean, `_sd` and what each seed says.
+
+        Raises:
+            UsageError: If they were written to a file.
+        """
+        if self.predictions is None:
+            raise UsageError(f"the predictions were written to {self.out}: read them there, or call it without out=")
+        return predictions_table(self.predictions, self.task_column, self.seeds)
+
+    def _repr_html_(self) -> str:
+        heading = f"Predicted: {self.query['rows']} rows of {self.tasks} task{'s' * (self.tasks > 1)}"
+        where = [] if self.out is None else [f"They are in {self.out}."]
+        figures = [self.figure] if self.figure is not None and self.figure.suffix == ".png" else []
+        table = Table(()) if self.predictions is None else self.table()
+        return shown(heading, table, said=[*self.notes, *where], figures=figures)
+
 
 class Reproduction(Result):
     """`maml reproduce --json`."""
@@ -223,6 +314,14 @@ class Reproduction(Result):
     curves: list[CurvePoint]
     wall_s: Seconds
     figure: Path | None
+
+    def table(self) -> Table:
+        """Published numbers beside what was found."""
+        return reproduction_table(self.results)
+
+    def _repr_html_(self) -> str:
+        figures = [] if self.figure is None else [self.figure]
+        return shown(f"Published and found: {self.run}", self.table(), figures=figures)
 
 
 class RowList(Result):

@@ -1,8 +1,8 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -145,6 +145,9 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
     except MamlError as error:
         status = error.status
         raise
+    except KeyboardInterrupt:
+        status = "interrupted"
+        raise
     finally:
         # What ended a comparison is said, not that its end could not be written.
         with nullcontext() if status == "done" else suppress(OSError):
@@ -153,25 +156,27 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
 
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
-    loops: dict[Order, Iterator[LoggedStep]] = {order: training.train() for order, training in trainings.items()}
     log = CosineLog(folder, trainings)
     interrupted: InterruptedRunError | None = None
-    while loops:
-        order = min(loops, key=lambda order: trainings[order].state.step)
-        try:
-            logged = _advance(loops, order)
-        except InterruptedRunError as error:
-            interrupted, logged = error, None
-            del loops[order]  # the other one sees the signal at its next step, and saves too
-        if logged is not None and order == "second":
-            log.measure(logged.step)
-            report_step(reporter, logged.rows, trainings[order].config.outer.steps)
+    with ExitStack() as held:
+        # Closed, the order beside one that ends early is saved.
+        loops = {order: held.enter_context(closing(training.train())) for order, training in trainings.items()}
+        while loops:
+            order = min(loops, key=lambda order: trainings[order].state.step)
+            try:
+                logged = _advance(loops, order)
+            except InterruptedRunError as error:
+                interrupted, logged = error, None
+                del loops[order]  # the other one sees the signal at its next step, and saves too
+            if logged is not None and order == "second":
+                log.measure(logged.step)
+                report_step(reporter, logged.rows, trainings[order].config.outer.steps)
     if interrupted:
         raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
     return log.rows
 
 
-def _advance(loops: dict[Order, Iterator[LoggedStep]], order: Order) -> LoggedStep | None:
+def _advance(loops: dict[Order, Generator[LoggedStep, None, None]], order: Order) -> LoggedStep | None:
     try:
         return next(loops[order])
     except StopIteration:

@@ -29,13 +29,13 @@ from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
 from mamlcli.runs.data_record import check_same_data
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, make_folder
-from mamlcli.runs.located import locate
+from mamlcli.runs.located import RunLike, locate
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device
 
 
 def evaluate(
-    target: str | Path | None = None,
+    target: RunLike = None,
     *,
     overrides: Sequence[str | Override] = (),
     random_init: bool = False,
@@ -46,8 +46,8 @@ def evaluate(
     """Evaluate a run or a checkpoint, and write tables and figures.
 
     Args:
-        target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run
-            that finished last under `outputs/`, outside comparisons and reproductions.
+        target: A run folder (its newest whole checkpoint is used), a checkpoint file, what `train` returned, or None
+            for the run that finished last under `outputs/`, outside comparisons and reproductions.
         overrides: `key.path=value` texts that change how the run is tested, like `evaluation.tasks=100`.
         random_init: Evaluate the parameters that training began with, a baseline for the trained ones.
         out: Where to write. None is the run folder for a run as it says itself that it is tested, and else a folder

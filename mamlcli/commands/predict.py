@@ -15,6 +15,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import PredictResult
 from mamlcli.rows import DataFile
 from mamlcli.runs.files import write_atomic_parts
+from mamlcli.runs.located import RunLike
 from mamlcli.runs.named import check_figure, check_writable, write_figure
 from mamlcli.tabular import Table
 from mamlcli.threads import Threads
@@ -51,7 +52,7 @@ class _Notes:
 
 
 def predict(
-    target: str | Path | None = None,
+    target: RunLike = None,
     *,
     support: str | Path,
     query: str | Path,
@@ -67,8 +68,8 @@ def predict(
     """Adapt a trained run to the tasks of a file, and predict them where another file asks.
 
     Args:
-        target: A run folder (its newest whole checkpoint is used), a checkpoint file, or None for the run that
-            finished last under `outputs/`.
+        target: A run folder (its newest whole checkpoint is used), a checkpoint file, what `train` returned, or None
+            for the run that finished last under `outputs/`.
         support: A CSV file with the samples to adapt to: a column for the task (without it there is one task), for
             each input and each target, named as `mamlcli.load(target).columns` says.
         query: A CSV file with the inputs to predict: the same columns but for the targets.

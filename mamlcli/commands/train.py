@@ -43,7 +43,7 @@ def train(
         overwrite: Move a run that is in `out` aside first; what is no run is refused.
         resume: Continue the run in `out` if there is one, and start it otherwise.
         on_step: Called after every logged step with its number and rows. What it raises ends the training, which is
-            saved and can be continued.
+            saved and can be continued, and comes out of here.
         reporter: Hears of progress.
         stop: Asked between steps whether to end early; None goes on to the end.
 
@@ -57,6 +57,17 @@ def train(
         DeviceError: If the device is not there, or the run does not fit into memory.
         DivergedError: If a loss is not finite.
         InterruptedRunError: If `stop` was asked to; everything is saved.
+        KeyboardInterrupt: If it comes, as from a notebook's stop button. The run can be continued from its newest
+            checkpoint, to the same bits.
+
+    End early where the loss is small enough, and keep what is trained:
+
+    >>> import mamlcli as m
+    >>> stop = m.StopRequest()
+    >>> def listen(logged: m.LoggedStep) -> None:
+    ...     if max(row["post_adapt_loss"] for row in logged.rows) < 0.5:
+    ...         stop.ask()
+    >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
     """
     reporter = reporter or Silent()
     experiment = make_experiment(config)
@@ -74,8 +85,11 @@ def train(
             # Closed, a training that `on_step` ends is saved.
             with closing(training.train()) as steps:
                 for logged in steps:
-                    report_step(reporter, logged.rows, config.outer.steps)
-                    on_step(logged)
+                    try:
+                        report_step(reporter, logged.rows, config.outer.steps)
+                        on_step(logged)
+                    except KeyboardInterrupt as error:
+                        steps.throw(error)  # it ends as one that comes within a step does
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")

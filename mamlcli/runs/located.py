@@ -1,14 +1,19 @@
 """The checkpoint that is meant: a file, or the newest whole one of a run."""
 
 from collections.abc import Callable
+from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from mamlcli.config.experiment import Config
-from mamlcli.errors import CheckpointError
+from mamlcli.errors import CheckpointError, UsageError
+from mamlcli.results import Comparison, TrainResult
 from mamlcli.runs.checkpoints import Checkpoint, check_experiment, load_checkpoint, use_newest
 from mamlcli.runs.folder import RunFolder, open_run
 from mamlcli.runs.latest import latest_run
+
+RunLike: TypeAlias = str | PathLike[str] | TrainResult | None
+"""A run folder, a checkpoint file, what `train` returned, or None for the run that finished last."""
 
 
 class Located(NamedTuple):
@@ -21,22 +26,25 @@ class Located(NamedTuple):
     """The run; None where a file was named."""
 
 
-def locate(target: str | Path | None, note: Callable[[str], None], *, doing: str) -> Located:
+def locate(target: RunLike, note: Callable[[str], None], *, doing: str) -> Located:
     """Find the checkpoint that is meant.
 
     Args:
-        target: A run folder, a checkpoint file, or None for the run that finished last under `outputs/`.
+        target: A run folder, a checkpoint file, what `train` returned, or None for the run that finished last under
+            `outputs/`.
         note: Hears which run that is, and of checkpoints that cannot be used.
         doing: What is done with that run, in words, like "evaluating".
 
     Raises:
+        UsageError: If the target is something else.
         CheckpointError: If the target is no run or checkpoint, or has none that can be used.
     """
-    if target is not None and Path(target).is_file():
-        stray = load_checkpoint(Path(target))
+    path = path_of(target)
+    if path is not None and path.is_file():
+        stray = load_checkpoint(path)
         return Located(stray, stray.config, None)
-    run = latest_run() if target is None else open_run(Path(target))
-    if target is None:
+    run = latest_run() if path is None else open_run(path)
+    if path is None:
         note(f"{doing} the run that finished last: {run.path}")
     own = run.config()
 
@@ -49,3 +57,22 @@ def locate(target: str | Path | None, note: Callable[[str], None], *, doing: str
     if found is None:
         raise CheckpointError(f"{run.path}: it has no checkpoint yet")
     return Located(found[0], own, run)
+
+
+def path_of(run: RunLike) -> Path | None:
+    """Where a run is; None for the one that finished last.
+
+    Raises:
+        UsageError: If it is no run.
+    """
+    match run:
+        case None:
+            return None
+        case TrainResult():
+            return run.run
+        case str() | PathLike():
+            return Path(run)
+        case Comparison():
+            raise UsageError("a comparison holds two runs: pass its runs['first'] or its runs['second']")
+    wanted = "a run is its folder, a checkpoint file, what train returned, or None for the one that finished last"
+    raise UsageError(f"{wanted}; got {type(run).__name__}")

@@ -8,7 +8,7 @@
 
 import operator
 from dataclasses import dataclass
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, cast
 
 import numpy as np
 import torch
@@ -18,11 +18,16 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.runs.checkpoints import Checkpoint
+from mamlcli.runs.folder import RunFolder
+from mamlcli.tables.table import Table, has_pandas
 from mamlcli.tasks.family import Columns, column_names
 from mamlcli.tasks.samples import Samples
 from mamlcli.trained.adapting import adapt_seeds, from_model, predict_seeds, to_model, units_of, with_unlabelled
 from mamlcli.trained.arrays import Array, Numbers, read_array
 from mamlcli.types import Params
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -36,6 +41,8 @@ class TrainedModel:
     """Which of the checkpoint's they are, and from which step each seed's; its own tensors are left out."""
     checkpoint: Checkpoint
     """Where they come from; its own tensors are left out."""
+    run: RunFolder | None
+    """The folder that it was loaded from; None where a checkpoint file was named."""
 
     @property
     def config(self) -> Config:
@@ -84,6 +91,22 @@ class TrainedModel:
         if len(inputs.values) != len(targets.values):
             raise UsageError(f"x and y must have as many rows, got {len(inputs.values)} and {len(targets.values)}")
         return adapt_to(self, inputs.values, targets.values, checked_steps(self, steps), is_flat=targets.is_flat)
+
+    def metrics(self) -> "pd.DataFrame":
+        """What was logged along the training: a row for each seed and logged step, as in metrics.jsonl.
+
+        Returns:
+            A pandas frame, with `step` and `seed` as int64 and losses as float64, NaN where one is not finite. Where
+            pandas is not there, a `mamlcli.Table` of the same rows.
+
+        Raises:
+            UsageError: If a checkpoint file was loaded, which has none.
+            CheckpointError: If the file cannot be read.
+        """
+        if self.run is None:
+            raise UsageError("a checkpoint file holds no metrics; load the folder of its run")
+        table = Table(self.run.metrics.read())
+        return table.to_pandas() if has_pandas() else cast("pd.DataFrame", table)
 
     def __repr__(self) -> str:
         return f"TrainedModel({self.experiment.method.title}, {self.checkpoint.path}, seeds {list(self.seeds)})"

@@ -29,11 +29,12 @@ from mamlcli.types import Row, finite_or_none
 
 
 class LoggedStep(NamedTuple):
-    """What the loop hands out at a logged step."""
+    """A logged step, as `train(on_step=...)` hears of it."""
 
     step: int
+    """Meta-updates made, from 1."""
     rows: list[Row]
-    """One for each seed, as in metrics.jsonl."""
+    """One for each seed, as in metrics.jsonl but for the time: `seed`, `pre_adapt_loss`, `post_adapt_loss`, ..."""
 
 
 class Training:
@@ -138,7 +139,11 @@ class Training:
                     self.train_s += time.perf_counter() - since
                     rows = self.validation.measure(rows)
                     self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
-                    yield LoggedStep(step.step, rows)
+                    try:
+                        yield LoggedStep(step.step, rows)
+                    except KeyboardInterrupt:  # between two steps, where all is whole
+                        self.save()
+                        raise
                     since = time.perf_counter()
                 self._save_if_due(step.step)
                 self.threads.look()

@@ -1,0 +1,1 @@
+"""What commands find as tables: aligned text, HTML for a notebook, a pandas frame where pandas is there."""
