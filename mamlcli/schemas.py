@@ -1,9 +1,12 @@
-"""The JSON schemas of `docs/schemas/`: of what commands print, and of the config that they read."""
+"""The JSON schemas of `docs/schemas/`: of what commands print, and of the config that they read.
+
+Those of what they read lie beside the shipped configs too, whose first lines name them.
+"""
 
 import json
 from typing import Any
 
-from mamlcli.config.reference import config_schema
+from mamlcli.config.reference import config_schema, row_schema
 from mamlcli.results import (
     Comparison,
     DryRun,
@@ -29,8 +32,16 @@ MODELS: dict[str, type[Result]] = {
 
 
 def schema_files() -> dict[str, str]:
-    """The files of `docs/schemas/`: name to text; what commands print, and the config that they read."""
-    schemas = {name: _schema(name, model) for name, model in MODELS.items()} | {"config": config_schema()}
+    """The files of `docs/schemas/`: name to text; what commands print, and what they read."""
+    return _files({name: _schema(name, model) for name, model in MODELS.items()}) | shipped_schemas()
+
+
+def shipped_schemas() -> dict[str, str]:
+    """The files of `mamlcli/configs/schemas/`: name to text; what commands read."""
+    return _files({"config": config_schema(), "reproduce-row": row_schema()})
+
+
+def _files(schemas: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {f"{name}-1.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
 
 

@@ -1,8 +1,35 @@
-"""The experiments that come along: configs by name, and the rows of `maml reproduce`."""
+"""The experiments that come along: configs by name, and the rows of `maml reproduce`.
 
+The file of a config opens with four lines, which `described` reads:
+
+    # yaml-language-server: $schema=schemas/config-1.json   by what editors complete and check it
+    # maml train quickstart                                 the command that runs it
+    # A first look at the sinusoids                         what it is, in at most 42 letters
+    # Time: 5 to 7 s on two cores                           how long that takes, as measured
+
+That of a row has the first two; its title says what it is.
+"""
+
+from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
+
+from mamlcli.errors import Remedy
 
 FOLDER = Path(__file__).parent.parent / "configs"
+SCHEMA_LINE = "# yaml-language-server: $schema="
+_TIME = "# Time: "
+
+
+class Shipped(NamedTuple):
+    """What the head of a config says."""
+
+    name: str
+    summary: str
+    time: str
+    command: str
+    """Which command runs it."""
+    path: Path
 
 
 def shipped_configs() -> dict[str, Path]:
@@ -17,8 +44,59 @@ def shipped_rows() -> dict[str, Path]:
 
 def config_path(named: str | Path) -> Path:
     """The file that is meant: the one of this path, or else the one that comes along under this name."""
-    path = Path(named)
-    return path if path.exists() else shipped_configs().get(str(named), path)
+    path, shipped = Path(named), shipped_configs().get(str(named))
+    # A folder may well be called as what it came from: `--out quickstart`.
+    return path if shipped is None or path.is_file() else shipped
+
+
+def described() -> list[Shipped]:
+    """What comes along, from the heads of its files; the shortest way in comes first."""
+    heads = {name: (path, path.read_text("utf-8").splitlines()[1:4]) for name, path in shipped_configs().items()}
+    found = [
+        Shipped(name, summary.removeprefix("# "), time.removeprefix(_TIME), command.removeprefix("# "), path)
+        for name, (path, (command, summary, time)) in heads.items()
+    ]
+    return sorted(found, key=lambda one: _FIRST.index(one.name) if one.name in _FIRST else len(_FIRST))
+
+
+# Where a reader begins; the others follow by name.
+_FIRST = ("quickstart", "smoke", "sinusoid", "five-shot")
+
+
+def row_named(named: str | Path) -> str | None:
+    """The name of the row that is meant by its name or by its file; None if none is."""
+    rows = shipped_rows()
+    if str(named) in rows:
+        return str(named)
+    file = Path(named).resolve()
+    return next((name for name, path in rows.items() if path.resolve() == file), None)
+
+
+def near(named: str | Path) -> str | None:
+    """The config that was probably meant, by its name or by a file of that name: `configs/smoke.yaml`, `quikstart`."""
+    close = get_close_matches(Path(named).stem.lower(), shipped_configs(), n=1)
+    return close[0] if close else None
+
+
+def not_there(named: str | Path) -> Remedy:
+    """What to do about a file that is not there."""
+    if str(named) in shipped_rows():
+        row = as_row(named)
+        return Remedy(*(f"it is a row of published results: {said}" for said in row))
+    close = near(named)
+    if close is None:
+        known = ", ".join(shipped_configs())
+        return Remedy(f"these come along by name: {known}", "maml configs ls lists what comes along by name")
+    return Remedy(
+        f"did you mean load_config({close!r}), which comes along?",
+        f"did you mean --config {close}, which comes along? maml configs ls lists them all",
+    )
+
+
+def as_row(named: str | Path) -> Remedy:
+    """What to do with a row where a config was wanted."""
+    row = row_named(named) or str(named)
+    return Remedy(f"reproduce([{row!r}]) runs it", f"to run it: maml reproduce {row}")
 
 
 def _by_name(folder: Path) -> dict[str, Path]:
