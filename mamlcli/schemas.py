@@ -8,7 +8,10 @@ from typing import Any
 
 from mamlcli.config.reference import config_schema, row_schema
 from mamlcli.results import (
+    CheckedConfigs,
     Comparison,
+    ConfigList,
+    CopiedConfig,
     DryRun,
     EvalResult,
     GradientReport,
@@ -16,6 +19,7 @@ from mamlcli.results import (
     Reproduction,
     Result,
     RowList,
+    ShownConfig,
     TrainResult,
 )
 
@@ -28,6 +32,10 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "configs-ls": ConfigList,
+    "configs-show": ShownConfig,
+    "configs-cp": CopiedConfig,
+    "configs-validate": CheckedConfigs,
 }
 
 

@@ -23,8 +23,8 @@ Offer: TypeAlias = tuple[str, str]
 # Where commands make run folders, as `runs.folder.OUTPUTS`, which would load matplotlib.
 OUTPUTS = Path("outputs")
 _DEEPEST = 5
-# Folders in a run, and those that were moved aside or are being made.
-_NOT_RUNS = re.compile(r"checkpoints$|evaluation|\..*|.*\.old-\d{8}T\d{6}")
+# Folders that were moved aside or are being made; and those in a run that hold none.
+_PASSED_OVER, _OF_A_RUN = re.compile(r"\.|.*\.old-\d{8}T\d{6}"), re.compile("checkpoints$|evaluation")
 # What bash has cut off the word that is asked for, since it cuts at "=".
 _CUT_OFF = "_MAML_COMPLETE_CUT_OFF"
 _LONGEST_MEANING = 60
@@ -112,10 +112,11 @@ def run_folders(root: Path = OUTPUTS) -> list[Path]:
     found: dict[Path, float] = {}
     for folder, inside, files in os.walk(root):
         path = Path(folder)
-        inside[:] = [name for name in inside if not _NOT_RUNS.match(name)]
+        inside[:] = [name for name in inside if not _PASSED_OVER.match(name)]
         if len(path.relative_to(root).parts) >= _DEEPEST:
             inside.clear()
         if "run.json" in files:
+            inside[:] = [name for name in inside if not _OF_A_RUN.match(name)]
             with suppress(OSError):  # it may just have been moved
                 found[path] = (path / "run.json").stat().st_mtime
     return sorted(found, key=lambda path: found[path], reverse=True)

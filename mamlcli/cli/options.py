@@ -51,9 +51,7 @@ RunArgument = Annotated[
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
 DeviceOption = Annotated[
     str | None,
-    typer.Option(
-        "--device", metavar="auto|cpu|cuda|mps", help="Where to compute.", autocompletion=complete_device
-    ),
+    typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.", autocompletion=complete_device),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
 OverwriteOption = Annotated[

@@ -58,7 +58,9 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
         ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
     """
     file = config_path(path)
-    return parse_config(_read(file, lambda: not_there(path)), source=visible(str(path)), overrides=overrides, folder=file.parent)
+    return parse_config(
+        _read(file, lambda: not_there(path)), source=visible(str(path)), overrides=overrides, folder=file.parent
+    )
 
 
 def load_published(path: str | Path) -> PublishedRow:
@@ -135,9 +137,7 @@ def _document(text: str, source: str, example: str) -> Document:
     return document
 
 
-def _validated(
-    model: type[Model], document: Document, folder: str | Path = "", plain: Sequence[str] = ()
-) -> Model:
+def _validated(model: type[Model], document: Document, folder: str | Path = "", plain: Sequence[str] = ()) -> Model:
     """Check data against a model; all problems at once, each with its place, of which some are plain by themselves."""
     problems, count = document.problems[:_MAX_PROBLEMS], len(document.problems)
     shown: list[dict[str, Any]] = []

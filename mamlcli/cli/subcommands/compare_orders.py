@@ -1,5 +1,6 @@
 """`maml compare-orders`."""
 
+from mamlcli.cli.chosen import resolve
 from mamlcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -13,7 +14,6 @@ from mamlcli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from mamlcli.cli.chosen import resolve
 from mamlcli.cli.shared import overrides_of, resume_folder, show
 from mamlcli.plugins import load_plugins
 

@@ -1,10 +1,10 @@
 """`maml train`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mamlcli.cli.chosen import resolve
 from mamlcli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -18,7 +18,6 @@ from mamlcli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from mamlcli.cli.chosen import resolve
 from mamlcli.cli.shared import overrides_of, resume_folder, show
 from mamlcli.plugins import load_plugins
 

@@ -1,0 +1,52 @@
+"""An experiment that comes along, as a file of a user's own: what is relative in it is made to hold where it lands."""
+
+import json
+import re
+from pathlib import Path
+from shlex import quote
+from typing import NamedTuple
+
+from mamlcli.config.file import load_config
+from mamlcli.config.shipped import SCHEMA_LINE, shipped_configs, shipped_rows
+from mamlcli.errors import UsageError
+from mamlcli.escaping import shorten, visible
+
+
+class Copy(NamedTuple):
+    """A file to write."""
+
+    text: str
+    command: str
+    """What runs it."""
+    data: list[Path]
+    """Files of data that it names, where they are."""
+
+
+def copy_of(name: str, file: Path) -> Copy:
+    """Make the text of a copy.
+
+    Its schema and its data are named where they are now, and the command in its head is the one that runs the copy.
+
+    Args:
+        name: Of a config, or of a row of published results.
+        file: Where it is to land, as the user says it.
+
+    Raises:
+        UsageError: If nothing of that name comes along.
+    """
+    configs, rows = shipped_configs(), shipped_rows()
+    source = configs.get(name) or rows.get(name)
+    if source is None:
+        known = ", ".join([*configs, *rows])
+        raise UsageError(f"nothing is named {visible(shorten(name))!r}; known: {known}")
+    first, command, *rest = source.read_text("utf-8").split("\n")
+    schema = (source.parent / first.removeprefix(SCHEMA_LINE)).resolve()
+    told = f" {quote(str(file))}" if name in rows else f" --config {quote(str(file))}"
+    command = command.removesuffix(f" {name}") + told
+    text, data = "\n".join([SCHEMA_LINE + schema.as_uri(), command, *rest]), list[Path]()
+    tasks = load_config(source).tasks if name in configs else None
+    for key in tasks.place_keys if tasks else ():
+        data.append(Path(getattr(tasks, key)))
+        value = json.dumps(str(data[-1]), ensure_ascii=False)
+        text = re.sub(rf"(?m)^( *{key}: ).*$", lambda line, value=value: line[1] + value, text)  # type: ignore[misc]
+    return Copy(text, command.removeprefix("# "), data)
