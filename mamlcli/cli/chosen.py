@@ -58,7 +58,7 @@ def _refuse(name: str, command: str) -> NoReturn:
     """Say what to do with a name that is none of a config that comes along."""
     from mamlcli.config.file import is_published
 
-    path, shown, close = Path(name), _shown(name), near(name)
+    path, shown, close = Path(name), _shown(name), near(name, shipped_configs())
     if row_named(name) is not None or (path.is_file() and is_published(path)):
         raise UsageError(f"{shown} is a row of published results, not a config; {as_row(name).command_line}")
     if path.is_file():

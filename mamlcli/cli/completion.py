@@ -47,7 +47,7 @@ def complete_config(incomplete: str) -> Iterator[Offer]:
     """Configs that come along, for a NAME."""
     from mamlcli.config.shipped import described
 
-    yield from ((one.name, _plain(one.summary)) for one in described() if one.name.startswith(incomplete))
+    yield from ((one.name, _text(one.summary)) for one in described() if one.name.startswith(incomplete))
 
 
 @_safely
@@ -58,10 +58,17 @@ def complete_config_file(incomplete: str) -> Iterator[Offer]:
 
 
 @_safely
-def complete_config_or_row(incomplete: str) -> Iterator[Offer]:
-    """The same, and rows: whatever has a config to show or to copy."""
-    yield from complete_config_file(incomplete)
+def complete_name(incomplete: str) -> Iterator[Offer]:
+    """Configs that come along, and rows: what can be copied."""
+    yield from complete_config(incomplete)
     yield from _rows(incomplete)
+
+
+@_safely
+def complete_name_or_file(incomplete: str) -> Iterator[Offer]:
+    """The same, and YAML files: what can be shown and checked."""
+    yield from complete_name(incomplete)
+    yield from _yaml_files(incomplete)
 
 
 @_safely
@@ -99,7 +106,7 @@ def complete_set(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     for name, (meaning, values) in near.items():
         yield f"{name}=", _plain(meaning)
         if len(near) == 1:
-            yield from ((f"{name}={value}", "") for value in values)
+            yield from ((f"{name}={value}", "") for value in values or ["VALUE"])
 
 
 def complete_device() -> list[str]:
@@ -157,8 +164,11 @@ def _joined(words: list[str]) -> list[str]:
 def _config_of(ctx: typer.Context) -> "Config | None":
     """The config that the words before have named, with what they set of it; None if they have not, or it is wrong."""
     from mamlcli.config.file import load_config
+    from mamlcli.config.shipped import shipped_configs
 
-    named = ctx.params.get("name") or ctx.params.get("config")
+    # A command line that ends with an option without its value is not read to its end: words stay where they were.
+    words = [word for word in ctx.args if word in shipped_configs()]
+    named = next(iter(words), ctx.params.get("name") or ctx.params.get("config"))
     with suppress(Exception):
         return load_config(named, [text for text in ctx.params.get("set_") or [] if "=" in text]) if named else None
     return None
@@ -184,7 +194,7 @@ def _keys(config: "Config | None") -> dict[str, tuple[str, list[str]]]:
 
 def _described(field: Any) -> tuple[str, list[str]]:
     """The meaning of a key, and words that are values of it: its default first."""
-    values = [_word(field.default), *_words(field.annotation)]
+    values = [*([] if field.is_required() else [_word(field.default)]), *_words(field.annotation)]
     return field.description or "", [value for value in dict.fromkeys(values) if re.fullmatch(r"[\w.+-]+", value)]
 
 
@@ -222,6 +232,9 @@ def _rows(incomplete: str) -> Iterator[Offer]:
 
 def _plain(meaning: str) -> str:
     """A first sentence without what a shell may read otherwise than as text."""
-    sentence = " ".join(meaning.split()).partition(". ")[0].partition("; ")[0]
-    text = re.sub(r"[^\w ,.=+-]", "", sentence).rstrip(".")
+    text = _text(" ".join(meaning.split()).partition(". ")[0].partition("; ")[0]).rstrip(".")
     return text if len(text) <= _LONGEST_MEANING else text[:_LONGEST_MEANING].rsplit(" ", 1)[0]
+
+
+def _text(said: str) -> str:
+    return re.sub(r"[^\w ,.=+-]", "", said)

@@ -42,6 +42,6 @@ def checks_report(files: "Sequence[CheckedFile]") -> str:
     lines = []
     for file in files:
         count = len(file["problems"])
-        said = f"a {file['kind']}, nothing is wrong" if file["passed"] else f"{count} problem{'s' * (count != 1)}:"
+        said = f"ok, a {file['kind']}" if file["passed"] else f"{count} problem{'s' * (count != 1)}:"
         lines += [f"{file['file']}: {said}", *(f"  {problem}" for problem in file["problems"])]
     return "\n".join(lines)

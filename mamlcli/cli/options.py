@@ -17,7 +17,7 @@ from mamlcli.cli.completion import (
 NameArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[NAME]",
+        metavar="NAME",
         help="The experiment: one that comes along, see maml configs ls.",
         autocompletion=complete_config,
     ),

@@ -14,7 +14,7 @@ from mamlcli.commands.reproduction_page import html_report, markdown_report
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_published
 from mamlcli.config.published import PublishedNumber, PublishedRow
-from mamlcli.config.shipped import shipped_rows
+from mamlcli.config.shipped import shipped_rows, unknown_row
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.experiment import make_experiment
@@ -54,7 +54,7 @@ def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
         if name in known:
             files[name] = known[name]
         elif Path(name) not in files.values():
-            raise UsageError(f"no row is named {name!r}; known: {', '.join(known)}")
+            raise UsageError(f"no row is named {name!r}", unknown_row(name))
     return {name: load_published(path) for name, path in files.items()}
 
 

@@ -7,7 +7,7 @@ from shlex import quote
 from typing import NamedTuple
 
 from mamlcli.config.file import load_config
-from mamlcli.config.shipped import SCHEMA_LINE, shipped_configs, shipped_rows
+from mamlcli.config.shipped import SCHEMA_LINE, shipped_configs, shipped_rows, unknown_name
 from mamlcli.errors import UsageError
 from mamlcli.escaping import shorten, visible
 
@@ -37,8 +37,7 @@ def copy_of(name: str, file: Path) -> Copy:
     configs, rows = shipped_configs(), shipped_rows()
     source = configs.get(name) or rows.get(name)
     if source is None:
-        known = ", ".join([*configs, *rows])
-        raise UsageError(f"nothing is named {visible(shorten(name))!r}; known: {known}")
+        raise UsageError(f"nothing that comes along is named {visible(shorten(name))!r}", unknown_name(name))
     first, command, *rest = source.read_text("utf-8").split("\n")
     schema = (source.parent / first.removeprefix(SCHEMA_LINE)).resolve()
     told = f" {quote(str(file))}" if name in rows else f" --config {quote(str(file))}"

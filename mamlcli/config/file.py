@@ -12,7 +12,7 @@ from mamlcli.config.choice import owners_of
 from mamlcli.config.experiment import MEANT, Config
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.reference import known_keys
-from mamlcli.config.shipped import as_row, config_path, not_there
+from mamlcli.config.shipped import as_config, as_row, config_path, not_there
 from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
@@ -66,6 +66,8 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
 def load_published(path: str | Path) -> PublishedRow:
     """Read a published result and its experiment from a YAML file; see `load_config`."""
     document = _document(_read(Path(path)), visible(str(path)), "title: a line")
+    if "name" in document.data and not {"published", "config"} & document.data.keys():
+        raise ConfigError([f"{visible(str(path))}: a config, not a row of published results"], as_config(path))
     return _validated(PublishedRow, document)
 
 

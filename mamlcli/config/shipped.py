@@ -10,6 +10,7 @@ The file of a config opens with four lines, which `described` reads:
 That of a row has the first two; its title says what it is.
 """
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -72,10 +73,30 @@ def row_named(named: str | Path) -> str | None:
     return next((name for name, path in rows.items() if path.resolve() == file), None)
 
 
-def near(named: str | Path) -> str | None:
-    """The config that was probably meant, by its name or by a file of that name: `configs/smoke.yaml`, `quikstart`."""
-    close = get_close_matches(Path(named).stem.lower(), shipped_configs(), n=1)
+def near(named: str | Path, known: Iterable[str]) -> str | None:
+    """Which of the known names was probably meant, by its name or by a file of that name: `configs/smoke.yaml`."""
+    close = get_close_matches(Path(named).stem.lower(), known, n=1)
     return close[0] if close else None
+
+
+def unknown_row(named: str) -> Remedy:
+    """What to do about a name that is of no row."""
+    if named in shipped_configs():
+        return Remedy(*(f"it is a config: {said}" for said in as_config(named)))
+    hint, known = _did_you_mean(named, shipped_rows()), ", ".join(shipped_rows())
+    return Remedy(f"{hint}known: {known}", f"{hint}maml reproduce --list lists what there is")
+
+
+def unknown_name(named: str) -> Remedy:
+    """What to do about a name of nothing that comes along."""
+    known = [*shipped_configs(), *shipped_rows()]
+    hint = _did_you_mean(named, known)
+    return Remedy(f"{hint}known: {', '.join(known)}", f"{hint}maml configs ls lists what there is")
+
+
+def _did_you_mean(named: str, known: Iterable[str]) -> str:
+    close = near(named, known)
+    return f"did you mean {close!r}? " if close else ""
 
 
 def not_there(named: str | Path) -> Remedy:
@@ -83,7 +104,7 @@ def not_there(named: str | Path) -> Remedy:
     if str(named) in shipped_rows():
         row = as_row(named)
         return Remedy(*(f"it is a row of published results: {said}" for said in row))
-    close = near(named)
+    close = near(named, shipped_configs())
     if close is None:
         known = ", ".join(shipped_configs())
         return Remedy(f"these come along by name: {known}", "maml configs ls lists what comes along by name")
@@ -97,6 +118,12 @@ def as_row(named: str | Path) -> Remedy:
     """What to do with a row where a config was wanted."""
     row = row_named(named) or str(named)
     return Remedy(f"reproduce([{row!r}]) runs it", f"to run it: maml reproduce {row}")
+
+
+def as_config(named: str | Path) -> Remedy:
+    """What to do with a config where a row was wanted."""
+    told = str(named) if str(named) in shipped_configs() else f"--config {named}"
+    return Remedy(f"train(load_config({str(named)!r})) runs it", f"to run it: maml train {told}")
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli.completion import complete_config_file, complete_config_or_row
+from mamlcli.cli.completion import complete_name, complete_name_or_file
 from mamlcli.cli.options import JsonOption, PluginOption, SetOption
 from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
@@ -39,7 +39,7 @@ def show_(
         typer.Argument(
             metavar="NAME|FILE",
             help="One that comes along, a row of maml reproduce, or a YAML file.",
-            autocompletion=complete_config_or_row,
+            autocompletion=complete_name_or_file,
         ),
     ],
     set_: SetOption = None,
@@ -64,7 +64,7 @@ def show_(
 def copy(
     name: Annotated[
         str,
-        typer.Argument(help="One that comes along, or a row of maml reproduce.", autocompletion=complete_config_or_row),
+        typer.Argument(help="One that comes along, or a row of maml reproduce.", autocompletion=complete_name),
     ],
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The new file, or a folder for it.")],
     as_json: JsonOption = False,
@@ -86,7 +86,7 @@ def copy(
 def validate(
     files: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="YAML files: configs, or rows.", autocompletion=complete_config_file),
+        typer.Argument(metavar="FILE...", help="YAML files: configs, or rows.", autocompletion=complete_name_or_file),
     ],
     plugin: PluginOption = None,
     as_json: JsonOption = False,
