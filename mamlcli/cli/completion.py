@@ -134,6 +134,7 @@ def join_words(environment: MutableMapping[str, str]) -> None:
 
     Of the word under way, bash wants what follows the last "=" alone; what stands before it is kept in the environment.
     """
+    environment.pop(_CUT_OFF, None)
     if environment.get("_MAML_COMPLETE") != "complete_bash" or "COMP_WORDS" not in environment:
         return
     with suppress(ValueError):

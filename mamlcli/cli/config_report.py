@@ -34,7 +34,7 @@ def copy_report(name: str, path: Path, copied: "Copy") -> str:
     """Say what was copied, where its data are and what to run next."""
     lines = [f"{visible(str(path))} is a copy of {visible(name)}"]
     lines += [f"its data stay where they are: {file}" for file in copied.data]
-    return "\n".join([*lines, f"next: {copied.command}"])
+    return "\n".join([*lines, f"next: {copied.next.command_line}"])
 
 
 def checks_report(files: "Sequence[CheckedFile]") -> str:

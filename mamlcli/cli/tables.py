@@ -1,13 +1,15 @@
 """Rows to aligned text for a terminal."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mamlcli.escaping import visible
-from mamlcli.types import AnyRow
+
+if TYPE_CHECKING:  # it would load torch
+    from mamlcli.types import AnyRow
 
 
-def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = ()) -> str:
+def format_table(rows: "Sequence[AnyRow]", *, left: Sequence[str] = ()) -> str:
     """Align rows in columns, to the right but for those named in `left`.
 
     >>> print(format_table([{"K": 5, "mean": 0.68341}, {"K": 10, "mean": None}]))

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mamlcli.config.arguments import check_text, check_texts
 from mamlcli.config.choice import owners_of
 from mamlcli.config.experiment import MEANT, Config
 from mamlcli.config.published import PublishedRow
@@ -114,6 +115,8 @@ def parse_config(
         overrides: As for `load_config`.
         folder: Where names of files in it start from; the working folder if empty.
     """
+    check_text("text", text, "name: demo")
+    check_texts("overrides", overrides, "outer.lr=1e-3")
     document = _document(text, source, "name: <word>")
     if _is_row(document.data):
         raise ConfigError([f"{source}: a row of published results, not a config"], as_row(source))

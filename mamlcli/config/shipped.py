@@ -61,7 +61,7 @@ def described() -> list[Shipped]:
 
 
 # Where a reader begins; the others follow by name.
-_FIRST = ("quickstart", "smoke", "sinusoid", "five-shot")
+_FIRST = ("quickstart", "smoke")
 
 
 def row_named(named: str | Path) -> str | None:
@@ -107,7 +107,7 @@ def not_there(named: str | Path) -> Remedy:
     close = near(named, shipped_configs())
     if close is None:
         known = ", ".join(shipped_configs())
-        return Remedy(f"these come along by name: {known}", "maml configs ls lists what comes along by name")
+        return Remedy(f"these come along by name: {known}", "maml configs ls lists what comes along")
     return Remedy(
         f"did you mean load_config({close!r}), which comes along?",
         f"did you mean --config {close}, which comes along? maml configs ls lists them all",
@@ -122,8 +122,10 @@ def as_row(named: str | Path) -> Remedy:
 
 def as_config(named: str | Path) -> Remedy:
     """What to do with a config where a row was wanted."""
-    told = str(named) if str(named) in shipped_configs() else f"--config {named}"
-    return Remedy(f"train(load_config({str(named)!r})) runs it", f"to run it: maml train {told}")
+    python = f"train(load_config({str(named)!r})) runs it"
+    if str(named) in shipped_configs():
+        return Remedy(python, f"to run it: maml train {named}")
+    return Remedy(python, f"to run it: maml train --config {named}")
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -78,7 +78,7 @@ def copy(
     if as_json:
         from mamlcli.results import CopiedConfig
 
-        fields = CopiedConfig(source=name, file=path, data=copied.data, next=copied.command).as_json()
+        fields = CopiedConfig(source=name, file=path, data=copied.data, next=copied.next.command_line).as_json()
     show(fields, copy_report(name, path, copied), as_json=as_json)
 
 
