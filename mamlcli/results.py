@@ -19,8 +19,10 @@ from mamlcli.rows import (
     SHAPE,
     AllSlotWeights,
     Approximation,
+    CheckedFile,
     CheckRow,
     ComparisonRow,
+    ConfigRow,
     CosineRow,
     Cost,
     Count,
@@ -329,3 +331,42 @@ class RowList(Result):
 
     command = "reproduce-list"
     rows: list[ListedRow]
+
+
+class ConfigList(Result):
+    """`maml configs ls --json`."""
+
+    command = "configs-ls"
+    configs: list[ConfigRow]
+
+
+class ShownConfig(Result):
+    """`maml configs show --json`."""
+
+    command = "configs-show"
+    source: str
+    """The name or the file."""
+    config: Config
+    """With every default, and what was set."""
+
+
+class CopiedConfig(Result):
+    """`maml configs cp --json`."""
+
+    command = "configs-cp"
+    source: str
+    """The name."""
+    file: Path
+    """The copy."""
+    data: list[Path]
+    """Files of data that it names, which stay where they are."""
+    next: str
+    """What runs it."""
+
+
+class CheckedConfigs(Result):
+    """`maml configs validate --json`."""
+
+    command = "configs-validate"
+    passed: bool
+    files: list[CheckedFile]

@@ -359,7 +359,32 @@ class PredictionRow(TypedDict):
 
 
 class ListedRow(PublishedRow):
-    """A row of `configs/reproduce/`."""
+    """A row of `maml reproduce`."""
 
     row: str
     """Its name."""
+
+
+@with_config(SHAPE)
+class ConfigRow(TypedDict):
+    """An experiment that comes along."""
+
+    name: str
+    summary: str
+    time: str
+    """How long it takes, in words."""
+    command: str
+    """What runs it."""
+    path: str
+
+
+@with_config(SHAPE)
+class CheckedFile(TypedDict):
+    """A file that was checked, and what is wrong in it."""
+
+    file: str
+    kind: Literal["config", "row"]
+    """An experiment; or a published result and its experiment."""
+    passed: bool
+    problems: list[str]
+    """Each with its place; the last line may be a remedy."""

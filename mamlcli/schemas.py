@@ -1,11 +1,17 @@
-"""The JSON schemas of `docs/schemas/`: of what commands print, and of the config that they read."""
+"""The JSON schemas of `docs/schemas/`: of what commands print, and of the config that they read.
+
+Those of what they read lie beside the shipped configs too, whose first lines name them.
+"""
 
 import json
 from typing import Any
 
-from mamlcli.config.reference import config_schema
+from mamlcli.config.reference import config_schema, row_schema
 from mamlcli.results import (
+    CheckedConfigs,
     Comparison,
+    ConfigList,
+    CopiedConfig,
     DryRun,
     EvalResult,
     GradientReport,
@@ -13,6 +19,7 @@ from mamlcli.results import (
     Reproduction,
     Result,
     RowList,
+    ShownConfig,
     TrainResult,
 )
 
@@ -25,12 +32,24 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "configs-ls": ConfigList,
+    "configs-show": ShownConfig,
+    "configs-cp": CopiedConfig,
+    "configs-validate": CheckedConfigs,
 }
 
 
 def schema_files() -> dict[str, str]:
-    """The files of `docs/schemas/`: name to text; what commands print, and the config that they read."""
-    schemas = {name: _schema(name, model) for name, model in MODELS.items()} | {"config": config_schema()}
+    """The files of `docs/schemas/`: name to text; what commands print, and what they read."""
+    return _files({name: _schema(name, model) for name, model in MODELS.items()}) | shipped_schemas()
+
+
+def shipped_schemas() -> dict[str, str]:
+    """The files of `mamlcli/configs/schemas/`: name to text; what commands read."""
+    return _files({"config": config_schema(), "reproduce-row": row_schema()})
+
+
+def _files(schemas: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {f"{name}-1.json": json.dumps(schema, indent=2) + "\n" for name, schema in schemas.items()}
 
 

@@ -4,19 +4,22 @@ import ast
 import pickle
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.commands.reproduce import reproduce
 from mamlcli.compute.compiled import decide_compile
+from mamlcli.config.file import parse_seeds
 from mamlcli.errors import InterruptedRunError, MamlError, Remedy, RunFolderError
 from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
 
 # An option, or a command of ours, within a sentence.
-SPOKEN = re.compile(r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce|predict)\b")
+SPOKEN = re.compile(r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce|predict|configs)\b")
 
 
 def caught(call: Callable[[], object]) -> MamlError:
@@ -43,7 +46,7 @@ def test_what_does_not_go_together_is_refused_in_the_words_of_the_caller(tiny: C
 
 def test_no_run_to_evaluate_is_said_in_the_words_of_the_caller(maml: Maml) -> None:
     assert "mamlcli.train(" in str(caught(mamlcli.evaluate))
-    assert "maml train --config FILE" in maml("eval").err
+    assert "maml train quickstart" in maml("eval").err
 
 
 def test_a_wrong_override_is_named_as_the_caller_wrote_it(tiny: Config, maml: Maml) -> None:
@@ -53,10 +56,59 @@ def test_a_wrong_override_is_named_as_the_caller_wrote_it(tiny: Config, maml: Ma
     for options, place in (
         (("eval", "run", "--set", "evaluation.tasks=1"), "--set evaluation.tasks=1: evaluation.tasks: must be"),
         (("eval", "run", "--grid", "1"), "--grid 1: evaluation.grid: must be"),
-        (("train", "-c", "tiny.yaml", "--device", "tpu"), "--device tpu: device: must be"),
+        (("train", "-c", "tiny.yaml", "--device", "tpu"), "--device tpu: must be one of auto, cpu, cuda, mps"),
         (("train", "-c", "tiny.yaml", "--seeds", "5000000000"), "--seeds 5000000000: seeds"),
     ):
         assert maml(*options).err.startswith(f"maml: {place}")
+
+
+def test_a_wrong_argument_is_answered_in_the_words_of_python(tiny: Config, maml: Maml) -> None:
+    del maml  # it brings an empty working directory
+    run = mamlcli.train(tiny, out="run").run
+    Path("own.csv").write_text("task,x,y\na,1,2\n")
+    own = {"support": "own.csv", "query": "own.csv"}
+    wrong: dict[str, Callable[[], object]] = {
+        "config: must be a Config, as load_config('quickstart') gives one, got 'smoke'": lambda: mamlcli.train("smoke"),  # type: ignore[arg-type]
+        "config: must be a Config, as load_config('quickstart') gives one, got {'name'": (
+            lambda: mamlcli.compare_orders({"name": "x"})  # type: ignore[arg-type]
+        ),
+        "to resume, say which run; pass its folder as out=": lambda: mamlcli.compare_orders(tiny, resume=True),
+        "text: must be a text, like 'name: demo', got None": lambda: mamlcli.parse_config(None),  # type: ignore[arg-type]
+        "overrides: must be a list of texts, like ['outer.lr=1e-3'], got 'outer.lr=1'": (
+            lambda: mamlcli.load_config("smoke", "outer.lr=1")
+        ),
+        "overrides: must be a list of texts, like ['outer.lr=1e-3'], got 'device=cpu'": (
+            lambda: mamlcli.load(run, overrides="device=cpu")
+        ),
+        "override device=gpu: device: must be one of auto, cpu, cuda, mps, got the text 'gpu'; did you mean 'cuda'?": (
+            lambda: mamlcli.evaluate(run, overrides=["device=gpu"])
+        ),
+        "smok: cannot read the config: No such file or directory; did you mean load_config('smoke')": (
+            lambda: mamlcli.load_config("smok")
+        ),
+        "zero: cannot read the config: No such file or directory; it is a row of published results: reproduce(['zero": (
+            lambda: mamlcli.load_config("zero")
+        ),
+        "steps must be a whole number from 0 on, got -1": lambda: mamlcli.predict(run, **own, steps=-1),  # type: ignore[arg-type]
+        "delimiter: must be one letter, like ',' or ';', got ';;'": (
+            lambda: mamlcli.predict(run, **own, delimiter=";;")  # type: ignore[arg-type]
+        ),
+        "names: must be a list of texts, like ['zero'], got 'zero'": lambda: reproduce("zero"),
+        "no row is named 'zro'; did you mean 'zero'? known: ": lambda: reproduce(["zro"]),
+        "no row is named 'smoke'; it is a config: train(load_config('smoke')) runs it": lambda: reproduce(["smoke"]),
+        "seeds: must be a list of different whole numbers from 0 to 4294967295, like [0, 1, 2], got '0-4'": (
+            lambda: reproduce(["zero"], seeds="0-4")  # type: ignore[arg-type]
+        ),
+        "seeds: must be a list of different whole numbers from 0 to 4294967295, like [0, 1, 2], got [1, 1]": (
+            lambda: reproduce(["zero"], seeds=[1, 1])
+        ),
+        "jobs: must be a whole number from 1 on, got 0": lambda: reproduce(["zero"], jobs=0),
+        "seeds x: write seeds as 0-4 or 0,3,7": lambda: parse_seeds("x"),
+    }
+    for said, call in wrong.items():
+        told = str(caught(call))
+        assert told.startswith(said), told
+        assert not SPOKEN.search(told), told
 
 
 def test_a_device_or_a_compiler_that_is_missing_is_said_in_both_words(
@@ -81,10 +133,10 @@ def test_an_error_without_a_remedy_says_the_same_to_everyone() -> None:
 
 
 def sentences(tree: ast.AST) -> Iterator[str]:
-    """Texts that a user may read, less docstrings, what a Remedy says to the command line, and who reads --seeds."""
+    """Texts that a user may read, less docstrings and what a Remedy says to the command line."""
     for node in ast.iter_child_nodes(tree):
         match node:
-            case ast.Expr(ast.Constant()) | ast.FunctionDef(name="parse_seeds"):
+            case ast.Expr(ast.Constant()):
                 pass
             case ast.Call(ast.Name("Remedy"), [python, _]):
                 yield from sentences(ast.Tuple([python]))

@@ -40,7 +40,7 @@ def problems(text: str, *overrides: str) -> str:
         ("name: a\nouter:", "x.yaml:2:7: outer: must be a mapping of keys to values, got nothing (null)"),
         (
             "name: a\nalgorithm: {order: frist}",
-            "must be 'first' or 'second', got the text 'frist'; did you mean 'first'?",
+            "must be one of first, second, got the text 'frist'; did you mean 'first'?",
         ),
         ("name: a\ntasks: {phase: 3}", "tasks.phase: must be a list, like [1, 2], got 3"),
         ("name: a\ntasks: {phase: [3]}", "tasks.phase: must be a list of two"),

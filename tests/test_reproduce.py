@@ -43,7 +43,7 @@ def row(folder: Path) -> Path:
 def test_every_row_measures_what_it_publishes(path: Path) -> None:
     row = load_published(path)
     assert row.config.name == path.stem
-    assert path.read_text().startswith(f"# maml reproduce {path.stem}\n")
+    assert path.read_text().splitlines()[1] == f"# maml reproduce {path.stem}"
     for number in row.published:
         assert number.shots in row.config.evaluation.shots
         assert number.inner_steps <= row.config.evaluation.inner_steps
@@ -222,7 +222,7 @@ def test_rows_are_listed_and_unknown_ones_refused(maml: Maml) -> None:
     assert {line["row"] for line in listed["rows"]} == {path.stem for path in ROWS}
     outcome = maml("reproduce", "jiont")
     assert outcome.code == 2
-    assert "no row is named 'jiont'; known: " in outcome.err
+    assert "no row is named 'jiont'; did you mean 'joint'? " in outcome.err
 
 
 def test_a_row_that_is_wrong_is_explained(maml: Maml, row: Path) -> None:

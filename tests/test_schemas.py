@@ -24,6 +24,10 @@ COMMANDS = {
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
     "reproduce": ("reproduce", "zero", "--out", "back"),
     "reproduce-list": ("reproduce", "--list"),
+    "configs-ls": ("configs", "ls"),
+    "configs-show": ("configs", "show", "tiny.yaml"),
+    "configs-cp": ("configs", "cp", "elnino", "copy.yaml"),
+    "configs-validate": ("configs", "validate", "tiny.yaml"),
 }
 CHAIN = ("--set", "algorithm.name=chain", "--set", "tasks.corrupted_slots=3", "--set", "evaluation.shots=[10]")
 

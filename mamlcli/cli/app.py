@@ -7,6 +7,7 @@ import typer
 from mamlcli.cli.help import ConfigCommand
 from mamlcli.cli.subcommands.check_grads import check_grads
 from mamlcli.cli.subcommands.compare_orders import compare_orders
+from mamlcli.cli.subcommands.configs import configs
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.reproduce import reproduce
@@ -47,3 +48,4 @@ app.command()(predict)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)
+app.add_typer(configs, name="configs")

@@ -2,12 +2,14 @@
 
 import errno
 import logging
+import os
 import sys
 from contextlib import suppress
 from io import TextIOWrapper
 from typing import NoReturn
 
-from mamlcli.cli.app import app
+from mamlcli.cli.app import app, maml
+from mamlcli.cli.completion import join_words
 from mamlcli.errors import MamlError
 from mamlcli.escaping import visible_lines
 from mamlcli.plugins import users_lines
@@ -22,8 +24,9 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that cannot show ± shows something else
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home without its cache is no news
+    join_words(os.environ)
     try:
-        app(standalone_mode=True)
+        app(prog_name=maml.__name__, standalone_mode=True)
     except MamlError as error:
         _fail(error.command_line, error.exit_code)
     except KeyboardInterrupt:

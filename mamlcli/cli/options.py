@@ -5,13 +5,54 @@ from typing import Annotated
 
 import typer
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The experiment: a YAML file.")]
+from mamlcli.cli.completion import (
+    complete_config,
+    complete_config_file,
+    complete_device,
+    complete_resume,
+    complete_run,
+    complete_set,
+)
+
+NameArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="NAME",
+        help="The experiment: one that comes along, see maml configs ls.",
+        autocompletion=complete_config,
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE|NAME",
+        help="The experiment: a YAML file, or one that comes along.",
+        autocompletion=complete_config_file,
+    ),
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a key of the config; values as in the file."),
+    typer.Option(
+        "--set",
+        metavar="KEY.PATH=VALUE",
+        help="Change a key of the config; values as in the file.",
+        autocompletion=complete_set,
+    ),
+]
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A run folder or a checkpoint file; the run that finished last when left out.",
+        autocompletion=complete_run,
+    ),
 ]
 SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
-DeviceOption = Annotated[str | None, typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.", autocompletion=complete_device),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Move a run that is in --out aside, to DIR.old-<time>.")
@@ -22,6 +63,7 @@ ResumeOption = Annotated[
         "--resume",
         metavar="RUN|auto",
         help="Continue the run in folder RUN; auto: the one in --out if it is there, otherwise start it.",
+        autocompletion=complete_resume,
     ),
 ]
 PluginOption = Annotated[

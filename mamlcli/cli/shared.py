@@ -10,7 +10,6 @@ from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.escaping import visible_lines
 
 if TYPE_CHECKING:
-    from mamlcli.config.experiment import Config
     from mamlcli.config.file import Override
 
 
@@ -22,9 +21,9 @@ def overrides_of(
 
     overrides = [Override(text, f"--set {text}") for text in set_ or []]
     if seeds is not None:
-        overrides.append(Override(f"seeds={parse_seeds(seeds)}", f"--seeds {seeds}"))
+        overrides.append(Override(f"seeds={parse_seeds(seeds, '--seeds')}", f"--seeds {seeds}"))
     if device is not None:
-        overrides.append(Override(f"device={device}", f"--device {device}"))
+        overrides.append(Override(f"device={device}", f"--device {device}", says_key=True))
     if grid is not None:
         overrides.append(Override(f"evaluation.grid={grid}", f"--grid {grid}"))
     return overrides
@@ -43,21 +42,6 @@ def resume_folder(resume: str | None, out: Path | None) -> Path | None:
     if not Path(resume).is_dir():
         raise CheckpointError(f"{resume}: no such run folder")
     return Path(resume)
-
-
-def resolve(config: Path | None, run: Path | None, overrides: "list[Override]") -> "Config":
-    """Read the config from --config, or from the run that is resumed without one."""
-    from mamlcli.config.file import dump_config, load_config, parse_config
-
-    if config is None:
-        if run is None or not run.exists():
-            raise UsageError("--config FILE is missing; try: maml train --config configs/quickstart.yaml")
-        from mamlcli.runs.folder import open_run
-
-        own = open_run(run).config()
-        # What is set is said by someone in the working folder, where names of files in it start from.
-        return parse_config(dump_config(own), source=str(run / "config.yaml"), overrides=overrides)
-    return load_config(config, overrides)
 
 
 def show(fields: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -3,6 +3,7 @@
 import torch
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
+from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.engine_checks import engine_checks
 from mamlcli.experiment import Experiment, in_order, make_experiment
@@ -31,6 +32,7 @@ def check_grads(config: Config) -> GradientReport:
     Raises:
         DeviceError: If the checks do not fit into memory.
     """
+    check_config(config)
     for_kernel, config = part_of(config, _MAX_FLOAT32_TASKS), part_of(config, MAX_TASKS)
     experiment = make_experiment(config)
     check_checks(experiment, make_experiment(for_kernel))

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from mamlcli.compute.plan import make_plan, update_memory_bytes
+from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
 from mamlcli.errors import InterruptedRunError, MamlError
@@ -67,6 +68,7 @@ def compare_orders(
     Raises:
         MamlError: As `mamlcli.train` and `mamlcli.evaluate` do.
     """
+    check_config(config)
     reporter = reporter or Silent()
     experiments: dict[Order, Experiment] = {order: make_experiment(in_order(config, order)) for order in ORDERS}
     device, start = announce_device(config, reporter), time.perf_counter()

@@ -11,10 +11,11 @@ import torch
 from mamlcli.commands.processes import train_side_by_side
 from mamlcli.commands.reproduction_numbers import measured_numbers
 from mamlcli.commands.reproduction_page import html_report, markdown_report
+from mamlcli.config.arguments import check_count, check_texts, checked_seeds
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_published
 from mamlcli.config.published import PublishedNumber, PublishedRow
-from mamlcli.config.shipped import shipped_rows
+from mamlcli.config.shipped import shipped_rows, unknown_row
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, MamlError, UsageError
 from mamlcli.experiment import make_experiment
@@ -54,7 +55,7 @@ def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
         if name in known:
             files[name] = known[name]
         elif Path(name) not in files.values():
-            raise UsageError(f"no row is named {name!r}; known: {', '.join(known)}")
+            raise UsageError(f"no row is named {name!r}", unknown_row(name))
     return {name: load_published(path) for name, path in files.items()}
 
 
@@ -82,14 +83,16 @@ def reproduce(
         stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
-        UsageError: If a name is unknown.
+        UsageError: If a name is unknown, or an argument of another kind.
         DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
         InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
     reporter, start = reporter or Silent(), time.perf_counter()
+    check_texts("names", names, "zero")
+    check_count("jobs", jobs)
     rows = load_rows(names)
-    chosen = tuple(seeds or ((0, 1) if fast else (0, 1, 2, 3, 4)))
+    chosen = checked_seeds(seeds, (0, 1) if fast else (0, 1, 2, 3, 4))
     configs = {name: _config(row.config, chosen, fast=fast) for name, row in rows.items()}
     trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
     _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)

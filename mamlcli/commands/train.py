@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
+from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
 from mamlcli.experiment import make_experiment
@@ -69,6 +70,7 @@ def train(
     ...         stop.ask()
     >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
     """
+    check_config(config)
     reporter = reporter or Silent()
     experiment = make_experiment(config)
     device = announce_device(config, reporter)
@@ -125,6 +127,7 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
+    check_config(config)
     reporter, experiment = reporter or Silent(), make_experiment(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)

@@ -5,6 +5,7 @@ classes stand beside what they configure, and are looked up in the registry. Eve
 defined; the config reference is made from these texts. Loads no torch.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
@@ -107,6 +108,12 @@ class EngineConfig(Section):
     """CPU threads of training and meta-test, at most 1,024; `auto` is one for small experiments, and more as there is
     more to compute, but no more than there are idle cores, and fewer once other processes want them: threads that
     wait for a core slow a step down manyfold."""
+
+
+MEANT: Mapping[str, Mapping[str, str]] = {
+    "device": {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "metal": "mps", "apple": "mps", "mac": "mps"},
+}
+"""What others call the values of a key: key -> their word -> ours."""
 
 
 class Config(Section):

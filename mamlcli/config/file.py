@@ -1,18 +1,19 @@
 """A config from a YAML file and `--set` overrides, with the place of everything that is wrong."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from mamlcli.config.arguments import check_text, check_texts
 from mamlcli.config.choice import owners_of
-from mamlcli.config.experiment import Config
+from mamlcli.config.experiment import MEANT, Config
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.reference import known_keys
-from mamlcli.config.shipped import config_path
+from mamlcli.config.shipped import as_config, as_row, config_path, not_there
 from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
@@ -39,6 +40,8 @@ class Override(NamedTuple):
     """`key.path=value`."""
     place: str
     """As its writer knows it, like `--set outer.lr=1` or `--seeds 0-4`."""
+    says_key: bool = False
+    """Whether the place names the key and its value so plainly that a message need not: `--device gpu`."""
 
 
 def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> Config:
@@ -56,23 +59,40 @@ def load_config(path: str | Path, overrides: Sequence[str | Override] = ()) -> C
         ConfigError: If the file cannot be read or anything in it is wrong; all problems at once, up to 20.
     """
     file = config_path(path)
-    return parse_config(_read(file), source=visible(str(path)), overrides=overrides, folder=file.parent)
+    return parse_config(
+        _read(file, lambda: not_there(path)), source=visible(str(path)), overrides=overrides, folder=file.parent
+    )
 
 
 def load_published(path: str | Path) -> PublishedRow:
     """Read a published result and its experiment from a YAML file; see `load_config`."""
     document = _document(_read(Path(path)), visible(str(path)), "title: a line")
+    if "name" in document.data and not {"published", "config"} & document.data.keys():
+        raise ConfigError([f"{visible(str(path))}: a config, not a row of published results"], as_config(path))
     return _validated(PublishedRow, document)
 
 
-def _read(path: Path) -> str:
-    """Read a short text file."""
+def is_published(path: str | Path) -> bool:
+    """Whether a file holds a published result and its experiment, right or wrong, and no config by itself."""
+    try:
+        return _is_row(read_yaml(_read(Path(path)), "").data)
+    except ConfigError:
+        return False
+
+
+def _is_row(data: Any) -> bool:
+    return isinstance(data, dict) and {"published", "config"} <= data.keys()
+
+
+def _read(path: Path, if_absent: Callable[[], Remedy] | None = None) -> str:
+    """Read a short text file; `if_absent` says what to do where there is none."""
     named = visible(str(path))
     try:
         raw = read_file(path, MAX_BYTES)
     except (OSError, ValueError) as error:  # a ValueError for a name with a null character
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError([f"{named}: cannot read the config: {reason}"]) from None
+        remedy = if_absent() if if_absent and isinstance(error, FileNotFoundError) else None
+        raise ConfigError([f"{named}: cannot read the config: {reason}"], remedy) from None
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -95,14 +115,19 @@ def parse_config(
         overrides: As for `load_config`.
         folder: Where names of files in it start from; the working folder if empty.
     """
+    check_text("text", text, "name: demo")
+    check_texts("overrides", overrides, "outer.lr=1e-3")
     document = _document(text, source, "name: <word>")
+    if _is_row(document.data):
+        raise ConfigError([f"{source}: a row of published results, not a config"], as_row(source))
     for override in overrides:
         named = override if isinstance(override, Override) else Override(override, f"override {override}")
         try:
             _override(document, named.text, visible(shorten(named.place)))
         except UsageError as error:
             document.problems.append(str(error))
-    return _validated(Config, document, folder)
+    plain = [visible(shorten(one.place)) for one in overrides if isinstance(one, Override) and one.says_key]
+    return _validated(Config, document, folder, plain)
 
 
 def _document(text: str, source: str, example: str) -> Document:
@@ -117,8 +142,8 @@ def _document(text: str, source: str, example: str) -> Document:
     return document
 
 
-def _validated(model: type[Model], document: Document, folder: str | Path = "") -> Model:
-    """Check data against a model; all problems at once, each with its place."""
+def _validated(model: type[Model], document: Document, folder: str | Path = "", plain: Sequence[str] = ()) -> Model:
+    """Check data against a model; all problems at once, each with its place, of which some are plain by themselves."""
     problems, count = document.problems[:_MAX_PROBLEMS], len(document.problems)
     shown: list[dict[str, Any]] = []
     try:
@@ -128,7 +153,7 @@ def _validated(model: type[Model], document: Document, folder: str | Path = "") 
     except ValidationError as error:
         count += error.error_count()
         shown = [dict(item) for item in error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]]
-    problems += [_explain(item, document) for item in shown]
+    problems += [_explain(item, document, plain) for item in shown]
     more = [f"and {count - len(problems)} more"] if count > len(problems) else []
     raise ConfigError(
         [shorten(problem, _MAX_LETTERS) for problem in problems] + more,
@@ -142,8 +167,8 @@ def dump_config(config: Config) -> str:
     return dump_yaml(config.model_dump(mode="json"))
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Read a list of seeds.
+def parse_seeds(text: str, place: str = "seeds") -> list[int]:
+    """Read a list of seeds; `place` is what messages call it.
 
     >>> parse_seeds("0-2,7")
     [0, 1, 2, 7]
@@ -156,10 +181,10 @@ def parse_seeds(text: str) -> list[int]:
         match = re.fullmatch(r"\s*(\d{1,18})(?:-(\d{1,18}))?\s*", part)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not first <= last or len(seeds) + last - first >= _MAX_SEEDS:
-            raise UsageError(f"--seeds {shown}: write seeds as 0-4 or 0,3,7 (at most {_MAX_SEEDS:,} of them)")
+            raise UsageError(f"{place} {shown}: write seeds as 0-4 or 0,3,7 (at most {_MAX_SEEDS:,} of them)")
         seeds += range(first, last + 1)
     if len(set(seeds)) < len(seeds):
-        raise UsageError(f"--seeds {shown}: name each seed once")
+        raise UsageError(f"{place} {shown}: name each seed once")
     return seeds
 
 
@@ -202,10 +227,11 @@ def _override_value(text: str, source: str) -> Any:
     return read.data["key"]
 
 
-def _explain(error: dict[str, Any], document: Document) -> str:
+def _explain(error: dict[str, Any], document: Document, plain: Sequence[str]) -> str:
     """One pydantic error as a line: where, which key, what is wrong, what is allowed."""
     path: KeyPath = error["loc"]
     value = error["input"]
+    expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     match error["type"]:
         case "extra_forbidden":
             chosen = _chosen(path, document)
@@ -220,6 +246,8 @@ def _explain(error: dict[str, Any], document: Document) -> str:
             message = "must be a mapping of keys to values"
         case "string_pattern_mismatch":
             message = "must start with a letter or digit and hold only letters, digits, '.', '_' and '-', up to 64"
+        case "literal_error" if len(expected) > 1:
+            message = f"must be one of {', '.join(expected)}"
         case _:
             message = re.sub(r"^(Value error, |Input |Value |Tuple )", "", error["msg"])
             message = message.replace("should", "must").replace(" after validation", "")
@@ -230,12 +258,20 @@ def _explain(error: dict[str, Any], document: Document) -> str:
         or error["type"] == "unknown_choice"
         or (error["type"] == "value_error" and isinstance(value, dict))
     )
-    got = "" if named else f", got {_describe(value)}"
-    expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    close = get_close_matches(value.lower(), expected, n=1) if isinstance(value, str) else []
-    hint = f"; did you mean '{close[0]}'?" if close else ""
-    key = f"{_key(path)}: " if path else ""
-    return f"{_nearest(document.values, path)}: {key}{message}{got}{hint}"
+    place = _nearest(document.values, path)
+    is_plain = place in plain
+    got = "" if named or is_plain else f", got {_describe(value)}"
+    key = f"{_key(path)}: " if path and not is_plain else ""
+    return f"{place}: {key}{message}{got}{_meant(path, value, expected)}"
+
+
+def _meant(path: KeyPath, value: Any, expected: Sequence[str]) -> str:
+    """Ask for the allowed value that was probably meant: near in spelling, or what others call it."""
+    if not isinstance(value, str):
+        return ""
+    called = MEANT.get(dotted(path), {}).get(value.lower())
+    close = [called] if called else get_close_matches(value.lower(), expected, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _key(path: KeyPath) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from mamlcli.config.experiment import Config
+from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.registry import CHOICES, Kind, entries
 from mamlcli.section import Section
 
@@ -123,3 +124,12 @@ def config_schema() -> dict[str, Any]:
     used = json.dumps(schema)
     schema["$defs"] = {name: one for name, one in definitions.items() if f'#/$defs/{name}"' in used}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "mamlcli.config/1"} | schema
+
+
+def row_schema() -> dict[str, Any]:
+    """The JSON schema of a published result and its experiment, as in the files of `configs/reproduce/`."""
+    schema, config = PublishedRow.model_json_schema(), config_schema()
+    own = {name: one for name, one in schema.pop("$defs").items() if name == PublishedNumber.__name__}
+    definitions = own | config.pop("$defs")
+    definitions[Config.__name__] = {name: one for name, one in config.items() if name not in ("$schema", "$id")}
+    return {"$schema": config["$schema"], "$id": "mamlcli.reproduce-row/1"} | schema | {"$defs": definitions}

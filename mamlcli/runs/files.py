@@ -8,9 +8,10 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mamlcli.types import AnyRow
+if TYPE_CHECKING:  # it would load torch
+    from mamlcli.types import AnyRow
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -80,12 +81,12 @@ def json_text(value: Any) -> str:
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
 
 
-def json_lines(rows: Sequence[AnyRow]) -> str:
+def json_lines(rows: "Sequence[AnyRow]") -> str:
     """One JSON object a line."""
     return "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
 
 
-def csv_text(rows: Sequence[AnyRow]) -> str:
+def csv_text(rows: "Sequence[AnyRow]") -> str:
     """A table with a header; what is None is an empty cell."""
     columns = list(dict.fromkeys(column for row in rows for column in row))
     buffer = io.StringIO()

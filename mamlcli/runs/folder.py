@@ -49,7 +49,9 @@ class RunFolder(NamedTuple):
         except ConfigError as error:
             lines = [f"{self.path}: not a run that can be used: " + "\n".join(error.problems)]
             lines += [by_an_earlier_version()] if error.has_foreign_keys else []
-            raise CheckpointError("\n".join(lines), self._plugins_remedy() or error.remedy) from None
+            is_there = (self.path / "config.yaml").exists()
+            remedy = (self._plugins_remedy() or error.remedy) if is_there else None
+            raise CheckpointError("\n".join(lines), remedy) from None
 
     def _plugins_remedy(self) -> Remedy | None:
         """Name the plugins that a run was trained with, none of which it imports."""

@@ -26,7 +26,7 @@ def latest_run(root: Path = OUTPUTS) -> RunFolder:
         return RunFolder(max(finished, key=lambda path: _last_time(finished[path])))
     if not found:
         one_first = "name one, or train one first"
-        remedy = Remedy(f"{one_first}: mamlcli.train(config)", f"{one_first}: maml train --config FILE")
+        remedy = Remedy(f"{one_first}: mamlcli.train(config)", f"{one_first}: maml train quickstart")
         raise CheckpointError(f"no run found in {root}/", remedy)
     newest = sorted(found, key=lambda path: _last_time(found[path]), reverse=True)
     lines = [f"  {path}: {_state(found[path])}" for path in newest[:_NAMED]]

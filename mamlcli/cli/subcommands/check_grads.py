@@ -2,20 +2,22 @@
 
 import typer
 
-from mamlcli.cli.options import ConfigOption, JsonOption, PluginOption, SetOption
-from mamlcli.cli.shared import overrides_of, resolve, show
+from mamlcli.cli.chosen import resolve
+from mamlcli.cli.options import ConfigOption, JsonOption, NameArgument, PluginOption, SetOption
+from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
 
 
 def check_grads(
-    config: ConfigOption,
+    name: NameArgument = None,
+    config: ConfigOption = None,
     set_: SetOption = None,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
     load_plugins(plugin or [])
-    resolved = resolve(config, None, overrides_of(set_, None, None))
+    resolved = resolve(name, config, None, overrides_of(set_, None, None), command="check-grads")
     from mamlcli.cli.reports import gradient_report
     from mamlcli.commands.check_grads import check_grads as run_checks
 

@@ -1,9 +1,11 @@
 """`maml compare-orders`."""
 
+from mamlcli.cli.chosen import resolve
 from mamlcli.cli.options import (
     ConfigOption,
     DeviceOption,
     JsonOption,
+    NameArgument,
     OutOption,
     OverwriteOption,
     PluginOption,
@@ -12,12 +14,13 @@ from mamlcli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from mamlcli.cli.shared import overrides_of, resolve, resume_folder, show
+from mamlcli.cli.shared import overrides_of, resume_folder, show
 from mamlcli.plugins import load_plugins
 
 
 def compare_orders(
-    config: ConfigOption,
+    name: NameArgument = None,
+    config: ConfigOption = None,
     set_: SetOption = None,
     seeds: SeedsOption = None,
     device: DeviceOption = None,
@@ -31,7 +34,7 @@ def compare_orders(
     """Train first and second order from the same start on the same tasks, and compare loss, direction and cost."""
     load_plugins(plugin or [])
     out = resume_folder(resume, out)
-    resolved = resolve(config, None, overrides_of(set_, seeds, device))
+    resolved = resolve(name, config, None, overrides_of(set_, seeds, device), command="compare-orders")
     from mamlcli.cli.progress import Progress
     from mamlcli.cli.reports import comparison_report
     from mamlcli.commands.compare_orders import compare_orders as run_compare

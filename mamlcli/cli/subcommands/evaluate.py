@@ -1,20 +1,16 @@
 """`maml eval`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mamlcli.cli.options import DeviceOption, JsonOption, OutOption, PluginOption, QuietOption, SetOption
+from mamlcli.cli.options import DeviceOption, JsonOption, OutOption, PluginOption, QuietOption, RunArgument, SetOption
 from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
 
 
 def evaluate(
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A run folder or a checkpoint file; the run that finished last when left out."),
-    ] = None,
+    run: RunArgument = None,
     set_: SetOption = None,
     device: DeviceOption = None,
     grid: Annotated[

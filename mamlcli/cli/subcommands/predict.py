@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli.options import DeviceOption, JsonOption, PluginOption, QuietOption, SetOption
+from mamlcli.cli.options import DeviceOption, JsonOption, PluginOption, QuietOption, RunArgument, SetOption
 from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
 
@@ -15,10 +15,7 @@ def predict(
         Path, typer.Option("--support", help="CSV: samples to adapt to; columns task, inputs, targets.")
     ],
     query: Annotated[Path, typer.Option("--query", help="CSV: where to predict; columns task, inputs.")],
-    run: Annotated[
-        Path | None,
-        typer.Argument(help="A run folder or a checkpoint file; the run that finished last when left out."),
-    ] = None,
+    run: RunArgument = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", metavar="N", min=0, help="Inner steps of adaptation; as trained if left out."),

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from mamlcli.cli.completion import complete_row
 from mamlcli.cli.options import JsonOption, OutOption, QuietOption, ResumeOption
 from mamlcli.cli.shared import resume_folder, show
 
@@ -11,7 +12,11 @@ from mamlcli.cli.shared import resume_folder, show
 def reproduce(
     rows: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROW]...", help="Which rows, by name or YAML file; all when left out."),
+        typer.Argument(
+            metavar="[ROW]...",
+            help="Which rows, by name or YAML file; all when left out.",
+            autocompletion=complete_row,
+        ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the rows and train nothing.")] = False,
     seeds: Annotated[
@@ -43,7 +48,7 @@ def reproduce(
         listed = RowList(rows=[ListedRow(row=name, **dict(row)) for name, row in found.items()])
         show(listed.as_json(), rows_report(found), as_json=as_json)
         return
-    chosen = None if seeds is None else parse_seeds(seeds)
+    chosen = None if seeds is None else parse_seeds(seeds, "--seeds")
     out = resume_folder(resume, out)
     with Progress(quiet=quiet) as progress:
         result = run_reproduce(

@@ -1,13 +1,15 @@
 """`maml train`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mamlcli.cli.chosen import resolve
 from mamlcli.cli.options import (
+    ConfigOption,
     DeviceOption,
     JsonOption,
+    NameArgument,
     OutOption,
     OverwriteOption,
     PluginOption,
@@ -16,7 +18,7 @@ from mamlcli.cli.options import (
     SeedsOption,
     SetOption,
 )
-from mamlcli.cli.shared import overrides_of, resolve, resume_folder, show
+from mamlcli.cli.shared import overrides_of, resume_folder, show
 from mamlcli.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The experiment: a YAML file.")] = None,
+    name: NameArgument = None,
+    config: ConfigOption = None,
     set_: SetOption = None,
     seeds: SeedsOption = None,
     device: DeviceOption = None,
@@ -41,7 +44,7 @@ def train(
     """Train an experiment: checkpoints, metrics and a loss figure in a new folder under outputs/."""
     load_plugins(plugin or [])
     out = resume_folder(resume, out)
-    resolved = resolve(config, out if resume else None, overrides_of(set_, seeds, device))
+    resolved = resolve(name, config, out if resume else None, overrides_of(set_, seeds, device), command="train")
     if dry_run:
         _show_dry_run(resolved, as_json=as_json, quiet=quiet)
         return
