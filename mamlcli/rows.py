@@ -7,9 +7,8 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
-from mamlcli.proofs.checks import Verdict
+from mamlcli.plain import Over, Verdict
 from mamlcli.section import Which, list_to_tuple
-from mamlcli.statistics import Over
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]

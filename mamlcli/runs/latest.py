@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mamlcli.errors import CheckpointError, Remedy
-from mamlcli.runs.folder import KINDS, OUTPUTS, RunFolder
+from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.info import KINDS, OUTPUTS
 
 # Folders that were moved aside, or are being made; an experiment may be named `an.old-one`.
 _PASSED_OVER = re.compile(r"\.old-\d{8}T\d{6}|^\..*\.tmp$")
