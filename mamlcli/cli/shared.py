@@ -52,9 +52,11 @@ def resolve(config: Path | None, run: Path | None, overrides: "list[Override]") 
     if config is None:
         if run is None or not run.exists():
             raise UsageError("--config FILE is missing; try: maml train --config configs/quickstart.yaml")
+        from mamlcli.runs.choosing import RESUMING
         from mamlcli.runs.folder import open_run
+        from mamlcli.runs.link import followed
 
-        own = open_run(run).config()
+        own = open_run(followed(run), purpose=RESUMING["train"]).config()
         # What is set is said by someone in the working folder, where names of files in it start from.
         return parse_config(dump_config(own), source=str(run / "config.yaml"), overrides=overrides)
     return load_config(config, overrides)

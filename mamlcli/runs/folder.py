@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
+from mamlcli.runs.choosing import Purpose, no_run
 from mamlcli.runs.files import csv_text, flush_folder, json_text, write_atomic
 from mamlcli.runs.info import KINDS, OUTPUTS, are_objects, read_info
+from mamlcli.runs.link import move_on
 from mamlcli.runs.lock import locked
 from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.runs.row_log import RowLog
@@ -185,6 +187,7 @@ def move_aside(path: Path) -> Path | None:
         raise
     except OSError as error:
         raise RunFolderError(f"{path}: cannot move it aside: {error.strerror}") from None
+    move_on(path)
     return aside
 
 
@@ -203,21 +206,22 @@ def make_folder(path: Path, *, may_exist: bool) -> RunFolder:
     return RunFolder(path)
 
 
-def open_run(path: Path, kind: str = "train") -> RunFolder:
+def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) -> RunFolder:
     """Open an existing run folder.
 
     Args:
         path: The folder.
         kind: What made it: "train" or "compare-orders".
+        purpose: What it is wanted for, so that an error can say how to ask for another.
 
     Raises:
-        CheckpointError: If it is none, or one of another kind.
+        CheckpointError: If it is none, or one of another kind; it names the runs that are below it.
     """
     run = RunFolder(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder")
     if not (path / "run.json").exists() or not (path / "config.yaml").exists():
-        raise CheckpointError(f"{path}: not a run: it holds no run.json and config.yaml")
+        raise no_run(path, purpose)
     found = run.read_info().get("kind")
     if found != kind:
         raise CheckpointError(f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}")

@@ -11,6 +11,8 @@ from mamlcli.runs.files import read_json
 OUTPUTS = Path("outputs")
 KINDS = ("train", "compare-orders", "reproduce")
 """What makes folders with a run.json."""
+SELF_NAMED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
+"""What the program calls a new folder."""
 _MAX_BYTES = 2**24
 
 
@@ -34,9 +36,6 @@ def are_objects(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 
-_SELF_NAMED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
-
-
 def is_self_named(folder: Path, name: str) -> bool:
     """Whether a folder is called as the program calls one of an experiment: `<name>/<UTC time>-<4 hex>`."""
-    return bool(_SELF_NAMED.fullmatch(folder.name)) and folder.parent.name == name
+    return bool(SELF_NAMED.fullmatch(folder.name)) and folder.parent.name == name

@@ -7,8 +7,10 @@ from typing import NamedTuple
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError
 from mamlcli.runs.checkpoints import Checkpoint, check_experiment, load_checkpoint, use_newest
+from mamlcli.runs.choosing import Purpose
 from mamlcli.runs.folder import RunFolder, open_run
 from mamlcli.runs.latest import latest_run
+from mamlcli.runs.link import followed
 
 
 class Located(NamedTuple):
@@ -21,13 +23,13 @@ class Located(NamedTuple):
     """The run; None where a file was named."""
 
 
-def locate(target: str | Path | None, note: Callable[[str], None], *, doing: str) -> Located:
+def locate(target: str | Path | None, note: Callable[[str], None], purpose: Purpose) -> Located:
     """Find the checkpoint that is meant.
 
     Args:
         target: A run folder, a checkpoint file, or None for the run that finished last under `outputs/`.
         note: Hears which run that is, and of checkpoints that cannot be used.
-        doing: What is done with that run, in words, like "evaluating".
+        purpose: What the run is wanted for.
 
     Raises:
         CheckpointError: If the target is no run or checkpoint, or has none that can be used.
@@ -35,9 +37,12 @@ def locate(target: str | Path | None, note: Callable[[str], None], *, doing: str
     if target is not None and Path(target).is_file():
         stray = load_checkpoint(Path(target))
         return Located(stray, stray.config, None)
-    run = latest_run() if target is None else open_run(Path(target))
-    if target is None:
-        note(f"{doing} the run that finished last: {run.path}")
+    named = None if target is None else followed(Path(target))
+    run = latest_run() if named is None else open_run(named, purpose=purpose)
+    if named is None:
+        note(f"{purpose.doing} the run that finished last: {run.path}")
+    elif named != Path(str(target)):
+        note(f"{target} is {run.path}")
     own = run.config()
 
     def load(path: Path) -> Checkpoint:
