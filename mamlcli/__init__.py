@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.compare_orders import compare_orders
     from mamlcli.commands.evaluate import evaluate
     from mamlcli.commands.predict import predict
+    from mamlcli.commands.runs import diff_runs, list_runs, show_run
     from mamlcli.commands.train import train
     from mamlcli.config.experiment import Config
     from mamlcli.config.file import dump_config, load_config, parse_config
@@ -68,10 +69,12 @@ __all__ = [
     "compare_orders",
     "constant_rate",
     "descend",
+    "diff_runs",
     "dump_config",
     "evaluate",
     "function_family",
     "gradient_descent",
+    "list_runs",
     "load",
     "load_config",
     "load_plugins",
@@ -81,6 +84,7 @@ __all__ = [
     "register_family",
     "register_method",
     "register_model",
+    "show_run",
     "train",
     "unrolled",
 ]
@@ -111,10 +115,12 @@ _HOMES = {
     "compare_orders": "commands.compare_orders",
     "constant_rate": "methods.inner_loops",
     "descend": "methods.inner_loops",
+    "diff_runs": "commands.runs",
     "dump_config": "config.file",
     "evaluate": "commands.evaluate",
     "function_family": "tasks.family",
     "gradient_descent": "methods.inner_loops",
+    "list_runs": "commands.runs",
     "load": "trained.loading",
     "load_config": "config.file",
     "load_plugins": "plugins",
@@ -124,6 +130,7 @@ _HOMES = {
     "register_family": "registry",
     "register_method": "registry",
     "register_model": "registry",
+    "show_run": "commands.runs",
     "train": "commands.train",
     "unrolled": "methods.meta_gradients",
 }

@@ -13,6 +13,9 @@ from mamlcli.results import (
     Reproduction,
     Result,
     RowList,
+    RunDiff,
+    RunList,
+    RunShown,
     TrainResult,
 )
 
@@ -25,6 +28,9 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "runs-ls": RunList,
+    "runs-show": RunShown,
+    "runs-diff": RunDiff,
 }
 
 

@@ -10,6 +10,7 @@ from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.reproduce import reproduce
+from mamlcli.cli.subcommands.runs import runs
 from mamlcli.cli.subcommands.train import train
 
 app = typer.Typer(
@@ -47,3 +48,4 @@ app.command()(predict)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)
+app.add_typer(runs, name="runs")

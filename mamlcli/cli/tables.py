@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mamlcli.escaping import visible
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 
 def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = ()) -> str:
