@@ -1,11 +1,12 @@
 """What `maml runs ls` prints: a line for each run, in as many columns as the terminal has."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_table
+from mamlcli.cli.unit_report import wrapped
 from mamlcli.escaping import visible
 from mamlcli.plain import Row
 
@@ -17,6 +18,8 @@ _NARROWEST = 80
 _LEFT = ("run", "method", "status", "seeds", "loss")
 # Of one value in all rows, these stand above the table.
 _SHARED = ("method", "seeds")
+# What is no training, in a word.
+_KINDS = {"compare-orders": "comparison", "reproduce": "reproduction"}
 # What gives way where the terminal is narrow, in this order, and how many letters stay.
 _GIVES_WAY = (("method", 9), ("run", 20), ("seeds", 5))
 
@@ -32,7 +35,7 @@ def run_list_report(result: "RunList", shots: int | None, inner_steps: int | Non
     if not result.total:
         return f"no runs in {result.root}/; train one: maml train --config quickstart"
     rows = result.runs
-    many = f"{result.total} run{'s' * (result.total != 1)} in {result.root}/"
+    many = f"{result.total:,} run{'s' * (result.total != 1)} in {result.root}/"
     if not rows:
         return many
     table, shared = _table(rows, result.root, max(_NARROWEST, get_terminal_size((_NARROWEST, 24)).columns))
@@ -51,17 +54,15 @@ def _table(rows: "Sequence[RunRow]", root: Path, width: int) -> tuple[str, list[
         cells = [_with_shots(cell, row) for cell, row in zip(cells, rows, strict=True)]
     shared = []
     for name in _SHARED:
-        values = {cell[name] for cell in cells}
+        values = {cell[name] for cell in cells if cell[name]}
         if len(values) == 1 and len(cells) > 1:
-            (value,) = values
             cells = [{key: cell[key] for key in cell if key != name} for cell in cells]
-            shared += [f"all {value}" if name == "method" else f"seeds {value}"] if value else []
+            shared.append(f"all {values.pop()}" if name == "method" else f"seeds {values.pop()}")
     for name, least in _GIVES_WAY:
         over = _width(cells) - width
         if over > 0 and name in cells[0]:
             most = max(least, max(len(cell[name]) for cell in cells) - over)
-            cut: Callable[[str, int], str] = _cut_inside if name == "run" else _cut
-            cells = [cell | {name: cut(cell[name], most)} for cell in cells]
+            cells = [cell | {name: _shortened(cell[name], most)} for cell in cells]
     return format_table(cells, left=_LEFT), shared
 
 
@@ -71,7 +72,7 @@ def _cells(row: "RunRow", root: Path) -> Row:
     method = (row["method"] or "").replace("second-order", "2nd-order").replace("first-order", "1st-order")
     return {
         "run": visible(str(inside)),
-        "method": visible(method if row["kind"] == "train" else row["kind"] or ""),
+        "method": visible(_KINDS.get(row["kind"] or "", method)),
         "status": row["status"],
         "seeds": _seeds(row["seeds"]),
         "steps": _steps(row),
@@ -149,22 +150,18 @@ def _loss_in_words(rows: "Sequence[RunRow]", shots: int | None, inner_steps: int
 
 
 def _notes(rows: "Sequence[RunRow]", left_out: int) -> list[str]:
-    lines = [f"{visible(row['run'])}: {visible(row['problem'])}" for row in rows if row["problem"]]
+    lines = [line for row in rows if row["problem"] for line in wrapped(f"{row['run']}: {row['problem']}")]
     if any(_is_behind(row) for row in rows if row["shots"] is not None):
         lines.insert(0, "* evaluated at another step than it is at now")
-    return [*lines, f"and {left_out} more: --limit 0 lists all"] if left_out else lines
+    return [*lines, f"and {left_out:,} more: --limit 0 lists all"] if left_out else lines
 
 
 def _width(cells: Sequence[Row]) -> int:
     return sum(max(len(name), *(len(cell[name]) for cell in cells)) + 2 for name in cells[0]) - 2
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _cut_inside(text: str, most: int) -> str:
-    """Keep both ends: of a path they tell more than the middle."""
+def _shortened(text: str, most: int) -> str:
+    """Keep both ends: they tell more than the middle, of a path and of a method."""
     if len(text) <= most:
         return text
     behind = most // 2

@@ -3,9 +3,11 @@
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mamlcli.cli.tables import format_table, with_interval
+from mamlcli.cli.unit_report import wrapped
 from mamlcli.escaping import visible
 from mamlcli.plain import Row
 
@@ -21,14 +23,11 @@ _GOES_ON = ("interrupted", "killed", "failed", "stopped")
 
 def run_report(shown: "RunShown") -> str:
     """Say what a run is."""
-    parts = [_head(shown.run)]
-    if shown.run["problem"]:
-        parts.append(f"damaged: {visible(shown.run['problem'])}")
-    parts += _config_lines(shown)
+    parts = [_head(shown.run), *_config_lines(shown)]
     parts += _session_lines(shown.sessions)
     if shown.inside:
         rows: list[Row] = [
-            {"inside": one["run"].removeprefix(shown.run["run"]).lstrip("/"), "status": one["status"]}
+            {"inside": Path(one["run"]).relative_to(shown.run["run"]).as_posix(), "status": one["status"]}
             | {"method": one["method"] or "", "steps": one["outer_steps"]}
             for one in shown.inside
         ]
@@ -58,19 +57,14 @@ def _head(row: "RunRow") -> str:
     count = len(row["seeds"])
     seeds = f"{count} seed{'s' * (count != 1)}" if count else "seeds unknown"
     what = ", ".join(visible(one) for one in (row["name"], row["method"]) if one)
-    began = "" if row["started"] is None else f"begun {clock(row['started'])}"
-    return "\n".join(
-        [
-            visible(row["run"]),
-            *([f"{what}, {seeds}"] if what else []),
-            f"{row['status']}{steps}{of}{took}{'; ' * bool(began)}{began}",
-        ]
-    )
+    began = "" if row["started"] is None else f"; begun {clock(row['started'])}"
+    stands = f"{row['status']}: {row['problem']}" if row["problem"] else f"{row['status']}{steps}{of}{took}{began}"
+    return "\n".join([visible(row["run"]), *([f"{what}, {seeds}"] if what else []), *wrapped(stands)])
 
 
 def _config_lines(shown: "RunShown") -> list[str]:
     if shown.config_problem:
-        return ["", f"its config cannot be read: {visible(shown.config_problem)}"]
+        return ["", *wrapped(f"its config cannot be read: {shown.config_problem}")]
     own = {key: value for key, value in shown.config.items() if key not in ("name", "seeds")}
     if not own:
         return []
@@ -151,7 +145,7 @@ def diff_report(diff: "RunDiff") -> str:
             if row["inner_steps"] in _SHOWN_STEPS
         ]
         lines += ["", "query loss, ± its 95% interval; each by itself, not paired by task:", format_table(losses)]
-    return "\n".join([*lines, *([""] if diff.notes else []), *map(visible, diff.notes)])
+    return "\n".join([*lines, *([""] if diff.notes else []), *(line for note in diff.notes for line in wrapped(note))])
 
 
 def _in_line(row: "RunRow") -> str:

@@ -1,6 +1,6 @@
 """`maml runs`: which runs there are, what one is, and what two differ in. Loads no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -12,13 +12,14 @@ from mamlcli.config.reference import known_keys
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, UsageError
 from mamlcli.results import RunDiff, RunList, RunShown
 from mamlcli.rows import CheckpointRow, Difference, FileRow, LossPair, LossRow, RunRow, SessionRow
-from mamlcli.runs.catalogue import Found, count, find_runs, started, status_of
+from mamlcli.runs.catalogue import Found, find_runs, started, status_of
 from mamlcli.runs.checkpoint_files import damage, list_checkpoints, step_of
 from mamlcli.runs.choosing import Purpose, no_run
 from mamlcli.runs.described import run_row
 from mamlcli.runs.evaluated import Evaluation, read_evaluation
 from mamlcli.runs.info import KINDS, OUTPUTS
 from mamlcli.runs.link import followed
+from mamlcli.runs.loose import count, flag, listing, mapping, text
 
 SortKey: TypeAlias = Literal["started", "name", "loss", "steps"]
 STATUSES = ("running", "done", "interrupted", "killed", "diverged", "failed", "stopped", "damaged")
@@ -51,7 +52,7 @@ def list_runs(
         method: Keep runs of methods that have this in their title.
         sort: By what: when they were `started` (last first), their `name`, their `loss` (least first; what has none
             comes last), or the `steps` they have made (most first).
-        reverse: The other way around; what has no loss stays last.
+        reverse: The other way around.
         limit: How many at most, >= 0; all if None.
         inside: Also the runs inside comparisons and reproductions, and those that were moved aside.
         shots: K of the loss; None takes the largest up to 10 that was measured.
@@ -95,14 +96,13 @@ def find_rows(
     _check(root, status, sort)
     found = [one for one in find_runs(root, inside=inside) if not status or status_of(one) in status]
     found.sort(key=started, reverse=True)
-    whole = name is not None or method is not None or sort != "started"
-    rows = [run_row(one, shots, inner_steps) for one in found] if whole else []
-    rows = [row for row in rows if _is_named(row, name) and (method or "").lower() in (row["method"] or "").lower()]
-    _sort(rows if whole else found, sort, reverse=reverse)
-    total = len(rows) if whole else len(found)
-    if not whole:
-        rows = [run_row(one, shots, inner_steps) for one in found[:limit]]
-    return RunList(root=root, total=total, runs=rows[:limit])
+    if name is not None or method is not None or sort != "started":
+        rows = [(one, run_row(one, shots, inner_steps, with_loss=sort == "loss")) for one in found]
+        rows = [(one, row) for one, row in rows if _is_named(row, name) and _is_of(row, method)]
+        found = [one for one, _ in _sorted(rows, sort)]
+    if reverse:
+        found = found[::-1]
+    return RunList(root=root, total=len(found), runs=[run_row(one, shots, inner_steps) for one in found[:limit]])
 
 
 def _check(root: Path, status: Sequence[str], sort: str) -> None:
@@ -122,18 +122,19 @@ def _is_named(row: RunRow, pattern: str | None) -> bool:
     return fnmatchcase(name, pattern) if any(letter in pattern for letter in "*?[") else pattern in name
 
 
-def _sort(rows: list[Any], sort: SortKey, *, reverse: bool) -> None:
-    """Sort in place what comes with the newest first; what has no loss stays behind."""
-    if sort == "started":
-        rows[:] = rows[::-1] if reverse else rows
-        return
-    if sort == "name":
-        rows.sort(key=lambda row: row["name"] or "", reverse=reverse)
-    elif sort == "steps":
-        rows.sort(key=lambda row: row["outer_steps"] or 0, reverse=not reverse)
-    else:
-        sign = -1 if reverse else 1
-        rows.sort(key=lambda row: (row["loss"] is None, sign * (row["loss"] or 0.0)))
+def _is_of(row: RunRow, method: str | None) -> bool:
+    return (method or "").lower() in (row["method"] or "").lower()
+
+
+def _sorted(rows: list[tuple[Found, RunRow]], sort: SortKey) -> list[tuple[Found, RunRow]]:
+    """Sort what comes with the newest first, and stays so where the rest is equal."""
+    keys: dict[SortKey, Callable[[RunRow], Any]] = {
+        "started": lambda _: 0,
+        "name": lambda row: row["name"] or "",
+        "steps": lambda row: -(row["outer_steps"] or 0),
+        "loss": lambda row: (row["loss"] is None, row["loss"] or 0.0),
+    }
+    return sorted(rows, key=lambda pair: keys[sort](pair[1]))
 
 
 def show_run(run: str | Path) -> RunShown:
@@ -210,15 +211,7 @@ def _sessions(found: Found) -> list[SessionRow]:
 
 
 def _session(said: Mapping[str, Any]) -> SessionRow:
-    def text(value: Any) -> str | None:
-        return value if isinstance(value, str) else None
-
-    def flag(value: Any) -> bool | None:
-        return value if isinstance(value, bool) else None
-
-    git = said.get("git") if isinstance(said.get("git"), dict) else {}
-    versions = said.get("versions") if isinstance(said.get("versions"), dict) else {}
-    argv = said.get("argv")
+    git, versions = mapping(said.get("git")), mapping(said.get("versions"))
     return {
         "started": text(said.get("started")),
         "ended": text(said.get("ended")),
@@ -232,7 +225,7 @@ def _session(said: Mapping[str, Any]) -> SessionRow:
         "commit": text(git.get("commit")),
         "dirty": flag(git.get("dirty")),
         "versions": {str(name): str(version) for name, version in versions.items()},
-        "command": [str(one) for one in argv] if isinstance(argv, list) else [],
+        "command": [str(one) for one in listing(said.get("argv"))],
     }
 
 

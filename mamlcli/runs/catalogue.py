@@ -17,6 +17,7 @@ from mamlcli.reading import open_file
 from mamlcli.runs.files import read_json
 from mamlcli.runs.info import KINDS, SELF_NAMED, read_info
 from mamlcli.runs.lock import is_held
+from mamlcli.runs.loose import count
 
 # A folder that was moved aside; an experiment may be named `an.old-one`.
 _ASIDE = re.compile(r"\.old-\d{8}T\d{6}")
@@ -155,8 +156,3 @@ def newest_first(runs: Sequence[Found]) -> list[Found]:
 def finished(runs: Sequence[Found]) -> list[Found]:
     """The trainings among them that are done, the one that finished last first."""
     return newest_first([one for one in runs if one.kind == "train" and one.info.get("status") == "done"])
-
-
-def count(value: Any) -> int | None:
-    """A number >= 0 that stands in a file of a run, or None for anything else."""
-    return value if type(value) is int and value >= 0 else None

@@ -11,13 +11,16 @@ import yaml
 
 from mamlcli.reading import read_file
 from mamlcli.rows import RunRow
-from mamlcli.runs.catalogue import Found, count, find_runs, status_of, steps_made
+from mamlcli.runs.catalogue import Found, find_runs, status_of, steps_made
 from mamlcli.runs.evaluated import read_evaluation
+from mamlcli.runs.loose import count, listing, mapping, text
 
 _MAX_CONFIG_BYTES = 2**18
 
 
-def run_row(found: Found, shots: int | None = None, inner_steps: int | None = None) -> RunRow:
+def run_row(
+    found: Found, shots: int | None = None, inner_steps: int | None = None, *, with_loss: bool = True
+) -> RunRow:
     """Describe a run.
 
     Args:
@@ -25,20 +28,21 @@ def run_row(found: Found, shots: int | None = None, inner_steps: int | None = No
         shots: K of its loss; None takes the largest up to 10.
         inner_steps: Steps of adaptation before that loss; None takes as many as meta-training makes, or one where it
             makes none.
+        with_loss: Whether its evaluation is read too, which takes the longest.
     """
     info, status = found.info, status_of(found)
     known = {} if found.problem is not None or "method" in info else _from_config(found.path)
     row: RunRow = {
         "run": str(found.path),
         "kind": info.get("kind"),
-        "name": _text(info.get("name") or known.get("name")),
-        "method": _text(info.get("method") or known.get("method")),
+        "name": text(info.get("name") or known.get("name")),
+        "method": text(info.get("method") or known.get("method")),
         "status": status,
         "problem": found.problem,
-        "seeds": [seed for seed in _list(info.get("seeds")) if count(seed) is not None],
+        "seeds": [seed for seed in listing(info.get("seeds")) if count(seed) is not None],
         "outer_steps": _steps(found, status),
         "steps": count(info.get("steps", known.get("steps"))),
-        "started": _text(info.get("started")),
+        "started": text(info.get("started")),
         "wall_s": _wall_s(found, status),
         "shots": None,
         "inner_steps": None,
@@ -47,11 +51,11 @@ def run_row(found: Found, shots: int | None = None, inner_steps: int | None = No
         "evaluated_at_step": None,
         "inside": found.inside,
     }
-    evaluation = read_evaluation(found.path) if found.kind == "train" else None
+    evaluation = read_evaluation(found.path) if with_loss and found.kind == "train" else None
     if evaluation is None:
         return row
     row["evaluated_at_step"] = evaluation.step
-    trained = count(info.get("inner_steps", _mapping(evaluation.measured.get("algorithm")).get("inner_steps")))
+    trained = count(info.get("inner_steps", mapping(evaluation.measured.get("algorithm")).get("inner_steps")))
     if at := evaluation.at(shots, inner_steps, max(1, trained or 0)):
         row |= {"shots": at["shots"], "inner_steps": at["inner_steps"], "loss": at["mean"], "ci95": at["ci95"]}
     return row
@@ -70,7 +74,7 @@ def _steps(found: Found, status: str) -> int | None:
 def _wall_s(found: Found, status: str) -> float | None:
     """Seconds that processes have worked on a run; of one that was killed until its last logged step."""
     info = found.info
-    sessions = _list(info.get("sessions")) or [info]
+    sessions = listing(info.get("sessions")) or [info]
     total = None
     for index, session in enumerate(sessions):
         begun, ended = _time(session.get("started")), _time(session.get("ended"))
@@ -92,23 +96,23 @@ def _last_moment(folder: Path, status: str) -> datetime | None:
 def _from_config(folder: Path) -> dict[str, Any]:
     """What a run of an earlier version does not say in run.json, from the sections of its config that hold it."""
     try:
-        text = read_file(folder / "config.yaml", _MAX_CONFIG_BYTES).decode("utf-8", "replace")
+        config = read_file(folder / "config.yaml", _MAX_CONFIG_BYTES).decode("utf-8", "replace")
     except OSError:
         return {}
-    algorithm, outer, name = _section(text, "algorithm"), _section(text, "outer"), _section(text, "name")
+    algorithm, outer, name = (_section(config, key) for key in ("algorithm", "outer", "name"))
     words = [f"{algorithm['order']}-order"] if isinstance(algorithm.get("order"), str) else []
     method = " ".join([*words, str(algorithm["name"])]) if "name" in algorithm else None
     return {"name": name.get("name"), "method": method, "steps": outer.get("steps")}
 
 
-def _section(text: str, key: str) -> dict[str, Any]:
+def _section(config: str, key: str) -> dict[str, Any]:
     """One key of the first level, as `maml` writes it: a value on its line, or a block below it."""
-    found = re.search(rf"^{key}:(.*\n(?:[ -].*\n)*)", text, re.MULTILINE)
+    found = re.search(rf"^{key}:(.*\n(?:[ -].*\n)*)", config, re.MULTILINE)
     try:
         value = yaml.load(found[0], _loader()) if found else {}
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
-    inside = _mapping(value).get(key)
+    inside = mapping(value).get(key)
     return inside if isinstance(inside, dict) else {key: inside}
 
 
@@ -123,15 +127,3 @@ def _time(value: Any) -> datetime | None:
     except (TypeError, ValueError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from mamlcli.runs.catalogue import find_runs, finished
-from mamlcli.runs.info import is_self_named
+from mamlcli.runs.info import SELF_NAMED, is_self_named
 
 LATEST = "latest"
 
@@ -34,7 +34,8 @@ def move_on(run: Path) -> None:
     link = run.parent / LATEST
     if not link.is_symlink() or link.readlink() != Path(run.name):
         return
-    others = [one for one in finished(find_runs(run.parent)) if one.path.parent == run.parent and one.path != run]
+    beside = [one for one in find_runs(run.parent) if one.path.parent == run.parent and one.path != run]
+    others = finished([one for one in beside if SELF_NAMED.fullmatch(one.path.name)])
     if others:
         _point(link, others[0].path.name)
         return

@@ -21,9 +21,7 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder
 
 @runs.command()
 def ls(
-    root: Annotated[Path, typer.Argument(metavar="[ROOT]", help="Where to look.", show_default="outputs")] = Path(
-        "outputs"
-    ),
+    root: Annotated[Path, typer.Argument(help="Where to look.")] = Path("outputs"),
     name: Annotated[
         str | None,
         typer.Option("--name", metavar="PATTERN", help="Names with this in it; with * and ? as in a shell."),
