@@ -46,6 +46,9 @@ if TYPE_CHECKING:
     from mamlcli.commands.evaluate import evaluate as evaluate
     from mamlcli.commands.predict import predict as predict
     from mamlcli.commands.reproduce import reproduce as reproduce
+    from mamlcli.commands.runs import diff_runs as diff_runs
+    from mamlcli.commands.runs import list_runs as list_runs
+    from mamlcli.commands.runs import show_run as show_run
     from mamlcli.commands.train import train as train
     from mamlcli.config.experiment import Config as Config
     from mamlcli.config.file import dump_config as dump_config
@@ -117,6 +120,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.compare_orders": ("compare_orders",),
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
+    "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),
     "results": ("TrainResult", "EvalResult", "PredictResult", "Comparison", "GradientReport", "Reproduction"),

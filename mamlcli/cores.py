@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 _PROC_STAT = Path("/proc/stat")
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+if sys.platform != "win32":
+    _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+else:
+    _TICKS_PER_S = 100  # of which nothing is counted there
 
 
 class Usage(NamedTuple):
@@ -52,7 +55,7 @@ def _busy(ticks: Iterator[int]) -> int:
 
 
 def _bound_to() -> set[int]:
-    if hasattr(os, "sched_getaffinity"):
+    if sys.platform != "darwin" and sys.platform != "win32" and hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
 

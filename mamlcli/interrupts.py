@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
@@ -9,7 +10,9 @@ from typing import Any
 
 from mamlcli.errors import InterruptedRunError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+if sys.platform == "win32":  # where SIGTERM ends a process unheard, and Ctrl-Break is what one process can send another
+    SIGNALS += (signal.SIGBREAK,)
 
 
 class StopRequest:

@@ -3,6 +3,7 @@
 import errno
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -22,18 +23,28 @@ def open_file(path: Path) -> BinaryIO:
     Raises:
         OSError: If it cannot be opened, or is something that could be waited for or read without end.
     """
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    handle = _opened(path)
     try:
         mode = os.fstat(handle).st_mode
         handed_over = stat.S_ISFIFO(mode) and (path == Path("/dev/stdin") or path.parent == Path("/dev/fd"))
         if not (stat.S_ISREG(mode) or handed_over):
             kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
             raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
-        os.set_blocking(handle, True)
+        if sys.platform != "win32":
+            os.set_blocking(handle, True)
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+
+
+def _opened(path: Path) -> int:
+    """Open without waiting for anyone, as a pipe by name would make us; on Windows no path names what waits."""
+    if sys.platform != "win32":
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if path.is_dir():  # which is said as permission denied there
+        raise OSError(errno.EINVAL, "it is a folder, not a file", str(path))
+    return os.open(path, os.O_RDONLY | os.O_BINARY)
 
 
 def read_file(path: Path, max_bytes: int) -> bytes:

@@ -13,13 +13,14 @@ from pydantic.json_schema import SkipJsonSchema
 
 from mamlcli.config.experiment import Config
 from mamlcli.errors import UsageError
-from mamlcli.methods.method import Learned
+from mamlcli.plain import Learned
 from mamlcli.rows import (
     OPEN_SHAPE,
     SHAPE,
     AllSlotWeights,
     Approximation,
     CheckedFile,
+    CheckpointRow,
     CheckRow,
     ComparisonRow,
     ConfigRow,
@@ -29,19 +30,25 @@ from mamlcli.rows import (
     CurvePoint,
     DataFile,
     DeviceType,
+    Difference,
     Engine,
     EvalRow,
+    FileRow,
     Info,
     ListedRow,
+    LossPair,
+    LossRow,
     MetricsRow,
     Number,
     PredictionRow,
     Protocol,
     Query,
     ReproducedNumber,
+    RunRow,
     Seconds,
     Seeds,
     SeedStep,
+    SessionRow,
     UnitRow,
     WorstRow,
 )
@@ -370,3 +377,48 @@ class CheckedConfigs(Result):
     command = "configs-validate"
     passed: bool
     files: list[CheckedFile]
+
+
+class RunList(Result):
+    """`maml runs ls --json`."""
+
+    command = "runs-ls"
+    root: Path
+    total: Count
+    """Runs that match; `runs` holds the first of them where a limit was set."""
+    runs: list[RunRow]
+
+
+class RunShown(Result):
+    """`maml runs show --json`."""
+
+    command = "runs-show"
+    run: RunRow
+    config: dict[str, Any]
+    """The keys of the config that are not at their default, which may depend on the tasks."""
+    config_problem: str | None
+    """Why the config cannot be read."""
+    sessions: list[SessionRow]
+    """The processes that worked on it, in their order."""
+    checkpoints: list[CheckpointRow]
+    """The newest first."""
+    evaluation: list[LossRow]
+    """Over seeds; empty where it was not evaluated."""
+    inside: list[RunRow]
+    """The runs inside a comparison or a reproduction."""
+    files: list[FileRow]
+    """All but checkpoints and what stands inside other runs."""
+
+
+class RunDiff(Result):
+    """`maml runs diff --json`."""
+
+    command = "runs-diff"
+    runs: Annotated[list[RunRow], Field(min_length=2, max_length=2)]
+    config: list[Difference]
+    environment: list[Difference]
+    """What computed them, as far as it differs: versions, commit, device, threads, of each run's last process."""
+    losses: list[LossPair]
+    """Means of each run by itself, over its own seeds: no paired differences."""
+    notes: list[str]
+    """What is to be said in words."""

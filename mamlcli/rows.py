@@ -7,9 +7,8 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
-from mamlcli.proofs.checks import Verdict
+from mamlcli.plain import Over, Verdict
 from mamlcli.section import Which, list_to_tuple
-from mamlcli.statistics import Over
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Seconds: TypeAlias = Annotated[float, Field(ge=0)]
@@ -388,3 +387,115 @@ class CheckedFile(TypedDict):
     passed: bool
     problems: list[str]
     """Each with its place; the last line may be a remedy."""
+
+
+class RunRow(TypedDict):
+    """A run in a list of runs."""
+
+    run: str
+    """The folder."""
+    kind: Literal["train", "compare-orders", "reproduce"] | None
+    """What made it; null where that cannot be read."""
+    name: str | None
+    """The experiment's name."""
+    method: str | None
+    """In words."""
+    status: str
+    """`done`, `running` while a process works in it, `killed` where none does and none said how it ended, `interrupted`
+    by a signal, `diverged`, `failed` by another error, `stopped` by whoever heard of its steps, or `damaged`."""
+    problem: str | None
+    """Why it is damaged."""
+    seeds: list[Count]
+    outer_steps: Count | None
+    """Meta-updates made, as far as its last logged step says; null where there is no one number."""
+    steps: Count | None
+    """Meta-updates that it is to make."""
+    started: str | None
+    """UTC, ISO 8601."""
+    wall_s: Seconds | None
+    """Seconds that processes have worked on it."""
+    shots: Count | None
+    """K of `loss`; null, like all that follows, where that was not measured."""
+    inner_steps: Count | None
+    """Steps of adaptation before `loss`."""
+    loss: Number
+    """The mean query loss of its own evaluation, over seeds and tasks; null also where it is not finite."""
+    ci95: Number
+    """Half-width of its 95% interval."""
+    evaluated_at_step: Count | None
+    """Meta-updates behind what was evaluated; null where nothing was."""
+    inside: bool
+    """Whether it is a part of a comparison or a reproduction, or was moved aside."""
+
+
+@with_config(SHAPE)
+class SessionRow(TypedDict):
+    """A process that worked on a run; null is what it did not say."""
+
+    started: str | None
+    ended: str | None
+    from_step: Count | None
+    to_step: Count | None
+    device: str | None
+    device_name: str | None
+    threads: Count | None
+    compiled: bool | None
+    inner_update: str | None
+    commit: str | None
+    """Of the working directory's repository."""
+    dirty: bool | None
+    """Whether it had changes that were not committed."""
+    versions: dict[str, str]
+    command: list[str]
+    """Its command line."""
+
+
+@with_config(SHAPE)
+class CheckpointRow(TypedDict):
+    """A file of a run's checkpoints."""
+
+    step: Count
+    bytes: Count
+    problem: str | None
+    """Why it is not whole; null where it is, by its hash."""
+
+
+@with_config(SHAPE)
+class FileRow(TypedDict):
+    """A file of a run."""
+
+    path: str
+    """From the run's folder."""
+    bytes: Count
+
+
+@with_config(SHAPE)
+class LossRow(TypedDict):
+    """What a run scores at one K after some inner steps."""
+
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    mean: Number
+    ci95: Number
+
+
+@with_config(SHAPE)
+class Difference(TypedDict):
+    """Something that two runs differ in."""
+
+    what: str
+    """A key of the config, or a part of what computed it, like `versions.torch`."""
+    values: tuple[Any, Any]
+    """Of the first and of the second; null also where it has no such thing."""
+
+
+@with_config(SHAPE)
+class LossPair(TypedDict):
+    """What two runs score at one K after some inner steps, where both were measured there."""
+
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    first: Number
+    first_ci95: Number
+    second: Number
+    second_ci95: Number

@@ -19,6 +19,9 @@ from mamlcli.results import (
     Reproduction,
     Result,
     RowList,
+    RunDiff,
+    RunList,
+    RunShown,
     ShownConfig,
     TrainResult,
 )
@@ -36,6 +39,9 @@ MODELS: dict[str, type[Result]] = {
     "configs-show": ShownConfig,
     "configs-cp": CopiedConfig,
     "configs-validate": CheckedConfigs,
+    "runs-ls": RunList,
+    "runs-show": RunShown,
+    "runs-diff": RunDiff,
 }
 
 

@@ -3,19 +3,14 @@
 Arrays in, arrays out. Why these intervals, and what a simulation found them to hold, is in `docs/statistics.md`.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-Over: TypeAlias = Literal[
-    "over tasks",
-    "over seeds and tasks",
-    "over tasks of one seed; nothing is known of other seeds",
-    "none: one seed says nothing of other seeds",
-]
-"""What an interval is over, in words."""
+from mamlcli.plain import Over
+
 OVER_TASKS: Over = "over tasks"
 OVER_SEEDS_AND_TASKS: Over = "over seeds and tasks"
 OVER_TASKS_OF_ONE_SEED: Over = "over tasks of one seed; nothing is known of other seeds"

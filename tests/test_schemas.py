@@ -28,6 +28,9 @@ COMMANDS = {
     "configs-show": ("configs", "show", "tiny.yaml"),
     "configs-cp": ("configs", "cp", "elnino", "copy.yaml"),
     "configs-validate": ("configs", "validate", "tiny.yaml"),
+    "runs-ls": ("runs", "ls", "."),
+    "runs-show": ("runs", "show", "run"),
+    "runs-diff": ("runs", "diff", "run", "run"),
 }
 CHAIN = ("--set", "algorithm.name=chain", "--set", "tasks.corrupted_slots=3", "--set", "evaluation.shots=[10]")
 
@@ -65,7 +68,7 @@ def test_the_schema_of_a_config_refuses_what_the_command_refuses(text: str) -> N
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) -> None:
-    if name in ("eval", "predict"):
+    if name in ("eval", "predict", "runs-ls", "runs-show", "runs-diff"):
         maml(*COMMANDS["train"])
     Path("own.csv").write_text("task,x,y\na,1,2\n")
     printed = maml(*COMMANDS[name], "--json").out

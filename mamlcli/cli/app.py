@@ -11,6 +11,7 @@ from mamlcli.cli.subcommands.configs import configs
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.reproduce import reproduce
+from mamlcli.cli.subcommands.runs import runs
 from mamlcli.cli.subcommands.train import train
 
 app = typer.Typer(
@@ -49,3 +50,4 @@ app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)
 app.add_typer(configs, name="configs")
+app.add_typer(runs, name="runs")

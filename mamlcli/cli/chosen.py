@@ -38,9 +38,11 @@ def resolve(
             f"no experiment is named; try: maml {command} quickstart (maml configs ls lists what comes along; a file "
             "of your own goes to --config FILE)"
         )
+    from mamlcli.runs.choosing import RESUMING
     from mamlcli.runs.folder import open_run
+    from mamlcli.runs.link import followed
 
-    own = open_run(run).config()
+    own = open_run(followed(run), purpose=RESUMING[command]).config()
     # What is set is said by someone in the working folder, where names of files in it start from.
     return parse_config(dump_config(own), source=str(run / "config.yaml"), overrides=overrides)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import format_table
 from mamlcli.escaping import shorten, visible
-from mamlcli.types import AnyRow, Row
+from mamlcli.plain import AnyRow, Row
 
 if TYPE_CHECKING:
     from mamlcli.results import EvalResult

@@ -1,8 +1,8 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
-from mamlcli.errors import InterruptedRunError, MamlError
+from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
@@ -27,6 +27,7 @@ from mamlcli.results import Comparison
 from mamlcli.rows import ComparisonRow, CosineRow, Cost
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import crossed_half_width, interval_over
 from mamlcli.threads import Threads
 from mamlcli.training import frozen_seeds
@@ -78,7 +79,9 @@ def compare_orders(
         folder, resumed = start_or_open(
             config, held, reporter, out=out, overwrite=overwrite, resume=resume, kind="compare-orders"
         )
-        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, _recorded(folder):
+        method = " and ".join(one.method.title for one in experiments.values())
+        said = {"method": method, "steps": config.outer.steps}
+        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, recorded(folder, said):
             if resumed:
                 check_same_experiment(folder, config)
             trainings = {
@@ -134,26 +137,6 @@ def _training(
     if resumed:
         prepare_resume(training)
     return training
-
-
-@contextmanager
-def _recorded(folder: RunFolder) -> Iterator[None]:
-    """Keep the comparison's run.json true."""
-    status = "failed"
-    try:
-        folder.write_info(folder.read_info() | {"status": "running"})
-        yield
-        status = "done"
-    except MamlError as error:
-        status = error.status
-        raise
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        # What ended a comparison is said, not that its end could not be written.
-        with nullcontext() if status == "done" else suppress(OSError):
-            folder.write_info(folder.read_info() | {"status": status})
 
 
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:

@@ -8,7 +8,7 @@ import torch
 from mamlcli.best import Chosen
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override
-from mamlcli.errors import UsageError
+from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
@@ -26,12 +26,15 @@ from mamlcli.meta_test.protocol import (
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
+from mamlcli.runs.choosing import Purpose
 from mamlcli.runs.data_record import check_same_data
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.located import RunLike, locate
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device
+
+EVALUATING = Purpose("evaluating", Remedy("mamlcli.evaluate({run!r})", "maml eval {run}"))
 
 
 def evaluate(
@@ -64,7 +67,7 @@ def evaluate(
     """
     reporter = reporter or Silent()
     with stop or StopRequest() as stop:
-        checkpoint, own, run_folder = locate(target, reporter.note, doing="evaluating")
+        checkpoint, own, run_folder = locate(target, reporter.note, EVALUATING)
         home = _home(checkpoint, run_folder, random_init=random_init)
         config = tested_config(own, overrides)
         if random_init and config.run.keep != own.run.keep:

@@ -14,6 +14,12 @@ from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
 _POLL_S = 0.2
+# Ctrl-C comes to this process alone, which passes it on once, as a signal that asks to save and end.
+if sys.platform == "win32":
+    _FLAGS: int = subprocess.CREATE_NEW_PROCESS_GROUP
+    _STOP: int = signal.CTRL_BREAK_EVENT
+else:
+    _FLAGS, _STOP = 0, signal.SIGTERM
 
 
 def train_side_by_side(
@@ -85,7 +91,8 @@ def _start(name: str, folder: RunFolder) -> subprocess.Popen[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # Ctrl-C comes to this process alone, which passes it on once
+        start_new_session=True,
+        creationflags=_FLAGS,
     )
 
 
@@ -99,6 +106,6 @@ def _reason(said: str) -> str:
 def _end(running: dict[str, tuple[subprocess.Popen[str], float]]) -> None:
     """Ask what still runs to save and end, and wait for it."""
     for process, _ in running.values():
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(_STOP)
     for process, _ in running.values():
         process.communicate()

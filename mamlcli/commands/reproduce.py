@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -30,6 +31,7 @@ from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
 from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import interval_over
 from mamlcli.threads import Threads
 from mamlcli.types import Params, Row
@@ -97,8 +99,7 @@ def reproduce(
     trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
     _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
-    with folder.locked(), stop or StopRequest() as stop:
-        _record(folder, configs)
+    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, configs, chosen):
         failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
         results: list[ReproducedNumber] = []
         curves: list[CurvePoint] = []
@@ -145,13 +146,16 @@ def _config(config: Config, seeds: tuple[int, ...], *, fast: bool) -> Config:
     return config.model_copy(update={"outer": outer, "evaluation": evaluation})
 
 
-def _record(folder: RunFolder, configs: dict[str, Config]) -> None:
-    """Write the resolved experiments, and who works on them."""
+@contextmanager
+def _recorded(folder: RunFolder, configs: dict[str, Config], seeds: tuple[int, ...]) -> Iterator[None]:
+    """Write the resolved experiments, who works on them, and how it ended."""
     make_folder(folder.path / "configs", may_exist=True)
     for name, config in configs.items():
         folder.write_text(f"configs/{name}.yaml", dump_config(config))
     session = new_session(torch.device("cpu"), 0)
     folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now(), "sessions": [session]})
+    with recorded(folder, {"name": "reproduce", "rows": list(configs), "seeds": list(seeds)}):
+        yield
 
 
 def _losses(

@@ -20,6 +20,7 @@ from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
+from mamlcli.runs.link import point_to
 from mamlcli.threads import Threads
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import LoggedStep, Training
@@ -94,6 +95,7 @@ def train(
                         steps.throw(error)  # it ends as one that comes within a step does
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
+            point_to(run.path, config.name)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
         run=run.path,

@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
@@ -61,7 +62,12 @@ def _missing_compiler(device: torch.device) -> str:
 
 
 def find_compiler() -> list[str]:
-    """The command of the C++ compiler: that of the environment's CXX, or one on the PATH; empty if there is none."""
+    """The command of the C++ compiler: that of the environment's CXX, or one on the PATH; empty if there is none.
+
+    None is looked for on Windows: what is compiled is written for g++ and clang, and kept where Unix rights protect it.
+    """
+    if sys.platform == "win32":
+        return []
     try:
         named = shlex.split(os.environ.get("CXX", ""))
     except ValueError:  # a quotation without an end

@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
 from mamlcli.config.experiment import Config
 from mamlcli.config.reference import known_keys
 from mamlcli.registry import CHOICES
+from mamlcli.section import Section
 
 When: TypeAlias = Literal["resume", "evaluate"]
 """A run is trained on under another config; or it is tested under other settings than its own."""
@@ -43,6 +47,33 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     old, new = (_flat(one.model_dump()) for one in (before, after))
     keys = [key for key in known_keys() if key in old or key in new]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
+
+
+def not_default(config: Config) -> dict[str, Any]:
+    """The keys of a config that are not at the default that they have with these tasks, by their dotted names.
+
+    >>> not_default(Config(name="a", device="cpu"))
+    {'name': 'a', 'device': 'cpu'}
+    """
+    defaults = _defaults(type(config))
+    for name in type(config).model_fields:
+        section = getattr(config, name)
+        if isinstance(section, Section):
+            del defaults[name]
+            defaults |= {f"{name}.{key}": value for key, value in _defaults(type(section)).items()}
+    # A section that is chosen has the defaults of its own class; that it was chosen is a key like others.
+    defaults |= {f"{kind}.{choice.key}": choice.default for kind, choice in CHOICES.items()}
+    defaults |= config.tasks.defaults()
+    return {key: value for key, value in _flat(config.model_dump()).items() if value != defaults.get(key, value)}
+
+
+def _defaults(kind: type[BaseModel]) -> dict[str, Any]:
+    """The default of every field, as it is dumped; None where there is none, which no value there is."""
+    found: dict[str, Any] = {}
+    for name, field in kind.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        found[name] = value.model_dump() if isinstance(value, BaseModel) else value
+    return {name: None if value is PydanticUndefined else value for name, value in found.items()}
 
 
 def refused_changes(before: Config, after: Config, when: When) -> list[str]:

@@ -1,6 +1,7 @@
 """How much memory this process can still take."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -19,8 +20,8 @@ def free_memory(root: Path = Path("/")) -> int | None:
         root: Where /proc and /sys are.
     """
     left = [*_machine(root), *_control_groups(root), *_address_space(root)]
-    if not left:
-        with suppress(AttributeError, ValueError, OSError):
+    if not left and sys.platform != "win32":
+        with suppress(ValueError, OSError):
             left = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     return max(0, min(left)) if left else None
 
@@ -58,10 +59,10 @@ def _reclaimable(group: Path) -> int:
 
 
 def _address_space(root: Path) -> Iterator[int]:
-    try:
-        import resource
-    except ImportError:  # not a Unix
+    if sys.platform == "win32":
         return
+    import resource
+
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     used = next((int(line.split()[0]) for line in _lines(root / "proc/self/statm")), 0)
     if most != resource.RLIM_INFINITY:

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.method import InnerLoop, State
+from mamlcli.plain import Over
 from mamlcli.rows import EvalRow
 from mamlcli.statistics import (
     NO_INTERVAL,
     OVER_SEEDS_AND_TASKS,
     OVER_TASKS,
     OVER_TASKS_OF_ONE_SEED,
-    Over,
     crossed_half_width,
     half_width,
 )

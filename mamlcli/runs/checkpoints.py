@@ -4,7 +4,6 @@ import hashlib
 import io
 import os
 import pickle
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,6 +18,8 @@ from mamlcli.errors import CheckpointError, ConfigError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
 from mamlcli.runs.best_content import best_content, best_of
+from mamlcli.runs.checkpoint_files import hash_path, is_checkpoint_name, read_hash, step_of
+from mamlcli.runs.checkpoint_files import list_checkpoints as list_checkpoints
 from mamlcli.runs.compatible import optimizer_problem, params_problem
 from mamlcli.runs.files import flush_folder, write_atomic
 from mamlcli.runs.provenance import by_an_earlier_version
@@ -81,22 +82,22 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config, record: Map
     path = folder / f"step-{state.step}.pt"
     line = f"{hashlib.sha256(buffer.getvalue()).hexdigest()}  {path.name}\n"
     # Until the new content is there, the hash of what it replaces stays valid beside its own.
-    before = _read_hash(_hash_path(path)) if path.exists() and _hash_path(path).exists() else ""
-    write_atomic(_hash_path(path), (line + before).encode())
+    before = read_hash(hash_path(path)) if path.exists() and hash_path(path).exists() else ""
+    write_atomic(hash_path(path), (line + before).encode())
     write_atomic(path, buffer.getvalue())
     if before:
-        write_atomic(_hash_path(path), line.encode())
+        write_atomic(hash_path(path), line.encode())
     prune_checkpoints(folder, state.step, config.run.keep_checkpoints)
     return path
 
 
 def prune_checkpoints(folder: Path, step: int, keep: int) -> None:
     """Delete all but the newest checkpoints up to a step, the file before its hash, and hashes without a file."""
-    up_to = [path for path in list_checkpoints(folder) if _step_of(path) <= step]
+    up_to = [path for path in list_checkpoints(folder) if step_of(path) <= step]
     for path in up_to[keep:]:
         path.unlink(missing_ok=True)
     for path in folder.glob("step-*.pt.sha256"):
-        if _NAME.fullmatch(path.stem) and not path.with_name(path.stem).exists():
+        if is_checkpoint_name(path.stem) and not path.with_name(path.stem).exists():
             path.unlink(missing_ok=True)
     flush_folder(folder)
 
@@ -109,8 +110,8 @@ def set_aside(path: Path) -> Path:
         count += 1
         aside = path.with_name(f"{path.name}.unusable-{count}")
     path.rename(aside)
-    if _hash_path(path).exists():
-        _hash_path(path).rename(_hash_path(aside))
+    if hash_path(path).exists():
+        hash_path(path).rename(hash_path(aside))
     return aside
 
 
@@ -151,24 +152,19 @@ def _read(path: Path, max_bytes: int) -> tuple[bytes, str]:
             raw = file.read(size)  # no more is allocated than the file was long
     except OSError as error:
         raise CheckpointError(f"{path}: cannot read the checkpoint: {error.strerror}") from None
-    hash_path = _hash_path(path)
-    if not hash_path.exists():
+    beside = hash_path(path)
+    if not beside.exists():
         if (path.parent.parent / "run.json").exists():
-            raise CheckpointError(f"{path}: cannot be trusted: {hash_path.name} is missing")
+            raise CheckpointError(f"{path}: cannot be trusted: {beside.name} is missing")
         return raw, hashlib.sha256(raw).hexdigest()
     try:
-        lines = _read_hash(hash_path).splitlines()
+        lines = read_hash(beside).splitlines()
     except OSError as error:
-        raise CheckpointError(f"{hash_path}: cannot read it: {error.strerror}") from None
+        raise CheckpointError(f"{beside}: cannot read it: {error.strerror}") from None
     sha256 = hashlib.sha256(raw).hexdigest()
     if sha256 not in [line[:64] for line in lines]:
-        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {hash_path.name}")
+        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the one in {beside.name}")
     return raw, sha256
-
-
-def _read_hash(path: Path) -> str:
-    with open_file(path) as file:
-        return file.read(2**16).decode("utf-8", "replace")
 
 
 def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
@@ -252,11 +248,6 @@ def check_experiment(checkpoint: Checkpoint, config: Config) -> None:
         raise CheckpointError(f"{checkpoint.path}: of another experiment: " + "; ".join(different))
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """Return the checkpoint files of a folder, the newest step first."""
-    return sorted((path for path in folder.glob("step-*.pt") if _NAME.fullmatch(path.name)), key=_step_of, reverse=True)
-
-
 def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], None]) -> tuple[T, list[Path]] | None:
     """Use the newest checkpoint of a run that can be used, naming each that cannot.
 
@@ -283,7 +274,6 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
 
 
 _PARTS = ("step", "params", "optimizer", "updates")
-_NAME = re.compile(r"step-(\d{1,12})\.pt")
 
 
 def _plain(value: Any) -> Any:
@@ -293,12 +283,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return value.detach() if isinstance(value, torch.Tensor) else value
-
-
-def _step_of(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    return int(match[1]) if match else -1
-
-
-def _hash_path(path: Path) -> Path:
-    return path.with_name(path.name + ".sha256")

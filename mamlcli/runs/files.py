@@ -4,14 +4,18 @@ import csv
 import io
 import json
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:  # it would load torch
-    from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
+
+# On Windows: how often and how soon it is tried again to replace a file that is being read.
+_RETRIES, _RETRY_S = 50, 0.02
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -33,11 +37,23 @@ def write_atomic_parts(path: Path, parts: Iterable[bytes]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
+            _replace(Path(temporary), path)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
         flush_folder(path.parent)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename a file to a name that may be there already."""
+    if sys.platform == "win32":
+        # A file that somebody reads just now cannot be replaced there.
+        for _ in range(_RETRIES):
+            with suppress(PermissionError):
+                temporary.replace(path)
+                return
+            time.sleep(_RETRY_S)
+    temporary.replace(path)
 
 
 @contextmanager
@@ -52,7 +68,9 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def flush_folder(folder: Path) -> None:
-    """Make renames in a folder last."""
+    """Make renames in a folder last; Windows opens no folder, and writes them down by itself."""
+    if sys.platform == "win32":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

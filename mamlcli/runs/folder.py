@@ -1,30 +1,26 @@
 """One run's folder, which appears whole, is written by one process at a time, and explains itself."""
 
-import fcntl
-import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import sys
+from contextlib import AbstractContextManager, ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
-from mamlcli.figures.drawing import Drawing
-from mamlcli.reading import read_file
-from mamlcli.runs.drawings import DRAWING, write_drawing
-from mamlcli.runs.files import csv_text, flush_folder, json_text, read_json, write_atomic
-from mamlcli.runs.named import write_figure
+from mamlcli.runs.choosing import Purpose, no_run
+from mamlcli.runs.files import csv_text, flush_folder, json_text, write_atomic
+from mamlcli.runs.info import KINDS, OUTPUTS, are_objects, read_info
+from mamlcli.runs.link import move_on
+from mamlcli.runs.lock import locked
 from mamlcli.runs.provenance import by_an_earlier_version
 from mamlcli.runs.row_log import RowLog
 
-OUTPUTS = Path("outputs")
-_MAX_INFO_BYTES = 2**24
-KINDS = ("train", "compare-orders", "reproduce")
-"""What makes folders with a run.json."""
+if TYPE_CHECKING:
+    from mamlcli.figures.drawing import Drawing
 
 
 class RunFolder(NamedTuple):
@@ -57,7 +53,7 @@ class RunFolder(NamedTuple):
         """Name the plugins that a run was trained with, none of which it imports."""
         with suppress(CheckpointError):
             plugins = self.read_info().get("plugins", [])
-            names = [str(one.get("name")) for one in plugins] if _are_objects(plugins) else []
+            names = [str(one.get("name")) for one in plugins] if are_objects(plugins) else []
             if names:
                 return Remedy(
                     f"it was trained with load_plugins({names})",
@@ -67,13 +63,7 @@ class RunFolder(NamedTuple):
 
     def read_info(self) -> dict[str, Any]:
         """Read run.json."""
-        try:
-            info = read_json(read_file(self.path / "run.json", _MAX_INFO_BYTES))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{self.path}: not a run: run.json cannot be read ({error})") from None
-        if not isinstance(info, dict) or not _are_objects(info.get("sessions", [])):
-            raise CheckpointError(f"{self.path}: not a run: run.json does not hold what a run writes")
-        return info
+        return read_info(self.path)
 
     def write_info(self, info: dict[str, Any]) -> None:
         """Replace run.json."""
@@ -84,8 +74,11 @@ class RunFolder(NamedTuple):
         write_atomic(self.path / name, text.encode())
         return self.path / name
 
-    def save_figure(self, stem: str, drawing: Drawing) -> Path:
+    def save_figure(self, stem: str, drawing: "Drawing") -> Path:
         """Write a figure as PNG and SVG, the data behind it as CSV, and what draws it again; returns the PNG."""
+        from mamlcli.runs.drawings import DRAWING, write_drawing
+        from mamlcli.runs.named import write_figure
+
         figure = drawing.drawn()
         self.write_text(f"{stem}.csv", csv_text(drawing.rows))
         write_drawing(self.path / f"{stem}{DRAWING}", drawing)
@@ -93,26 +86,13 @@ class RunFolder(NamedTuple):
             write_figure(self.path / f"{stem}.{suffix}", figure)
         return self.path / f"{stem}.png"
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the folder for this process; the lock ends with the process, however it ends.
 
         Raises:
             RunFolderError: If another process holds it, or has just put another folder in its place.
         """
-        busy = f"{self.path}: another process is working in this folder"
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not os.path.samestat(os.fstat(file.fileno()), (self.path / ".lock").stat()):
-                    raise RunFolderError(busy)
-            except (BlockingIOError, FileNotFoundError):
-                raise RunFolderError(busy) from None
-            yield
-
-
-def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+        return locked(self.path)
 
 
 def default_path(name: str) -> Path:
@@ -127,8 +107,7 @@ def create_run(path: Path, config: Config, info: dict[str, Any], held: ExitStack
         path: The folder to make; parents are made too.
         config: The resolved config.
         info: What run.json says.
-        held: The folder is held until this ends. The lock is there before the folder appears, so that no other
-            process can move it aside or continue it in between.
+        held: The folder is held until this ends.
 
     Raises:
         RunFolderError: If the folder exists, or cannot be made.
@@ -141,14 +120,28 @@ def create_run(path: Path, config: Config, info: dict[str, Any], held: ExitStack
         run = RunFolder(temporary)
         run.write_text("config.yaml", dump_config(config))
         run.write_info(info)
-        held.enter_context(run.locked())
-        temporary.rename(path)  # fails if another process made it meanwhile: a run folder is never empty
+        _put_in_place(run, path, info, held)
         flush_folder(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         refusal = RunFolderError(f"{path}: cannot make it: {error.strerror or error}")
         raise _exists(path) if path.exists() else refusal from None
     return RunFolder(path)
+
+
+def _put_in_place(made: RunFolder, path: Path, info: dict[str, Any], held: ExitStack) -> None:
+    """Give a folder its name, and hold it; fails if another process made one meanwhile: a run's is never empty."""
+    if sys.platform != "win32":
+        # The lock is there before the folder appears: nobody can move it aside or continue it in between.
+        held.enter_context(made.locked())
+        made.path.rename(path)
+        return
+    # Windows renames no folder in which a file is open, as the lock's is. So it is taken as soon as the folder is
+    # there; who was faster is at work in it, or has moved it aside and made another.
+    made.path.rename(path)
+    held.enter_context(RunFolder(path).locked())
+    if RunFolder(path).read_info() != info:
+        raise RunFolderError(f"{path}: another process is working in this folder")
 
 
 def _exists(path: Path) -> RunFolderError:
@@ -188,11 +181,15 @@ def move_aside(path: Path) -> Path | None:
     aside = path.with_name(f"{path.name}.old-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     try:
         with RunFolder(path).locked():
+            if sys.platform != "win32":
+                path.rename(aside)
+        if sys.platform == "win32":  # which renames no folder in which a file is open: neither ours, nor another's
             path.rename(aside)
     except RunFolderError:
         raise
     except OSError as error:
         raise RunFolderError(f"{path}: cannot move it aside: {error.strerror}") from None
+    move_on(path)
     return aside
 
 
@@ -211,21 +208,22 @@ def make_folder(path: Path, *, may_exist: bool) -> RunFolder:
     return RunFolder(path)
 
 
-def open_run(path: Path, kind: str = "train") -> RunFolder:
+def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) -> RunFolder:
     """Open an existing run folder.
 
     Args:
         path: The folder.
         kind: What made it: "train" or "compare-orders".
+        purpose: What it is wanted for, so that an error can say how to ask for another.
 
     Raises:
-        CheckpointError: If it is none, or one of another kind.
+        CheckpointError: If it is none, or one of another kind; it names the runs that are below it.
     """
     run = RunFolder(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder")
     if not (path / "run.json").exists() or not (path / "config.yaml").exists():
-        raise CheckpointError(f"{path}: not a run: it holds no run.json and config.yaml")
+        raise no_run(path, purpose)
     found = run.read_info().get("kind")
     if found != kind:
         raise CheckpointError(f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}")

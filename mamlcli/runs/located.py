@@ -9,8 +9,10 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.results import Comparison, TrainResult
 from mamlcli.runs.checkpoints import Checkpoint, check_experiment, load_checkpoint, use_newest
+from mamlcli.runs.choosing import Purpose
 from mamlcli.runs.folder import RunFolder, open_run
 from mamlcli.runs.latest import latest_run
+from mamlcli.runs.link import followed
 
 RunLike: TypeAlias = str | PathLike[str] | TrainResult | None
 """A run folder, a checkpoint file, what `train` returned, or None for the run that finished last."""
@@ -26,14 +28,14 @@ class Located(NamedTuple):
     """The run; None where a file was named."""
 
 
-def locate(target: RunLike, note: Callable[[str], None], *, doing: str) -> Located:
+def locate(target: RunLike, note: Callable[[str], None], purpose: Purpose) -> Located:
     """Find the checkpoint that is meant.
 
     Args:
         target: A run folder, a checkpoint file, what `train` returned, or None for the run that finished last under
             `outputs/`.
         note: Hears which run that is, and of checkpoints that cannot be used.
-        doing: What is done with that run, in words, like "evaluating".
+        purpose: What the run is wanted for.
 
     Raises:
         UsageError: If the target is something else.
@@ -43,9 +45,12 @@ def locate(target: RunLike, note: Callable[[str], None], *, doing: str) -> Locat
     if path is not None and path.is_file():
         stray = load_checkpoint(path)
         return Located(stray, stray.config, None)
-    run = latest_run() if path is None else open_run(path)
-    if path is None:
-        note(f"{doing} the run that finished last: {run.path}")
+    named = None if path is None else followed(path)
+    run = latest_run() if named is None else open_run(named, purpose=purpose)
+    if named is None:
+        note(f"{purpose.doing} the run that finished last: {run.path}")
+    elif named != path:
+        note(f"{path} is {run.path}")
     own = run.config()
 
     def load(path: Path) -> Checkpoint:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mamlcli.errors import CheckpointError
+from mamlcli.plain import AnyRow, Row
 from mamlcli.reading import read_lines
 from mamlcli.runs.files import json_lines, naming, read_json, write_atomic
-from mamlcli.types import AnyRow, Row
 
 _MAX_BYTES, _MAX_LINE = 2**32, 2**24
 
@@ -21,7 +21,7 @@ class RowLog(NamedTuple):
 
     def append(self, rows: Sequence[AnyRow]) -> None:
         """Add rows at the end of the metrics, at once visible to readers."""
-        with naming(self.path), self.path.open("a", encoding="utf-8") as file:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(json_lines(rows))
 
     def flush(self) -> None:

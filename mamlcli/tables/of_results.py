@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from mamlcli.plain import AnyRow, Row
 from mamlcli.rows import (
     CheckRow,
     ComparisonRow,
@@ -12,7 +13,6 @@ from mamlcli.rows import (
     UnitRow,
 )
 from mamlcli.tables.table import Table
-from mamlcli.types import AnyRow, Row
 
 # Inner steps that are looked at first.
 _STEPS = (0, 1, 2, 5, 10)

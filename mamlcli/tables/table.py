@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 from mamlcli.errors import UsageError
 from mamlcli.escaping import page, visible
-from mamlcli.types import AnyRow, Row
+from mamlcli.plain import AnyRow, Row
 
 if TYPE_CHECKING:
     import pandas as pd

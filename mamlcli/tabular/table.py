@@ -165,8 +165,10 @@ class Builder:
 
 def _most_bytes() -> int:
     """What a table may take: 4 GiB, or half of the machine's memory where that is less."""
+    if sys.platform == "win32":  # which does not say
+        return MOST_BYTES
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
+    except (ValueError, OSError):
         return MOST_BYTES
     return min(MOST_BYTES, memory // 2)

@@ -6,14 +6,17 @@ import torch
 
 from mamlcli.config.changes import changes
 from mamlcli.config.file import Override
-from mamlcli.errors import UsageError
+from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.meta_test.protocol import tested_config
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.runs.checkpoints import check_fits, check_size
+from mamlcli.runs.choosing import Purpose
 from mamlcli.runs.located import RunLike, locate
 from mamlcli.trained.model import TrainedModel
 from mamlcli.trainings.start import announce_device
+
+_LOADING = Purpose("predicting with", Remedy("mamlcli.load({run!r})", "maml predict {run} --support FILE --query FILE"))
 
 
 def load(
@@ -37,7 +40,7 @@ def load(
         DeviceError: If the device is not there.
     """
     reporter = reporter or Silent()
-    checkpoint, own, run = locate(target, reporter.note, doing="predicting with")
+    checkpoint, own, run = locate(target, reporter.note, _LOADING)
     config = tested_config(own, overrides)
     if idle := [key for key in changes(own, config) if key.startswith(("tasks.", "evaluation."))]:
         raise UsageError(f"a prediction is about tasks of your own, for which these say nothing: {', '.join(idle)}")

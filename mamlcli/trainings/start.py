@@ -13,8 +13,10 @@ from mamlcli.devices import resolve_device
 from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.reporting import Reporter
+from mamlcli.runs.choosing import RESUMING
 from mamlcli.runs.data_record import check_record
 from mamlcli.runs.folder import RunFolder, create_run, default_path, move_aside, open_run
+from mamlcli.runs.link import followed
 from mamlcli.trainings.training import Training, new_info, warn_if_not_bit_exact
 from mamlcli.types import Row
 
@@ -53,10 +55,12 @@ def start_or_open(
     if resume and overwrite:
         remedy = Remedy("choose one of resume=True and overwrite=True", "choose one of --resume and --overwrite")
         raise UsageError("a folder is continued or replaced, not both", remedy)
-    path = default_path(config.name) if out is None else Path(out)
+    path = default_path(config.name) if out is None else followed(Path(out))
     if resume and path.exists():
-        run = open_run(path, kind)
+        run = open_run(path, kind, RESUMING[kind])
         held.enter_context(run.locked())
+        if out is not None and path != Path(out):
+            reporter.note(f"{out} is {path}")
         return run, True
     if overwrite and (aside := move_aside(path)):
         reporter.note(f"{path} was there already; it is kept as {aside}")

@@ -20,6 +20,7 @@ from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
 from mamlcli.runs.data_record import write_record
 from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.link import move_on
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
@@ -222,6 +223,7 @@ class Training:
         if plugins := loaded_plugins():
             info["plugins"] = plugins
         self._write(info, "running")
+        move_on(self.run.path)
         status = "failed"
         try:
             yield
@@ -252,7 +254,9 @@ class Training:
         return {"compiled": self.plan.compiled, "inner_update": self.plan.form, "task_chunk": self.plan.chunk}
 
     def _write(self, info: dict[str, Any], status: str) -> None:
-        info |= {"status": status, "outer_steps": self.state.step}
+        method, steps = self.experiment.method, self.config.outer.steps
+        said = {"method": method.title, "inner_steps": method.inner_steps, "steps": steps}
+        info |= {"status": status, "outer_steps": self.state.step, **said}
         self.run.write_info(info)
 
 
@@ -266,6 +270,7 @@ def new_info(config: Config, kind: str) -> dict[str, Any]:
         "started": utc_now(),
         "seeds": list(config.seeds),
         "outer_steps": 0,
+        "steps": config.outer.steps,
         "sessions": [],
     }
 

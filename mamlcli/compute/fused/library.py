@@ -138,7 +138,7 @@ def _distrust(kept: Path) -> str:
     """
     for folder in (kept, *kept.parents):
         found = folder.stat()
-        owners, others_write = {os.geteuid(), 0 if folder != kept else os.geteuid()}, found.st_mode & 0o022
+        owners, others_write = {_user(), 0 if folder != kept else _user()}, found.st_mode & 0o022
         which = "it" if folder == kept else str(folder)
         reason = "" if found.st_uid in owners else f"{which} belongs to another user"
         if others_write and (folder == kept or not found.st_mode & stat.S_ISVTX):
@@ -151,7 +151,13 @@ def _distrust(kept: Path) -> str:
 def _is_own_file(path: Path) -> bool:
     """Whether a file is a plain one of this user, to which nobody else may write."""
     found = path.stat(follow_symlinks=False)
-    return stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+    return stat.S_ISREG(found.st_mode) and found.st_uid == _user() and not found.st_mode & 0o022
+
+
+def _user() -> int:
+    if sys.platform == "win32":  # where no compiler is looked for, and so nothing is kept
+        return 0
+    return os.geteuid()
 
 
 @functools.cache
