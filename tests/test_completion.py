@@ -13,7 +13,6 @@ from mamlcli.config.reference import known_keys
 from mamlcli.config.shipped import shipped_configs, shipped_rows
 from tests.conftest import Maml
 
-
 Tab = Callable[..., list[str]]
 
 
