@@ -2,23 +2,20 @@
 
 import re
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from mamlcli.config.arguments import check_text, check_texts
-from mamlcli.config.choice import owners_of
-from mamlcli.config.experiment import MEANT, Config
+from mamlcli.config.experiment import Config
+from mamlcli.config.problems import explain, is_foreign
 from mamlcli.config.published import PublishedRow
-from mamlcli.config.reference import known_keys
 from mamlcli.config.shipped import as_config, as_row, config_path, not_there
-from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
+from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
 from mamlcli.reading import read_file
-from mamlcli.registry import CHOICES, Entry, entries
 
 # Room for 10,000 seeds of ten digits, which a run writes back.
 MAX_BYTES = 256 * 1024
@@ -153,12 +150,12 @@ def _validated(model: type[Model], document: Document, folder: str | Path = "", 
     except ValidationError as error:
         count += error.error_count()
         shown = [dict(item) for item in error.errors(include_url=False)[: _MAX_PROBLEMS - len(problems)]]
-    problems += [_explain(item, document, plain) for item in shown]
+    problems += [explain(item, document, plain) for item in shown]
     more = [f"and {count - len(problems)} more"] if count > len(problems) else []
     raise ConfigError(
         [shorten(problem, _MAX_LETTERS) for problem in problems] + more,
         next((_PLUGIN for item in shown if item["type"] == "unknown_choice"), None),
-        has_foreign_keys=any(_is_foreign(item, document) for item in shown),
+        has_foreign_keys=any(is_foreign(item, document) for item in shown),
     )
 
 
@@ -225,116 +222,3 @@ def _override_value(text: str, source: str) -> Any:
     if read.problems:
         raise ConfigError([f"{source}: the same key twice"])
     return read.data["key"]
-
-
-def _explain(error: dict[str, Any], document: Document, plain: Sequence[str]) -> str:
-    """One pydantic error as a line: where, which key, what is wrong, what is allowed."""
-    path: KeyPath = error["loc"]
-    value = error["input"]
-    expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
-    match error["type"]:
-        case "extra_forbidden":
-            chosen = _chosen(path, document)
-            found = _of_another(path, chosen) or f"{_key(path)}: unknown key{_suggest(path, chosen)}"
-            return f"{_nearest(document.keys, path)}: {found}"
-        case "missing" if isinstance(path[-1], int):
-            return f"{_nearest(document.values, path)}: {dotted(path[:-1])}: must be a list of two: [low, high]"
-        case "missing":
-            place = _nearest(document.values, path)
-            return f"{place}: {dotted(path)}: this key is required and missing; add '{path[-1]}: ...'"
-        case "model_type" | "dict_type" | "model_attributes_type":
-            message = "must be a mapping of keys to values"
-        case "string_pattern_mismatch":
-            message = "must start with a letter or digit and hold only letters, digits, '.', '_' and '-', up to 64"
-        case "literal_error" if len(expected) > 1:
-            message = f"must be one of {', '.join(expected)}"
-        case _:
-            message = re.sub(r"^(Value error, |Input |Value |Tuple )", "", error["msg"])
-            message = message.replace("should", "must").replace(" after validation", "")
-            message = message.replace("a valid tuple", "a list, like [1, 2]")
-    # What a rule between several keys says names their values itself.
-    named = (
-        ", got" in message
-        or error["type"] == "unknown_choice"
-        or (error["type"] == "value_error" and isinstance(value, dict))
-    )
-    place = _nearest(document.values, path)
-    is_plain = place in plain
-    got = "" if named or is_plain else f", got {_describe(value)}"
-    key = f"{_key(path)}: " if path and not is_plain else ""
-    return f"{place}: {key}{message}{got}{_meant(path, value, expected)}"
-
-
-def _meant(path: KeyPath, value: Any, expected: Sequence[str]) -> str:
-    """Ask for the allowed value that was probably meant: near in spelling, or what others call it."""
-    if not isinstance(value, str):
-        return ""
-    called = MEANT.get(dotted(path), {}).get(value.lower())
-    close = [called] if called else get_close_matches(value.lower(), expected, n=1)
-    return f"; did you mean '{close[0]}'?" if close else ""
-
-
-def _key(path: KeyPath) -> str:
-    return visible(shorten(dotted(path), 100))
-
-
-def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:
-    """The place of a path, or of the innermost thing around it that has one."""
-    while path and path not in places:
-        path = path[:-1]
-    return places.get(path, "config")
-
-
-def _chosen(path: KeyPath, document: Document) -> Entry | None:
-    """What the section around a key has chosen, if it is one that chooses."""
-    kind = path[0]
-    if len(path) != 2 or kind not in CHOICES:
-        return None
-    choice = CHOICES[kind]
-    return entries(kind).get(document.data[kind].get(choice.key, choice.default))
-
-
-def _of_another(path: KeyPath, chosen: Entry | None) -> str | None:
-    """Say whose key it is, if it is one of another family, model or method."""
-    if chosen is None or not (owners := owners_of(path[0], str(path[-1]))):  # type: ignore[arg-type]
-        return None
-    ours = chosen.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
-    return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {' and '.join(owners)}; this is {ours}"
-
-
-def _is_foreign(error: dict[str, Any], document: Document) -> bool:
-    """Whether a pydantic error is of a key of another family, model or method."""
-    path: KeyPath = error["loc"]
-    return error["type"] == "extra_forbidden" and _of_another(path, _chosen(path, document)) is not None
-
-
-def _suggest(path: KeyPath, chosen: Entry | None) -> str:
-    """The known key that was probably meant: near in spelling in its section, or of that name elsewhere."""
-    known = known_keys()
-    section = dotted(path[:-1])
-    beside = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == section]
-    if chosen is not None:
-        beside = list(chosen.config.model_fields)
-    close = get_close_matches(str(path[-1]), beside, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{dotted((*path[:-1], close[0]))}'?"
-    named = {key.rpartition(".")[2]: key for key in known}
-    close = get_close_matches(str(path[-1]), named, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{named[close[0]]}'?"
-    return f"; known here: {', '.join(beside)}" if beside else ""
-
-
-def _describe(value: Any) -> str:
-    match value:
-        case None:
-            return "nothing (null)"
-        case bool():
-            return f"the boolean {str(value).lower()}"
-        case str():
-            return f"the text {shorten(value, 40)!r}"
-        case list() | tuple():
-            return f"a list of {len(value)}"
-        case dict():
-            return "a mapping"
-    return str(value)[:40]
