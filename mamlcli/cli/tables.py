@@ -1,31 +1,81 @@
-"""Rows to aligned text for a terminal."""
+"""Rows to aligned text for a terminal, of at most its width."""
 
+import sys
+import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 from mamlcli.escaping import visible
 from mamlcli.types import AnyRow
 
+WIDTH = 80
+"""Columns of text that goes anywhere but to a terminal, and of what is to be read as sentences."""
+_LABEL = 13
 
-def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = ()) -> str:
-    """Align rows in columns, to the right but for those named in `left`.
+
+def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int | None = None) -> str:
+    """Align rows in columns, to the right but for those named in `left`, which are wrapped where it gets too wide.
 
     >>> print(format_table([{"K": 5, "mean": 0.68341}, {"K": 10, "mean": None}]))
      K    mean
     --  ------
      5  0.6834
     10     n/a
+
+    Args:
+        rows: One or more, with the same names.
+        left: The columns of text. The others are numbers, and are never cut or wrapped.
+        width: Columns to keep to; those of the terminal if None, and 80 where there is none.
     """
-    columns = list(rows[0])
-    cells = [[format_cell(row[column]) for column in columns] for row in rows]
-    widths = [max(len(line[index]) for line in [columns, *cells]) for index in range(len(columns))]
-    lines = [columns, ["-" * width for width in widths], *cells]
+    from io import StringIO
 
-    def aligned(line: Sequence[str]) -> str:
-        cells = zip(columns, line, widths, strict=True)
-        return "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for name, cell, width in cells)
+    from rich.console import Console
+    from rich.measure import Measurement
+    from rich.rule import Rule
+    from rich.table import Table
+    from rich.text import Text
 
-    return "\n".join(aligned(line).rstrip() for line in lines)
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in rows[0]:
+        is_text = name in left
+        table.add_column(justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    table.add_row(*map(Text, rows[0]))
+    table.add_row(*(Rule(characters="-", style="") for _ in rows[0]))
+    for row in rows:
+        table.add_row(*(Text(format_cell(row[name])) for name in rows[0]))
+    console = Console(file=StringIO(), width=width or table_width(), color_system=None, highlight=False)
+    needed = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    with console.capture() as capture:
+        console.print(table, width=max(needed, console.width), no_wrap=False, crop=False)
+    return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
+
+
+def table_width() -> int:
+    """The columns that a table may have: those of the terminal, and 80 where stdout is none."""
+    try:
+        return get_terminal_size((WIDTH, 24)).columns if sys.stdout.isatty() else WIDTH
+    except (AttributeError, ValueError):  # closed, or none at all
+        return WIDTH
+
+
+def wrapped(text: str) -> list[str]:
+    """Sentences as lines of at most 80 columns."""
+    return textwrap.wrap(visible(text), WIDTH)
+
+
+def located(label: str, place: Path | str, *, gap: int = _LABEL) -> str:
+    """Say where something is, or which command to type; what is too long for its line has one of its own.
+
+    >>> print(located("run", "outputs/a"))
+    run          outputs/a
+    >>> print(located("figure", "x" * 70))
+    figure
+    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    """
+    line = f"{label:<{gap}}{place}"
+    return line if len(line) <= WIDTH else f"{label.rstrip()}\n{place}"
 
 
 def format_cell(value: Any) -> str:

@@ -13,7 +13,7 @@ import torch
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
-from mamlcli.errors import InterruptedRunError, MamlError
+from mamlcli.errors import DivergedError, InterruptedRunError, MamlError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
@@ -30,6 +30,7 @@ from mamlcli.statistics import crossed_half_width, interval_over
 from mamlcli.threads import Threads
 from mamlcli.training import frozen_seeds
 from mamlcli.trainings.cosines import CosineLog
+from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.parts import parts_note
 from mamlcli.trainings.start import (
     announce_device,
@@ -84,10 +85,25 @@ def compare_orders(
                 for order, one in experiments.items()
             }
             update_config(folder, config)
-            cosines = _train_in_turn(trainings, folder, reporter)
+            try:
+                cosines = _train_in_turn(trainings, folder, reporter)
+            except (InterruptedRunError, DivergedError) as error:
+                figure = _draw_learning(folder, config, trainings, reporter)
+                say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
+                raise
             chosen = {order: one.chosen() for order, one in trainings.items()}
             losses = {
-                order: of_the_first(meta_test(one.experiment, chosen[order].params, device, stop, threads))
+                order: of_the_first(
+                    meta_test(
+                        one.experiment,
+                        chosen[order].params,
+                        device,
+                        stop,
+                        threads,
+                        reporter=reporter,
+                        doing=f"meta-test, {order} order",
+                    )
+                )
                 for order, one in trainings.items()
             }
             interval = interval_over(len(tested_seeds(experiments["second"])))
@@ -167,7 +183,8 @@ def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter
             log.measure(logged.step)
             report_step(reporter, logged.rows, trainings[order].config.outer.steps)
     if interrupted:
-        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
+        at = " and ".join(f"step {trainings[order].state.step} of {order} order" for order in ORDERS)
+        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved, {at}")
     return log.rows
 
 
@@ -240,6 +257,19 @@ def _write(folder: RunFolder, result: Comparison) -> None:
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
+def _draw_learning(
+    folder: RunFolder, config: Config, trainings: dict[Order, Training], reporter: Reporter
+) -> Path | None:
+    """Draw the losses so far of both orders; None where there are none, or no figure could be written."""
+    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
+    drawing = Drawing("learning", metrics, {"title": f"{config.name}: {_num_seeds(config)}"})
+    return save_or_warn(folder, "learning", drawing, reporter) if metrics else None
+
+
+def _num_seeds(config: Config) -> str:
+    return f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+
+
 def _draw(
     folder: RunFolder,
     config: Config,
@@ -248,20 +278,17 @@ def _draw(
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
+    cosine = f"{config.name}: agreement of both meta-gradients"
     adaptation = (
-        f"{learning}, {result.tasks} tasks",
+        f"{config.name}: {_num_seeds(config)}, {result.tasks} tasks",
         f"95% interval {curves[0]['interval']}",
     )
     figures = {
-        "learning": Drawing("learning", metrics, {"title": learning}),
         "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
         "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
     }
-    saved = []
+    saved = [_draw_learning(folder, config, trainings, reporter)]
     for stem, drawing in figures.items():
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
         saved.append(save_or_warn(folder, stem, drawing, reporter))

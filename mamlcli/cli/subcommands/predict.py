@@ -48,12 +48,13 @@ def predict(
     seeds (empty for one), and <target>_seed<N>, what each seed predicts.
     """
     load_plugins(plugin or [])
-    from mamlcli.cli.prediction_report import predict_report
     from mamlcli.cli.progress import Progress
-    from mamlcli.commands.predict import predict as run_predict
-    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.prediction_report import predict_report
+        from mamlcli.commands.predict import predict as run_predict
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         result = run_predict(
             run,
             support=support,
