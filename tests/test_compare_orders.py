@@ -10,7 +10,7 @@ import torch
 
 import mamlcli
 from mamlcli import Config, parse_config
-from mamlcli.cli.reports import comparison_report
+from mamlcli.cli.comparison_report import comparison_report
 from mamlcli.cli.tables import with_interval
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment

@@ -11,7 +11,9 @@ _RULE = re.compile(r"-+(  -+)*")
 # Whole cells of a table, and what a line outside of one begins with.
 _GOOD, _BAD, _WARN = "ok|holds|reproduced|better|done", "FAILS|fails|not reproduced.*|worse|diverged.*|failed", "warn"
 _CELL = re.compile(rf"(?:^|(?<=  ))(?:(?P<green>{_GOOD})|(?P<red>{_BAD})|(?P<yellow>{_WARN}))(?=  |$)")
-_LINE = re.compile(r"(?P<green>all checks hold$|ok(?=  ))|(?P<red>not all checks hold$|fails(?=  ))|(?P<yellow>warn(?=  ))")
+_LINE = re.compile(
+    r"(?P<green>all checks hold$|ok(?=  ))|(?P<red>not all checks hold$|fails(?=  ))|(?P<yellow>warn(?=  ))"
+)
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -23,10 +25,10 @@ def has_colour(stream: TextIO) -> bool:
 
 
 def painted(text: str, stream: TextIO | None = None) -> str:
-    """Colour a report for a stream: heads of tables, verdicts, what to type next; the same text where there is none.
+    r"""Colour a report for a stream: heads of tables, verdicts, what to type next; the same text where there is none.
 
-    >>> painted("verdict  error\\n-------  -----\\nholds    1e-16")
-    'verdict  error\\n-------  -----\\nholds    1e-16'
+    >>> painted("verdict  error\n-------  -----\nholds    1e-16")
+    'verdict  error\n-------  -----\nholds    1e-16'
     """
     if not has_colour(stream or sys.stdout):
         return text

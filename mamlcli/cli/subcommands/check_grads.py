@@ -20,7 +20,7 @@ def check_grads(
     from mamlcli.cli.progress import Progress
 
     with Progress(quiet=quiet) as progress:
-        from mamlcli.cli.reports import gradient_report
+        from mamlcli.cli.gradient_report import gradient_report
         from mamlcli.commands.check_grads import check_grads as run_checks
 
         report = run_checks(resolved, reporter=progress)

@@ -35,7 +35,7 @@ def compare_orders(
     from mamlcli.cli.progress import Progress
 
     with Progress(quiet=quiet) as progress:
-        from mamlcli.cli.reports import comparison_report
+        from mamlcli.cli.comparison_report import comparison_report
         from mamlcli.commands.compare_orders import compare_orders as run_compare
         from mamlcli.interrupts import SIGNALS, StopRequest
 

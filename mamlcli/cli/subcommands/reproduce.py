@@ -38,7 +38,7 @@ def reproduce(
     chosen = None if seeds is None else parse_seeds(seeds)
     out = resume_folder(resume, out)
     with Progress(quiet=quiet) as progress:
-        from mamlcli.cli.reports import reproduction_report
+        from mamlcli.cli.reproduction_report import reproduction_report
         from mamlcli.commands.reproduce import reproduce as run_reproduce
         from mamlcli.interrupts import SIGNALS, StopRequest
 
@@ -59,7 +59,7 @@ def _show_rows(names: list[str], *, as_json: bool, quiet: bool) -> None:
     from mamlcli.cli.progress import Progress
 
     with Progress(quiet=quiet):
-        from mamlcli.cli.reports import rows_report
+        from mamlcli.cli.reproduction_report import rows_report
         from mamlcli.commands.reproduce import load_rows
         from mamlcli.results import RowList
         from mamlcli.rows import ListedRow
