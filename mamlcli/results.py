@@ -19,16 +19,21 @@ from mamlcli.rows import (
     AllSlotWeights,
     Approximation,
     CheckRow,
+    Choice,
     ComparisonRow,
+    Compiler,
+    Cores,
     CosineRow,
     Cost,
     Count,
     CurvePoint,
     DataFile,
+    DeviceFound,
     DeviceType,
     Engine,
     EvalRow,
     Info,
+    Kernel,
     ListedRow,
     MetricsRow,
     Number,
@@ -230,3 +235,29 @@ class RowList(Result):
 
     command = "reproduce-list"
     rows: list[ListedRow]
+
+
+class Doctor(Result):
+    """`maml doctor --json`."""
+
+    command = "doctor"
+    works: bool
+    """Whether nothing is broken; what is merely missing breaks nothing."""
+    problems: list[str]
+    """What is broken, in words."""
+    warnings: list[str]
+    """What makes experiments slower, or may do so."""
+    versions: dict[str, str]
+    extras: dict[str, bool]
+    """Optional parts, and whether all packages of each are installed."""
+    cores: Cores
+    devices: list[DeviceFound]
+    compiler: Compiler | None
+    kernel: Kernel
+    folder: Path
+    """Where runs are written when no folder is named."""
+    free_disk_bytes: Count
+    """There."""
+    free_memory_bytes: Count | None
+    choice: Choice | None
+    """For the config; null where it cannot be computed here."""

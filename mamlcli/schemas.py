@@ -6,6 +6,7 @@ from typing import Any
 from mamlcli.config.reference import config_schema
 from mamlcli.results import (
     Comparison,
+    Doctor,
     DryRun,
     EvalResult,
     GradientReport,
@@ -25,6 +26,7 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "doctor": Doctor,
 }
 
 

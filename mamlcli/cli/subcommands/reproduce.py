@@ -11,17 +11,17 @@ from mamlcli.cli.shared import resume_folder, show
 def reproduce(
     rows: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ROW]...", help="Which rows, by name or YAML file; all when left out."),
+        typer.Argument(metavar="ROW", help="Which rows, by name or YAML file; all when left out."),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the rows and train nothing.")] = False,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds of every row: 0-4 (the default) or 0,3,7.")
+        str | None, typer.Option("--seeds", metavar="LIST", help="Seeds of every row: 0-4 (the default) or 0,3,7.")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="1,000 steps, 50 tasks, 2 seeds: that it runs, no more.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Rows that train side by side; one for each core.")
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Rows that train side by side; one for each core.")
     ] = None,
     out: OutOption = None,
     resume: ResumeOption = None,

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="The experiment: a YAML file.")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="The experiment: a YAML file.")
+    ] = None,
     set_: SetOption = None,
     seeds: SeedsOption = None,
     device: DeviceOption = None,
