@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Maml
+from tests.conftest import ROOT, Maml, Outcome
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SHORT = ["--set", "outer.steps=3", "--set", "evaluation.tasks=5", "--seeds", "0-1", "--device", "cpu"]
+
+
+def sentences(outcome: Outcome) -> str:
+    """What was printed, without the breaks between its lines."""
+    return " ".join(outcome.out.split())
 
 
 def test_train_says_where_everything_is_and_what_to_run_next(maml: Maml, folder: Path) -> None:
@@ -50,7 +55,7 @@ def test_eval_says_what_each_interval_is_over(maml: Maml) -> None:
 
 
 def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
-    out = maml("compare-orders", "-c", "tiny.yaml", "--out", "both").out
+    out = sentences(maml("compare-orders", "-c", "tiny.yaml", "--out", "both"))
     for text in ("first - second", "ms per meta-step", "MiB", "cosine of both meta-gradients", "over seeds and tasks"):
         assert text in out
 
@@ -58,13 +63,14 @@ def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
 def test_with_one_seed_tables_and_json_say_that_nothing_is_known_of_others(maml: Maml, folder: Path) -> None:
     said = "over tasks of one seed; nothing is known of other seeds"
     maml("train", "-c", "tiny.yaml", "--seeds", "7", "--out", "run", "-q")
-    assert f"the 95% interval {said})" in maml("eval", "run").out
+    assert f"the 95% interval {said})" in sentences(maml("eval", "run"))
     rows = json.loads((folder / "run" / "evaluation.json").read_text())["results"]
     assert {(row["seed"], row["interval"]) for row in rows} == {
         (7, said),
         ("all", "none: one seed says nothing of other seeds"),
     }
-    assert f"paired difference: {said}." in maml("compare-orders", "-c", "tiny.yaml", "--seeds", "7", "--out", "o").out
+    compared = maml("compare-orders", "-c", "tiny.yaml", "--seeds", "7", "--out", "o")
+    assert f"paired difference: {said}." in sentences(compared)
     written = json.loads((folder / "o" / "comparison.json").read_text())
     assert written["interval"] == f"95% interval of the paired difference, {said}"
     assert all(row["low"] < row["high"] for row in written["results"] if row["inner_steps"])

@@ -24,6 +24,7 @@ COMMANDS = {
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
     "reproduce": ("reproduce", "zero", "--out", "back"),
     "reproduce-list": ("reproduce", "--list"),
+    "doctor": ("doctor",),
 }
 CHAIN = ("--set", "algorithm.name=chain", "--set", "tasks.corrupted_slots=3", "--set", "evaluation.shots=[10]")
 

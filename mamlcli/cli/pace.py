@@ -30,6 +30,11 @@ class Pace:
         (began, first), (at_s, done) = self.seen[0], self.last
         return (done - first) / (at_s - began) if at_s - began >= _LEAST_S and done > first else None
 
+    def speed(self) -> str:
+        """The rate in words; empty as long as nobody can tell."""
+        rate = self.rate()
+        return "" if rate is None else f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
+
     def left(self, total: int) -> str:
         """The time until so many parts are done, in words; empty as long as nobody can tell, and at the end."""
         rate, to_do = self.rate(), total - self.last[1]

@@ -1,5 +1,6 @@
 """Progress on stderr: a line that changes on a terminal, a plain line now and then elsewhere."""
 
+import math
 import os
 import sys
 import time
@@ -33,7 +34,7 @@ class Progress:
         self.quiet = quiet
         self.line: StatusLine | None = None
         self.work: _Work | None = None
-        self.last_bar = 0.0
+        self.last_bar = -math.inf
         self.last_line = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -49,7 +50,7 @@ class Progress:
     def note(self, message: str) -> None:
         """Print a message, above the bar if there is one."""
         if not self.quiet or message.startswith("warning"):
-            with suppress(OSError, ValueError, AttributeError):  # nobody may be listening, which ends no run
+            with suppress(OSError, ValueError):
                 if self.line is None:
                     print(visible(message), file=sys.stderr, flush=True)
                 else:
@@ -62,13 +63,12 @@ class Progress:
         work = self._on("training", step, num_steps)
         work.before.add(pre_adapt_loss)
         work.after.add(post_adapt_loss)
-        with suppress(OSError, ValueError, AttributeError):
-            if _is_terminal():
-                losses = f"loss {work.before.shown(2)}, adapted {work.after.shown(2)} (smoothed)"
-                self._bar(work, step, "", losses)
-            else:
-                losses = f"pre_adapt_loss {work.before.shown(4)}  post_adapt_loss {work.after.shown(4)} (smoothed)"
-                self._plain(work, f"step {step}/{num_steps}", losses, ends=step >= num_steps)
+        if _is_terminal():
+            losses = f"loss {work.before.shown(2)}, adapted {work.after.shown(2)} (smoothed)"
+            self._bar(work, step, "", losses)
+        else:
+            losses = f"pre_adapt_loss {work.before.shown(4)}  post_adapt_loss {work.after.shown(4)} (smoothed)"
+            self._plain(work, f"step {step}/{num_steps}", losses, ends=step >= num_steps)
 
     def progress(self, doing: str, done: int, total: int) -> None:
         """Show how far a piece of work is; of a single part, only that it is being done."""
@@ -76,18 +76,17 @@ class Progress:
             return
         doing = visible(doing)
         work = self._on(doing, done, total)
-        with suppress(OSError, ValueError, AttributeError):
-            if _is_terminal():
-                self._bar(work, done, doing, "")
-            elif total > 1:
-                self._plain(work, f"{doing}: {done}/{total}", "", ends=False)
+        if _is_terminal():
+            self._bar(work, done, doing, "")
+        elif total > 1:
+            self._plain(work, f"{doing}: {done}/{total}", "", ends=False)
 
     def _on(self, doing: str, done: int, total: int) -> _Work:
         """The piece of work that this is of: the one of the last report, or another that begins."""
         work = self.work
         if work is None or (work.doing, work.total) != (doing, total) or done < work.pace.last[1]:
             work = self.work = _Work(doing, total, Pace(), Smoothed(), Smoothed())
-            self.last_bar = 0.0
+            self.last_bar = -math.inf
         work.pace.add(time.monotonic(), done)
         return work
 
@@ -98,19 +97,20 @@ class Progress:
         self.last_bar = now
         if self.line is None:
             self.line = StatusLine(sys.stderr)
-        rate = work.pace.rate() if losses else None
-        others = [work.pace.left(work.total), losses, "" if rate is None else f"{rate:.{rate < 10}f} steps/s"]
+        others = [work.pace.left(work.total), losses, work.pace.speed() if losses else ""]
         full, empty = ("━", "─") if _can_show("━─") else ("#", "-")
-        self.line.show(bar_text(self.line.columns() - 1, doing, done, work.total, others, full, empty))
+        text = bar_text(self.line.columns() - 1, doing, done, work.total, others, full, empty)
+        with suppress(OSError):  # nobody may be listening, which ends no run
+            self.line.show(text)
 
     def _plain(self, work: _Work, where: str, losses: str, *, ends: bool) -> None:
         now = time.monotonic()
         if now - self.last_line < _LINE_EVERY_S and not ends:
             return
         self.last_line = now
-        rate = work.pace.rate() if losses else None
-        parts = [where, "" if rate is None else f"{rate:.{rate < 10}f} steps/s", work.pace.left(work.total), losses]
-        print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
+        parts = [where, work.pace.speed() if losses else "", work.pace.left(work.total), losses]
+        with suppress(OSError, ValueError):
+            print("  ".join(part for part in parts if part), file=sys.stderr, flush=True)
 
 
 def bar_text(
@@ -136,7 +136,10 @@ def bar_text(
 
 
 def _is_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    try:
+        return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    except (AttributeError, ValueError):  # closed, or none at all
+        return False
 
 
 def _can_show(letters: str) -> bool:
