@@ -4,7 +4,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from mamlcli.cli.tables import WIDTH
-from mamlcli.escaping import visible
+from mamlcli.escaping import shorten, visible
 
 if TYPE_CHECKING:
     from mamlcli.results import Doctor
@@ -93,5 +93,5 @@ def _choice(found: "Doctor") -> list[str]:
         return []
     threads = f"{choice['threads']} thread{'s' * (choice['threads'] > 1)}"
     said = f"{choice['device']}, {threads}, about {readable(choice['memory_bytes'])}; {choice['plan']}"
-    lines = _line("ok", choice["config"], said)
+    lines = _line("ok", "config", f"{shorten(choice['config'], 24)}: {said}")
     return lines + [line for reason in choice["passed_over"] for line in _line("", "", f"passed over: {reason}")]

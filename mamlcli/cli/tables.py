@@ -31,24 +31,32 @@ def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int
     """
     from io import StringIO
 
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.measure import Measurement
     from rich.rule import Rule
     from rich.table import Table
     from rich.text import Text
 
+    names = list(rows[0])
+    cells = [names, *([format_cell(row[name]) for name in names] for row in rows)]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in rows[0]:
-        is_text = name in left
-        table.add_column(justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
-    table.add_row(*map(Text, rows[0]))
-    table.add_row(*(Rule(characters="-", style="") for _ in rows[0]))
-    for row in rows:
-        table.add_row(*(Text(format_cell(row[name])) for name in rows[0]))
-    console = Console(file=StringIO(), width=width or table_width(), color_system=None, highlight=False)
-    needed = Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    for index, name in enumerate(names):
+        is_text, widest = name in left, max(cell_len(line[index]) for line in cells)
+        table.add_column(
+            justify="left" if is_text else "right",
+            no_wrap=not is_text,
+            overflow="fold",
+            min_width=None if is_text else widest,
+        )
+    head, *body = ([Text(cell) for cell in line] for line in cells)
+    for line in (head, [Rule(characters="-", style="") for _ in names], *body):
+        table.add_row(*line)
+    wide = Console(file=StringIO(), width=10_000, color_system=None)
+    least = Measurement.get(wide, wide.options, table).minimum
+    console = Console(file=StringIO(), width=max(least, width or table_width()), color_system=None)
     with console.capture() as capture:
-        console.print(table, width=max(needed, console.width), no_wrap=False, crop=False)
+        console.print(table)
     return "\n".join(line.rstrip() for line in capture.get().rstrip("\n").split("\n"))
 
 
