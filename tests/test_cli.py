@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -158,6 +159,21 @@ def test_what_the_user_can_cause_has_an_exit_code_and_no_traceback(
     assert outcome.out == ""
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "check-grads", "reproduce", "doctor"])
+def test_flags_look_like_flags_and_what_is_typed_after_an_option_is_named(maml: Maml, command: str) -> None:
+    said = maml(command, "--help").out
+    assert re.search(r"--json +Print one JSON object", said)
+    assert not re.search(r"<\w+>|list\[", said.replace("<target>", "").replace("<time>", ""))
+
+
+def test_the_commands_stand_in_panels_in_the_order_of_use(maml: Maml) -> None:
+    said = maml("--help").out
+    places = [
+        said.index(word) for word in ("Train and test", " eval ", "Prove and compare", "This machine", " doctor ")
+    ]
+    assert places == sorted(places)
+
+
 def test_a_device_that_is_not_there_is_refused(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     outcome = maml("train", "-c", "tiny.yaml", "--device", "cuda")
@@ -182,6 +198,9 @@ def test_a_divergence_leaves_the_last_good_checkpoint(maml: Maml, folder: Path) 
         "--set", "run.checkpoint_every_steps=1", "--set", "outer.steps=40",
     )  # fmt: skip
     assert outcome.code == 5
+    assert "\n  figure       run/loss.png\n" in outcome.err
+    again = "to try smaller steps: maml train --config run/config.yaml --set outer.lr=1e+17\n"
+    assert outcome.err.endswith(again)
     assert json.loads((folder / "run" / "run.json").read_text())["status"] == "diverged"
     assert maml("eval", "run", "-q").code == 0
 

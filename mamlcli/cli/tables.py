@@ -49,9 +49,10 @@ def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int
             overflow="fold",
             min_width=None if is_text else widest,
         )
-    head, *body = ([Text(cell) for cell in line] for line in cells)
-    for line in (head, [Rule(characters="-", style="") for _ in names], *body):
-        table.add_row(*line)
+    table.add_row(*map(Text, cells[0]))
+    table.add_row(*(Rule(characters="-", style="") for _ in names))
+    for line in cells[1:]:
+        table.add_row(*map(Text, line))
     wide = Console(file=StringIO(), width=10_000, color_system=None)
     least = Measurement.get(wide, wide.options, table).minimum
     console = Console(file=StringIO(), width=max(least, width or table_width()), color_system=None)

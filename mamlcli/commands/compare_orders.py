@@ -10,6 +10,7 @@ from statistics import median
 import numpy as np
 import torch
 
+from mamlcli.best import Chosen
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
@@ -85,27 +86,9 @@ def compare_orders(
                 for order, one in experiments.items()
             }
             update_config(folder, config)
-            try:
-                cosines = _train_in_turn(trainings, folder, reporter)
-            except (InterruptedRunError, DivergedError) as error:
-                figure = _draw_learning(folder, config, trainings, reporter)
-                say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
-                raise
+            cosines = _train_in_turn_or_say(trainings, folder, config, reporter)
             chosen = {order: one.chosen() for order, one in trainings.items()}
-            losses = {
-                order: of_the_first(
-                    meta_test(
-                        one.experiment,
-                        chosen[order].params,
-                        device,
-                        stop,
-                        threads,
-                        reporter=reporter,
-                        doing=f"meta-test, {order} order",
-                    )
-                )
-                for order, one in trainings.items()
-            }
+            losses = _meta_tests(trainings, chosen, folder, threads, stop, reporter)
             interval = interval_over(len(tested_seeds(experiments["second"])))
             result = Comparison(
                 run=folder.path,
@@ -165,6 +148,39 @@ def _recorded(folder: RunFolder) -> Iterator[None]:
         # What ended a comparison is said, not that its end could not be written.
         with nullcontext() if status == "done" else suppress(OSError):
             folder.write_info(folder.read_info() | {"status": status})
+
+
+def _train_in_turn_or_say(
+    trainings: dict[Order, Training], folder: RunFolder, config: Config, reporter: Reporter
+) -> list[CosineRow]:
+    """Train both; say how to go on where it ends early."""
+    try:
+        return _train_in_turn(trainings, folder, reporter)
+    except (InterruptedRunError, DivergedError) as error:
+        figure = _draw_learning(folder, config, trainings, reporter)
+        say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
+        raise
+
+
+def _meta_tests(
+    trainings: dict[Order, Training],
+    chosen: dict[Order, Chosen],
+    folder: RunFolder,
+    threads: Threads,
+    stop: StopRequest,
+    reporter: Reporter,
+) -> dict[Order, dict[int, torch.Tensor]]:
+    """Measure both, for each K; say how to go on where it ends early."""
+    found: dict[Order, dict[int, torch.Tensor]] = {}
+    try:
+        for order, one in trainings.items():
+            params, doing = chosen[order].params, f"meta-test, {order} order"
+            losses = meta_test(one.experiment, params, one.device, stop, threads, reporter=reporter, doing=doing)
+            found[order] = of_the_first(losses)
+    except InterruptedRunError as error:
+        say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, None)
+        raise
+    return found
 
 
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
