@@ -12,7 +12,7 @@ from mamlcli.types import AnyRow
 
 WIDTH = 80
 """Columns of text that goes anywhere but to a terminal, and of what is to be read as sentences."""
-_LABEL = 13
+_LABEL, _LEAST_TEXT = 13, 8
 
 
 def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int | None = None) -> str:
@@ -33,7 +33,6 @@ def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int
 
     from rich.cells import cell_len
     from rich.console import Console
-    from rich.measure import Measurement
     from rich.rule import Rule
     from rich.table import Table
     from rich.text import Text
@@ -41,8 +40,10 @@ def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int
     names = list(rows[0])
     cells = [names, *([format_cell(row[name]) for name in names] for row in rows)]
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    least = 2 * (len(names) - 1)
     for index, name in enumerate(names):
         is_text, widest = name in left, max(cell_len(line[index]) for line in cells)
+        least += min(widest, _LEAST_TEXT) if is_text else widest
         table.add_column(
             justify="left" if is_text else "right",
             no_wrap=not is_text,
@@ -53,8 +54,6 @@ def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = (), width: int
     table.add_row(*(Rule(characters="-", style="") for _ in names))
     for line in cells[1:]:
         table.add_row(*map(Text, line))
-    wide = Console(file=StringIO(), width=10_000, color_system=None)
-    least = Measurement.get(wide, wide.options, table).minimum
     console = Console(file=StringIO(), width=max(least, width or table_width()), color_system=None)
     with console.capture() as capture:
         console.print(table)
