@@ -2,13 +2,14 @@
 
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_PROC_STAT = Path("/proc/stat")
+_PROC_STAT, _CPUINFO = Path("/proc/stat"), Path("/proc/cpuinfo")
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 if sys.platform != "win32":
     _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -29,6 +30,16 @@ class Usage(NamedTuple):
 def usable_cores() -> int:
     """How many cores this process may use: of those it is bound to, as many as its container pays for."""
     return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize))
+
+
+def cpu_name() -> str:
+    """What the processor is called; its architecture where the system says no more."""
+    try:
+        lines = _CPUINFO.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
 
 
 def used_by_others(before: Usage, now: Usage) -> float:

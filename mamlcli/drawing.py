@@ -18,6 +18,7 @@ def curve_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
 
 def save_or_warn(run: RunFolder, stem: str, drawing: Drawing, reporter: Reporter) -> Path | None:
     """Draw and write a figure with its data; returns the PNG, or None after a warning."""
+    reporter.progress(f"drawing {stem}", 0, 1)
     try:
         return run.save_figure(stem, drawing)
     except Exception as error:

@@ -1,5 +1,6 @@
 """Checks of what training computes with: each acceleration is the plain meta-gradient."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -16,7 +17,9 @@ from mamlcli.types import Params
 _CPU = torch.device("cpu")
 
 
-def engine_checks(experiment: Experiment, plan: Plan, params: Params, tasks: Task) -> list[Check]:
+def engine_checks(
+    experiment: Experiment, plan: Plan, params: Params, tasks: Task, note: Callable[[str], None] = lambda _: None
+) -> list[Check]:
     """Compare each acceleration that a plan uses with the plain meta-gradient, in the experiment's order.
 
     Args:
@@ -24,6 +27,7 @@ def engine_checks(experiment: Experiment, plan: Plan, params: Params, tasks: Tas
         plan: How it is computed.
         params: Its initial parameters in float64.
         tasks: Its first meta-batch in float64.
+        note: Hears that something is compiled.
     """
     plain, uncompiled = experiment.method.meta_gradient, uncompiled_gradient(experiment, plan)
 
@@ -41,7 +45,7 @@ def engine_checks(experiment: Experiment, plan: Plan, params: Params, tasks: Tas
         checks.append(check(f"chunks of {plan.chunk} tasks", uncompiled, partial(_first_chunk, plain, plan.chunk)))
     if plan.compiled:
         name = "fused meta-update" if plan.form == "fused" else "compiled meta-update"
-        checks.append(check(name, partial(compiled_gradient, experiment, plan), left_out(plain)))
+        checks.append(check(name, partial(compiled_gradient, experiment, plan, note=note), left_out(plain)))
     return checks
 
 
@@ -57,11 +61,13 @@ def _first_chunk(gradient: MetaGradient, count: int, params: Params, tasks: Task
     return gradient(params, some_tasks(tasks, slice(count)))
 
 
-def compiled_gradient(experiment: Experiment, plan: Plan, params: Params, tasks: Task) -> tuple[Params, Log]:
+def compiled_gradient(
+    experiment: Experiment, plan: Plan, params: Params, tasks: Task, *, note: Callable[[str], None] = lambda _: None
+) -> tuple[Params, Log]:
     """The meta-gradient as the compiled meta-update of training hands it to the optimiser."""
     config = experiment.config
     seeds = [{name: value[index] for name, value in params.items()} for index in range(len(config.seeds))]
     state = init_state(seeds, optimizer=config.outer.optimizer, lr=config.outer.lr, device=_CPU)
-    log, _ = planned_update(experiment, state, plan, _CPU)(tasks)
+    log, _ = planned_update(experiment, state, plan, _CPU, note=note)(tasks)
     assert state.flat.grad is not None
     return unflatten(state.flat.grad, {name: value.shape[1:] for name, value in params.items()}), log

@@ -25,10 +25,18 @@ class MamlError(Exception):
     """What run.json says of a run that it ended."""
 
     def __init__(self, message: str, remedy: Remedy | None = None) -> None:
+        super().__init__()
+        self._say(message, remedy)
+
+    def _say(self, message: str, remedy: Remedy | None) -> None:
         before = message + ("\n" if "\n" in message else " " if message.endswith("?") else "; ")
-        super().__init__(message if remedy is None else before + remedy.python)
-        self.remedy = remedy
+        self.message, self.remedy = message, remedy
+        self.args = (message if remedy is None else before + remedy.python,)
         self.command_line = message if remedy is None else before + remedy.command_line
+
+    def say_more(self, lines: Sequence[str], remedy: Remedy) -> None:
+        """Add what only who called knows: lines after the message, and what to do."""
+        self._say("\n".join([self.message, *lines]), remedy)
 
 
 class UsageError(MamlError, ValueError):

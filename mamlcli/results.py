@@ -22,19 +22,24 @@ from mamlcli.rows import (
     CheckedFile,
     CheckpointRow,
     CheckRow,
+    Choice,
     ComparisonRow,
+    Compiler,
     ConfigRow,
+    Cores,
     CosineRow,
     Cost,
     Count,
     CurvePoint,
     DataFile,
+    DeviceFound,
     DeviceType,
     Difference,
     Engine,
     EvalRow,
     FileRow,
     Info,
+    Kernel,
     ListedRow,
     LossPair,
     LossRow,
@@ -422,3 +427,29 @@ class RunDiff(Result):
     """Means of each run by itself, over its own seeds: no paired differences."""
     notes: list[str]
     """What is to be said in words."""
+
+
+class Doctor(Result):
+    """`maml doctor --json`."""
+
+    command = "doctor"
+    works: bool
+    """Whether nothing is broken; what is merely missing breaks nothing."""
+    problems: list[str]
+    """What is broken, in words."""
+    warnings: list[str]
+    """What makes experiments slower, or may do so."""
+    versions: dict[str, str]
+    extras: dict[str, bool]
+    """Optional parts, and whether all packages of each are installed."""
+    cores: Cores
+    devices: list[DeviceFound]
+    compiler: Compiler | None
+    kernel: Kernel
+    folder: Path
+    """Where runs are written when no folder is named."""
+    free_disk_bytes: Count
+    """There."""
+    free_memory_bytes: Count | None
+    choice: Choice | None
+    """For the config; null where it cannot be computed here."""

@@ -499,3 +499,66 @@ class LossPair(TypedDict):
     first_ci95: Number
     second: Number
     second_ci95: Number
+
+
+class DeviceFound(TypedDict):
+    """A kind of device, and whether it can be used."""
+
+    device: DeviceType
+    name: str | None
+    """Null where there is none."""
+    double_backward_error: Number
+    """Of a meta-gradient in float32, relative to its closed form; null where there is no device, or it failed."""
+    works: bool
+    """Whether it is here and that error is rounding."""
+
+
+@with_config(SHAPE)
+class Cores(TypedDict):
+    """The cores that this process may use."""
+
+    name: str
+    usable: Annotated[int, Field(ge=1)]
+    used_by_others: Number
+    """On average over a fraction of a second; null where the system does not say."""
+    load: list[float]
+    """The load averages of 1, 5 and 15 minutes; empty where the system has none."""
+
+
+@with_config(SHAPE)
+class Compiler(TypedDict):
+    """The C++ compiler that is used."""
+
+    command: str
+    version: str
+
+
+@with_config(SHAPE)
+class Kernel(TypedDict):
+    """The meta-update in C++, as it is built on this machine."""
+
+    path: str | None
+    """Its file; null where it could not be built."""
+    num_bytes: Count
+    was_kept: bool
+    """Whether it had been built before."""
+    error: Number
+    """Of its meta-gradient in float64, relative to the plain one; null where it could not be computed."""
+    works: bool
+    problem: str | None
+    """What keeps it from being built or from being kept."""
+
+
+@with_config(SHAPE)
+class Choice(TypedDict):
+    """What `auto` chooses for a config, now."""
+
+    config: str
+    device: DeviceType
+    plan: str
+    """How it is computed, and why, in words."""
+    passed_over: list[str]
+    """What keeps faster ways from it."""
+    threads: Annotated[int, Field(ge=1)]
+    memory_bytes: Count
+    """What training is estimated to hold at its peak."""

@@ -12,6 +12,7 @@ from mamlcli.results import (
     Comparison,
     ConfigList,
     CopiedConfig,
+    Doctor,
     DryRun,
     EvalResult,
     GradientReport,
@@ -42,6 +43,7 @@ MODELS: dict[str, type[Result]] = {
     "runs-ls": RunList,
     "runs-show": RunShown,
     "runs-diff": RunDiff,
+    "doctor": Doctor,
 }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,10 +10,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Maml
+from tests.conftest import ROOT, Maml, Outcome
 
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 SHORT = ["--set", "outer.steps=3", "--set", "evaluation.tasks=5", "--seeds", "0-1", "--device", "cpu"]
+
+
+def sentences(outcome: Outcome) -> str:
+    """What was printed, without the breaks between its lines."""
+    return " ".join(outcome.out.split())
 
 
 def test_train_says_where_everything_is_and_what_to_run_next(maml: Maml, folder: Path) -> None:
@@ -50,7 +56,7 @@ def test_eval_says_what_each_interval_is_over(maml: Maml) -> None:
 
 
 def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
-    out = maml("compare-orders", "-c", "tiny.yaml", "--out", "both").out
+    out = sentences(maml("compare-orders", "-c", "tiny.yaml", "--out", "both"))
     for text in ("first - second", "ms per meta-step", "MiB", "cosine of both meta-gradients", "over seeds and tasks"):
         assert text in out
 
@@ -58,13 +64,14 @@ def test_compare_orders_prints_losses_cost_and_cosine(maml: Maml) -> None:
 def test_with_one_seed_tables_and_json_say_that_nothing_is_known_of_others(maml: Maml, folder: Path) -> None:
     said = "over tasks of one seed; nothing is known of other seeds"
     maml("train", "-c", "tiny.yaml", "--seeds", "7", "--out", "run", "-q")
-    assert f"the 95% interval {said})" in maml("eval", "run").out
+    assert f"the 95% interval {said})" in sentences(maml("eval", "run"))
     rows = json.loads((folder / "run" / "evaluation.json").read_text())["results"]
     assert {(row["seed"], row["interval"]) for row in rows} == {
         (7, said),
         ("all", "none: one seed says nothing of other seeds"),
     }
-    assert f"paired difference: {said}." in maml("compare-orders", "-c", "tiny.yaml", "--seeds", "7", "--out", "o").out
+    compared = maml("compare-orders", "-c", "tiny.yaml", "--seeds", "7", "--out", "o")
+    assert f"paired difference: {said}." in sentences(compared)
     written = json.loads((folder / "o" / "comparison.json").read_text())
     assert written["interval"] == f"95% interval of the paired difference, {said}"
     assert all(row["low"] < row["high"] for row in written["results"] if row["inner_steps"])
@@ -152,6 +159,21 @@ def test_what_the_user_can_cause_has_an_exit_code_and_no_traceback(
     assert outcome.out == ""
 
 
+@pytest.mark.parametrize("command", ["train", "eval", "predict", "check-grads", "reproduce", "doctor"])
+def test_flags_look_like_flags_and_what_is_typed_after_an_option_is_named(maml: Maml, command: str) -> None:
+    said = maml(command, "--help").out
+    assert re.search(r"--json +Print one JSON object", said)
+    assert not re.search(r"<\w+>|list\[", said.replace("<target>", "").replace("<time>", ""))
+
+
+def test_the_commands_stand_in_panels_in_the_order_of_use(maml: Maml) -> None:
+    said = maml("--help").out
+    places = [
+        said.index(word) for word in ("Train and test", " eval ", "Prove and compare", "This machine", " doctor ")
+    ]
+    assert places == sorted(places)
+
+
 def test_a_device_that_is_not_there_is_refused(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     outcome = maml("train", "-c", "tiny.yaml", "--device", "cuda")
@@ -176,6 +198,9 @@ def test_a_divergence_leaves_the_last_good_checkpoint(maml: Maml, folder: Path) 
         "--set", "run.checkpoint_every_steps=1", "--set", "outer.steps=40",
     )  # fmt: skip
     assert outcome.code == 5
+    assert "\n  figure       run/loss.png\n" in outcome.err
+    again = "to try smaller steps: maml train --config run/config.yaml --set outer.lr=1e+17\n"
+    assert outcome.err.endswith(again)
     assert json.loads((folder / "run" / "run.json").read_text())["status"] == "diverged"
     assert maml("eval", "run", "-q").code == 0
 

@@ -10,7 +10,7 @@ import torch
 
 import mamlcli
 from mamlcli import Config, parse_config
-from mamlcli.cli.reports import comparison_report
+from mamlcli.cli.comparison_report import comparison_report
 from mamlcli.cli.tables import with_interval
 from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment
@@ -95,11 +95,15 @@ def test_second_order_holds_more_memory(comparison: Comparison) -> None:
 
 def test_an_interrupted_comparison_saves_both_orders_and_continues_bit_for_bit(tiny: Config, tmp_path: Path) -> None:
     whole = mamlcli.compare_orders(tiny, out=tmp_path / "whole")
-    with pytest.raises(InterruptedRunError, match="both orders are saved"):
+    with pytest.raises(InterruptedRunError, match="both orders are saved") as stopped:
         mamlcli.compare_orders(
             tiny, out=tmp_path / "parts", reporter=InterruptAt(8, signal.SIGTERM), stop=StopRequest(SIGNALS)
         )
-    parts = mamlcli.compare_orders(tiny, out=tmp_path / "parts", resume=True)
+    saved = tmp_path / "parts"
+    assert f"  figure       {saved / 'learning.png'}\n" in str(stopped.value)
+    command = f"to go on: maml compare-orders --config {saved / 'config.yaml'} --resume {saved}"
+    assert stopped.value.command_line.endswith(command)
+    parts = mamlcli.compare_orders(tiny, out=saved, resume=True)
     for order in whole.runs:
         assert_same_run(whole.runs[order], parts.runs[order])
     assert parts.results == whole.results

@@ -14,7 +14,7 @@ from mamlcli import parse_config
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import decide_compile, find_compiler
 from mamlcli.compute.low_rank import low_rank_meta_gradient
-from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
+from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient
 from mamlcli.errors import DeviceError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.measure import peak_memory_bytes
@@ -283,3 +283,21 @@ def test_training_flushes_denormal_numbers_and_leaves_the_program_as_it_was() ->
         assert smallest() == 0
     assert (torch.get_num_threads(), smallest()) == (threads, before)
     assert before > 0
+
+
+@needs_compiler
+def test_what_is_compiled_is_said_before_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    kernel = experiment("engine.inner_update=fused", "engine.compile=on", "model.hidden_sizes=[4]")
+    for is_built in (True, False):
+        monkeypatch.setattr("mamlcli.compute.plan.is_built", lambda is_built=is_built: is_built)
+        planned_update(kernel, kernel.initial_state(CPU), make_plan(kernel, CPU), CPU, note=heard.append)
+        assert len(heard) == (0 if is_built else 1)
+    assert heard.pop().startswith("compiling the kernel, once on this machine")
+    monkeypatch.setattr("mamlcli.compute.compiled._one_graph", lambda function, _: function)
+    graph = experiment("engine.inner_update=dense", "engine.compile=on", "model.hidden_sizes=[4]")
+    update = planned_update(graph, graph.initial_state(CPU), make_plan(graph, CPU), CPU, note=heard.append)
+    for step in range(2):
+        update(graph.stream().batch(step))
+    assert len(heard) == 1
+    assert heard[0].startswith("compiling one graph")

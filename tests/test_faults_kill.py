@@ -69,6 +69,9 @@ def test_a_signal_during_training_saves_within_seconds(zygote: Zygote, folder: P
     assert "interrupted and saved at step" in command.err
     assert status(folder / "run") == "interrupted"
     steps = [int(path.stem.removeprefix("step-")) for path in (folder / "run" / "checkpoints").glob("*.pt")]
+    assert f"  checkpoint   run/checkpoints/step-{max(steps)}.pt\n  figure       run/loss.png\n" in command.err
+    assert command.err.endswith("maml: to go on: maml train --resume run\n")
+    assert (folder / "run" / "loss.png").exists()
     resumed = zygote.start(folder, *TRAIN, "--resume", "auto", *LONG)
     while "continuing run" not in resumed.err:
         assert resumed.wait(0.01) is None, resumed.err

@@ -244,6 +244,6 @@ def test_a_signal_saves_every_training_and_a_resume_goes_on(folder: Path, row: P
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert "maml reproduce --resume back" in said
+    assert re.search(r"to go on: maml reproduce .*--resume back\n", said)
     assert json.loads((metrics.parent / "run.json").read_text())["status"] == "interrupted"
     assert list((metrics.parent / "checkpoints").glob("*.pt"))

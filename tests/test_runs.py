@@ -17,6 +17,7 @@ from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.runs.folder import open_run
+from mamlcli.runs.row_log import RowLog
 from tests.conftest import Maml
 from tests.same_run import assert_same_run, metrics
 
@@ -345,3 +346,13 @@ def test_resuming_where_the_numbers_may_differ_says_so(
     silent = Listener()
     mamlcli.train(tiny, out=run, resume=True, reporter=silent)
     assert not [note for note in silent.notes if note.startswith("warning")]
+
+
+def test_the_last_step_is_read_from_the_end_of_the_metrics(tmp_path: Path) -> None:
+    log = RowLog(tmp_path / "metrics.jsonl")
+    assert log.last_step() == 0
+    log.append([{"step": step, "text": "x" * 1000} for step in range(1, 1001)])
+    assert log.last_step() == 1000
+    with log.path.open("a") as file:
+        file.write('{"step": 1001, "te')  # as it is being written
+    assert log.last_step() == 1000

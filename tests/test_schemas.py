@@ -31,6 +31,7 @@ COMMANDS = {
     "runs-ls": ("runs", "ls", "."),
     "runs-show": ("runs", "show", "run"),
     "runs-diff": ("runs", "diff", "run", "run"),
+    "doctor": ("doctor",),
 }
 CHAIN = ("--set", "algorithm.name=chain", "--set", "tasks.corrupted_slots=3", "--set", "evaluation.shots=[10]")
 

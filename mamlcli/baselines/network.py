@@ -76,7 +76,7 @@ def train_pooled(
     outer, seeds = pooled.config.outer, pooled.config.seeds
     state, plan = pooled.initial_state(device), make_plan(pooled, device)
     reporter.note(f"training the {POOLED} for {outer.steps} steps, {plan.words()}")
-    update = planned_update(pooled, state, plan, device, lambda _: None)
+    update = planned_update(pooled, state, plan, device, lambda _: None, reporter.note)
     best = _Best(pooled, state, device)
     steps = train_steps(
         state,

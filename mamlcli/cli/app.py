@@ -4,17 +4,19 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli.help import ConfigCommand
+from mamlcli.cli.help import App, ConfigCommand, Group
 from mamlcli.cli.subcommands.check_grads import check_grads
 from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.configs import configs
+from mamlcli.cli.subcommands.doctor import doctor
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.runs import runs
 from mamlcli.cli.subcommands.train import train
 
-app = typer.Typer(
+app = App(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,9 +39,10 @@ def maml(
 ) -> None:
     """MAML experiments on few-shot regression: many seeds at once, first and second order.
 
-    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the folder exists, is in use or cannot
-    be written, 4 a run or checkpoint that cannot be trusted, 5 diverged, 6 device or memory, 130 and 143
-    interrupted after saving.
+    Exit codes: 0 done, 1 a bug or a check that fails, 2 usage or config, 3 the
+    folder exists, is in use or cannot be written, 4 a run or checkpoint that
+    cannot be trusted, 5 diverged, 6 device or memory, 130 and 143 interrupted
+    after saving.
     """
 
 
@@ -49,5 +52,6 @@ app.command()(predict)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)
-app.add_typer(configs, name="configs")
-app.add_typer(runs, name="runs")
+app.add_group(configs, "configs")
+app.add_group(runs, "runs")
+app.command()(doctor)

@@ -48,12 +48,16 @@ RunArgument = Annotated[
         autocompletion=complete_run,
     ),
 ]
-SeedsOption = Annotated[str | None, typer.Option("--seeds", help="Seeds to train side by side: 0-4 or 0,3,7.")]
+SeedsOption = Annotated[
+    str | None, typer.Option("--seeds", metavar="LIST", help="Seeds to train side by side: 0-4 or 0,3,7.")
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.", autocompletion=complete_device),
 ]
-OutOption = Annotated[Path | None, typer.Option("--out", help="The folder to write, instead of a new one.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The folder to write, instead of a new one.")
+]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Move a run that is in --out aside, to DIR.old-<time>.")
 ]

@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.tables import format_cell, format_table
+from mamlcli.cli.tables import WIDTH, format_cell, format_table, located, wrapped
 from mamlcli.escaping import shorten
 from mamlcli.types import Row
 
 if TYPE_CHECKING:
     from mamlcli.results import PredictResult
 
-_SHOWN_ROWS, _WIDTH, _LONGEST_NAME = 20, 80, 20
+_SHOWN_ROWS, _LONGEST_NAME = 20, 20
 
 
 def predict_report(result: "PredictResult") -> str:
@@ -17,17 +17,19 @@ def predict_report(result: "PredictResult") -> str:
     seeds, steps = len(result.seeds), result.inner_steps
     rows, tasks = result.query["rows"], result.tasks
     lines = [
-        f"{rows} prediction{'s' * (rows > 1)} for {tasks} task{'s' * (tasks > 1)}: {seeds} seed{'s' * (seeds > 1)}, "
-        f"{steps} inner step{'s' * (steps != 1)}; {_parameters(result)}"
+        *wrapped(
+            f"{rows} prediction{'s' * (rows > 1)} for {tasks} task{'s' * (tasks > 1)}: "
+            f"{seeds} seed{'s' * (seeds > 1)}, {steps} inner step{'s' * (steps != 1)}; {_parameters(result)}"
+        )
     ]
     if result.predictions is not None:
         lines += ["", *_table(result)]
     if result.out or result.figure:
         lines.append("")
     if result.out:
-        lines.append(f"predictions  {result.out}")
+        lines.append(located("predictions", result.out))
     if result.figure:
-        lines.append(f"figure       {result.figure}")
+        lines.append(located("figure", result.figure))
     return "\n".join(lines)
 
 
@@ -74,6 +76,6 @@ def _fitting(rows: list[Row]) -> list[str]:
     names, width = list(rows[0]), 0
     for count, name in enumerate(names):
         width += max(len(name), *(len(format_cell(row[name])) for row in rows)) + 2 * (count > 0)
-        if width > _WIDTH and count:
+        if width > WIDTH and count:
             return names[:count]
     return names

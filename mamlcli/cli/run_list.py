@@ -5,8 +5,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.tables import format_table
-from mamlcli.cli.unit_report import wrapped
+from mamlcli.cli.tables import format_table, wrapped
 from mamlcli.escaping import visible
 from mamlcli.plain import Row
 

@@ -6,8 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamlcli.cli.tables import format_table, with_interval
-from mamlcli.cli.unit_report import wrapped
+from mamlcli.cli.tables import format_table, with_interval, wrapped
 from mamlcli.escaping import visible
 from mamlcli.plain import Row
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mamlcli.cli.colour import painted
 from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.escaping import visible_lines
 
@@ -47,7 +48,7 @@ def resume_folder(resume: str | None, out: Path | None) -> Path | None:
 def show(fields: dict[str, Any], text: str, *, as_json: bool) -> None:
     """Print a result on stdout: one JSON object, or what a person reads."""
     try:
-        print(json.dumps(fields, allow_nan=False) if as_json else visible_lines(text), flush=True)
+        print(json.dumps(fields, allow_nan=False) if as_json else painted(visible_lines(text)), flush=True)
     except OSError as error:
         # Whoever read our output has left, or it does not fit; the interpreter flushes what is left of it elsewhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

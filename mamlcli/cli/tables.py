@@ -1,7 +1,33 @@
-"""Numbers to text for a terminal."""
+"""Lines of text for a terminal."""
 
-from mamlcli.tables.table import format_cell as format_cell
-from mamlcli.tables.table import format_table as format_table
+import textwrap
+from pathlib import Path
+
+from mamlcli.escaping import visible
+from mamlcli.tables.text import WIDTH as WIDTH
+from mamlcli.tables.text import format_cell as format_cell
+from mamlcli.tables.text import format_table as format_table
+from mamlcli.tables.text import table_width as table_width
+
+_LABEL = 13
+
+
+def wrapped(text: str) -> list[str]:
+    """Sentences as lines of at most 80 columns."""
+    return textwrap.wrap(visible(text), WIDTH)
+
+
+def located(label: str, place: Path | str, *, gap: int = _LABEL) -> str:
+    """Say where something is, or which command to type; what is too long for its line has one of its own.
+
+    >>> print(located("run", "outputs/a"))
+    run          outputs/a
+    >>> print(located("figure", "x" * 70))
+    figure
+    xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx
+    """
+    line = f"{label:<{gap}}{place}"
+    return line if len(line) <= WIDTH else f"{label.rstrip()}\n{place}"
 
 
 def with_interval(mean: float | None, half: float | None) -> str:

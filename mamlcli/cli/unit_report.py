@@ -1,10 +1,9 @@
 """What a meta-test found in the unit of each target, to text of at most 80 columns."""
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.tables import format_table
+from mamlcli.cli.tables import format_table, located, wrapped
 from mamlcli.escaping import shorten, visible
 from mamlcli.plain import AnyRow, Row
 
@@ -43,7 +42,7 @@ def unit_lines(result: "EvalResult") -> list[str]:
         title = f"{visible(shorten(place[1], 24))}, K = {place[0]}, {steps}, {count} task{'s' * (count != 1)}:"
         lines += ["", title, format_table([_unit_row(row, method) for row in shown], left=("", "method is"))]
         lines += [line for row in shown if row["note"] for line in wrapped(f"{row['who']}: {row['note']}")]
-    lines += ["", f"all of it    {result.run / 'baselines.csv'}"]
+    lines += ["", located("all of it", result.run / "baselines.csv")]
     return lines + _worst_lines(result.worst or [])
 
 
@@ -52,11 +51,6 @@ _EXPLAINED = (
     "pooled mean's squared error; whether the method is better than a baseline is told from their difference on the "
     "same tasks:"
 )
-
-
-def wrapped(text: str) -> list[str]:
-    """Lines of at most 80 columns."""
-    return textwrap.wrap(visible(text), 80)
 
 
 def _unit_row(row: AnyRow, method: str) -> Row:

@@ -1,5 +1,7 @@
 """`maml check-grads`: a proof, on the user's own config, that the meta-gradient is what it says."""
 
+from collections.abc import Callable, Iterable
+
 import torch
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
@@ -12,6 +14,7 @@ from mamlcli.memory_check import check_checks
 from mamlcli.methods.method import MetaGradient
 from mamlcli.proofs.checks import VERDICTS, Case, Check, cosine, left_out, norm
 from mamlcli.proofs.differences import slope_check
+from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import GradientReport
 from mamlcli.rows import CheckRow, Info
 from mamlcli.tasks.samples import Task
@@ -24,28 +27,34 @@ _MAX_FLOAT32_TASKS = 40
 _CPU = torch.device("cpu")
 
 
-def check_grads(config: Config) -> GradientReport:
+def check_grads(config: Config, *, reporter: Reporter | None = None) -> GradientReport:
     """Check the meta-gradient of a config in float64, on its initial parameters and its first meta-batch.
 
     At most 3 seeds and 10 tasks are used, on the CPU; the kernel in float32 computes up to 40 tasks.
+
+    Args:
+        config: The experiment.
+        reporter: Hears which kinds of checks are made.
 
     Raises:
         DeviceError: If the checks do not fit into memory.
     """
     check_config(config)
+    reporter = reporter or Silent()
+    reporter.progress("setting up the checks", 0, 1)
     for_kernel, config = part_of(config, _MAX_FLOAT32_TASKS), part_of(config, MAX_TASKS)
     experiment = make_experiment(config)
     check_checks(experiment, make_experiment(for_kernel))
-    float32 = float32_checks(for_kernel)
     plan = make_plan(experiment, _CPU)
     params, tasks = _inputs(experiment)
     case, method = Case(_gradients(experiment), params, tasks), experiment.method
-    checks = [
-        *_slopes(experiment, case),
-        *method.proofs(case),
-        *engine_checks(experiment, plan, params, tasks),
-        *float32,
-    ]
+    checks = _made(
+        reporter,
+        lambda: _slopes(experiment, case),
+        lambda: method.proofs(case),
+        lambda: engine_checks(experiment, plan, params, tasks, reporter.note),
+        lambda: float32_checks(for_kernel),
+    )
     return GradientReport(
         passed=all(check.passed for check in checks),
         method=method.title,
@@ -56,6 +65,15 @@ def check_grads(config: Config) -> GradientReport:
         info=_info(case),
         approximation=method.asides(case),  # type: ignore[arg-type]
     )
+
+
+def _made(reporter: Reporter, *kinds: Callable[[], Iterable[Check]]) -> list[Check]:
+    """Make the checks of each kind in turn."""
+    checks: list[Check] = []
+    for number, kind in enumerate(kinds):
+        reporter.progress("checking the meta-gradient", number, len(kinds))
+        checks += kind()
+    return checks
 
 
 def part_of(config: Config, max_tasks: int) -> Config:

@@ -10,11 +10,12 @@ from statistics import median
 import numpy as np
 import torch
 
+from mamlcli.best import Chosen
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
-from mamlcli.errors import InterruptedRunError
+from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
@@ -32,6 +33,7 @@ from mamlcli.statistics import crossed_half_width, interval_over
 from mamlcli.threads import Threads
 from mamlcli.training import frozen_seeds
 from mamlcli.trainings.cosines import CosineLog
+from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.parts import parts_note
 from mamlcli.trainings.start import (
     announce_device,
@@ -89,12 +91,9 @@ def compare_orders(
                 for order, one in experiments.items()
             }
             update_config(folder, config)
-            cosines = _train_in_turn(trainings, folder, reporter)
+            cosines = _train_in_turn_or_say(trainings, folder, config, reporter)
             chosen = {order: one.chosen() for order, one in trainings.items()}
-            losses = {
-                order: of_the_first(meta_test(one.experiment, chosen[order].params, device, stop, threads))
-                for order, one in trainings.items()
-            }
+            losses = _meta_tests(trainings, chosen, folder, threads, stop, reporter)
             interval = interval_over(len(tested_seeds(experiments["second"])))
             result = Comparison(
                 run=folder.path,
@@ -139,6 +138,39 @@ def _training(
     return training
 
 
+def _train_in_turn_or_say(
+    trainings: dict[Order, Training], folder: RunFolder, config: Config, reporter: Reporter
+) -> list[CosineRow]:
+    """Train both; say how to go on where it ends early."""
+    try:
+        return _train_in_turn(trainings, folder, reporter)
+    except (InterruptedRunError, DivergedError) as error:
+        figure = _draw_learning(folder, config, trainings, reporter)
+        say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
+        raise
+
+
+def _meta_tests(
+    trainings: dict[Order, Training],
+    chosen: dict[Order, Chosen],
+    folder: RunFolder,
+    threads: Threads,
+    stop: StopRequest,
+    reporter: Reporter,
+) -> dict[Order, dict[int, torch.Tensor]]:
+    """Measure both, for each K; say how to go on where it ends early."""
+    found: dict[Order, dict[int, torch.Tensor]] = {}
+    try:
+        for order, one in trainings.items():
+            params, doing = chosen[order].params, f"meta-test, {order} order"
+            losses = meta_test(one.experiment, params, one.device, stop, threads, reporter=reporter, doing=doing)
+            found[order] = of_the_first(losses)
+    except InterruptedRunError as error:
+        say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, None)
+        raise
+    return found
+
+
 def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Advance the order that is behind, from logged step to logged step, until both are done."""
     log = CosineLog(folder, trainings)
@@ -157,7 +189,8 @@ def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter
                 log.measure(logged.step)
                 report_step(reporter, logged.rows, trainings[order].config.outer.steps)
     if interrupted:
-        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved in {folder.path}")
+        at = " and ".join(f"step {trainings[order].state.step} of {order} order" for order in ORDERS)
+        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved, {at}")
     return log.rows
 
 
@@ -230,6 +263,19 @@ def _write(folder: RunFolder, result: Comparison) -> None:
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
+def _draw_learning(
+    folder: RunFolder, config: Config, trainings: dict[Order, Training], reporter: Reporter
+) -> Path | None:
+    """Draw the losses so far of both orders; None where there are none, or no figure could be written."""
+    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
+    drawing = Drawing("learning", metrics, {"title": f"{config.name}: {_num_seeds(config)}"})
+    return save_or_warn(folder, "learning", drawing, reporter) if metrics else None
+
+
+def _num_seeds(config: Config) -> str:
+    return f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+
+
 def _draw(
     folder: RunFolder,
     config: Config,
@@ -238,20 +284,17 @@ def _draw(
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
+    cosine = f"{config.name}: agreement of both meta-gradients"
     adaptation = (
-        f"{learning}, {result.tasks} tasks",
+        f"{config.name}: {_num_seeds(config)}, {result.tasks} tasks",
         f"95% interval {curves[0]['interval']}",
     )
     figures = {
-        "learning": Drawing("learning", metrics, {"title": learning}),
         "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
         "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
     }
-    saved = []
+    saved = [_draw_learning(folder, config, trainings, reporter)]
     for stem, drawing in figures.items():
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
         saved.append(save_or_warn(folder, stem, drawing, reporter))

@@ -66,6 +66,7 @@ def evaluate(
         InterruptedRunError: If `stop` was asked to.
     """
     reporter = reporter or Silent()
+    reporter.progress("reading the run", 0, 1)
     with stop or StopRequest() as stop:
         checkpoint, own, run_folder = locate(target, reporter.note, EVALUATING)
         home = _home(checkpoint, run_folder, random_init=random_init)
@@ -83,7 +84,7 @@ def evaluate(
         _say_which(chosen, config, reporter)
         params = {name: theta.to(device) for name, theta in chosen.params.items()}
         with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-            losses = meta_test(experiment, params, device, stop, threads)
+            losses = meta_test(experiment, params, device, stop, threads, reporter=reporter)
             # What training began with is a baseline itself.
             described = can_be_described(experiment.family) and not random_init
             found = describe(experiment, params, device, stop, threads, reporter) if described else None

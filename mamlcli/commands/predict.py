@@ -50,6 +50,9 @@ class _Notes:
         self.said.append(message)
         self.reporter.note(message)
 
+    def progress(self, doing: str, done: int, total: int) -> None:
+        self.reporter.progress(doing, done, total)
+
 
 def predict(
     target: RunLike = None,
@@ -96,13 +99,14 @@ def predict(
         check_figure(Path(plot))
     with stop or StopRequest() as stop:
         notes = _Notes(reporter)
+        reporter.progress("reading the run and the data", 0, 1)
         trained = load(target, overrides=overrides, reporter=reporter)
         num_steps = checked_steps(trained, steps)
         header = csv_header(trained.columns, trained.seeds)
         own = read_tasks(trained.columns, support, query, delimiter=delimiter, note=notes.note)
         _check(trained, own, notes, has_file=out is not None)
         with Threads(trained.config.engine.threads, _idle_threads(trained, own), reporter.note) as threads:
-            said = _predictions(trained, own, num_steps, stop, threads)
+            said = _predictions(trained, own, num_steps, stop, threads, notes)
             lines = [] if plot is None else _lines(trained, own, num_steps, stop, notes)
         stop.raise_if_asked("interrupted before anything was written")
         if out is not None:
@@ -158,12 +162,15 @@ def _idle_threads(trained: TrainedModel, own: OwnTasks) -> int:
     return idle_threads(trained.experiment, min(most, rows_at_a_time(trained.experiment)))
 
 
-def _predictions(trained: TrainedModel, own: OwnTasks, num_steps: int, stop: StopRequest, threads: Threads) -> Numbers:
+def _predictions(
+    trained: TrainedModel, own: OwnTasks, num_steps: int, stop: StopRequest, threads: Threads, notes: _Notes
+) -> Numbers:
     """What every seed says of each row of the query file: (rows, outputs, S)."""
     said = np.empty((len(own.query.numbers), len(trained.columns.targets), len(trained.seeds)))
-    for task in own.tasks:
+    for number, task in enumerate(own.tasks):
         stop.raise_if_asked("interrupted before anything was written")
         threads.look()
+        notes.progress("adapting and predicting, task after task", number, len(own.tasks))
         x = own.query.numbers[task.rows]
         predictor = _adapted(trained, task, num_steps)
         said[task.rows] = predict_at(predictor, predictor_for(predictor, x), x).transpose(1, 2, 0)

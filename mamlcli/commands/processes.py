@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Container
 from pathlib import Path
 
 from mamlcli.config.experiment import Config
@@ -13,7 +14,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
-_POLL_S = 0.2
+_POLL_S, _LOOK_S = 0.2, 1.0
 # Ctrl-C comes to this process alone, which passes it on once, as a signal that asks to save and end.
 if sys.platform == "win32":
     _FLAGS: int = subprocess.CREATE_NEW_PROCESS_GROUP
@@ -23,7 +24,13 @@ else:
 
 
 def train_side_by_side(
-    configs: dict[str, Config], folder: RunFolder, *, jobs: int | None, stop: StopRequest, reporter: Reporter
+    configs: dict[str, Config],
+    folder: RunFolder,
+    *,
+    jobs: int | None,
+    stop: StopRequest,
+    reporter: Reporter,
+    to_go_on: Remedy,
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -32,7 +39,8 @@ def train_side_by_side(
         folder: Holds the configs, and will hold the runs.
         jobs: How many at a time; one for each core if None.
         stop: Asked for between polls.
-        reporter: Hears when a training begins and ends.
+        reporter: Hears when a training begins and ends, and how many steps of all are done.
+        to_go_on: What to do after an interruption.
 
     Returns:
         By name, what those that failed had to say.
@@ -42,6 +50,7 @@ def train_side_by_side(
     """
     waiting = [name for name, config in configs.items() if not _is_trained(folder.path / "runs" / name, config)]
     failed: dict[str, str] = {}
+    total, looked = sum(config.outer.steps for config in configs.values()), 0.0
     running: dict[str, tuple[subprocess.Popen[str], float]] = {}
     try:
         while waiting or running:
@@ -61,15 +70,28 @@ def train_side_by_side(
                 else:
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
-                remedy = Remedy(
-                    f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
-                    f"to go on: maml reproduce --resume {folder.path}, with the same options",
-                )
-                raise InterruptedRunError(stop.signal_number, "interrupted and saved", remedy)
+                steps = _steps_done(configs, waiting, running, folder)
+                said = f"interrupted and saved after {steps} of {total} steps of all rows: {folder.path}"
+                raise InterruptedRunError(stop.signal_number, said, to_go_on)
+            if time.monotonic() - looked >= _LOOK_S:
+                looked = time.monotonic()
+                reporter.progress("training, steps of all rows", _steps_done(configs, waiting, running, folder), total)
             time.sleep(_POLL_S)
     finally:
         _end(running)
     return failed
+
+
+def _steps_done(
+    configs: dict[str, Config],
+    waiting: Container[str],
+    running: Container[str],
+    folder: RunFolder,
+) -> int:
+    """The steps of rows that have ended, and of the others what their metrics say."""
+    unfinished = {name for name in configs if name in waiting or name in running}
+    ended = sum(config.outer.steps for name, config in configs.items() if name not in unfinished)
+    return ended + sum(RunFolder(folder.path / "runs" / name).metrics.last_step() for name in unfinished)
 
 
 def _is_trained(path: Path, config: Config) -> bool:

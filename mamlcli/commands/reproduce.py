@@ -1,6 +1,7 @@
 """`maml reproduce`: published results beside what their experiments give here."""
 
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from mamlcli.config.file import dump_config, load_published
 from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.config.shipped import shipped_rows, unknown_row
 from mamlcli.devices import resolve_device
-from mamlcli.errors import CheckpointError, MamlError, UsageError
+from mamlcli.errors import CheckpointError, MamlError, Remedy, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
@@ -100,10 +101,18 @@ def reproduce(
     _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
     with folder.locked(), stop or StopRequest() as stop, _recorded(folder, configs, chosen):
-        failed = train_side_by_side(trained, folder, jobs=jobs, stop=stop, reporter=reporter)
+        failed = train_side_by_side(
+            trained,
+            folder,
+            jobs=jobs,
+            stop=stop,
+            reporter=reporter,
+            to_go_on=_remedy(folder, names, seeds, fast=fast, jobs=jobs),
+        )
         results: list[ReproducedNumber] = []
         curves: list[CurvePoint] = []
-        for name, row in rows.items():
+        for number, (name, row) in enumerate(rows.items()):
+            reporter.progress("evaluating rows", number, len(rows))
             try:
                 losses = _losses(name, row, configs[name], folder, failed, stop, reporter)
             except CheckpointError as error:
@@ -126,6 +135,18 @@ def reproduce(
             figure=None,
         )
         return _write(folder, rows, result)
+
+
+def _remedy(
+    folder: RunFolder, names: Sequence[str], seeds: Sequence[int] | None, *, fast: bool, jobs: int | None
+) -> Remedy:
+    """How to go on after an interruption, with the same arguments."""
+    rows, chosen = "".join(f" {shlex.quote(name)}" for name in names), ",".join(map(str, seeds or ()))
+    return Remedy(
+        f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
+        f"to go on: maml reproduce{rows}{f' --seeds {chosen}' * bool(chosen)}"
+        f"{' --fast' * fast}{f' --jobs {jobs}' if jobs else ''} --resume {shlex.quote(str(folder.path))}",
+    )
 
 
 def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: int) -> None:

@@ -12,6 +12,7 @@ from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import save_or_warn
+from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
@@ -22,6 +23,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
 from mamlcli.threads import Threads
+from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import LoggedStep, Training
 from mamlcli.types import Row, finite_or_none
@@ -73,6 +75,7 @@ def train(
     """
     check_config(config)
     reporter = reporter or Silent()
+    reporter.progress("setting up the experiment", 0, 1)
     experiment = make_experiment(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
@@ -85,14 +88,18 @@ def train(
             training = Training(run, experiment, device, stop, threads, reporter)
             if resumed:
                 prepare_resume(training)
-            # Closed, a training that `on_step` ends is saved.
-            with closing(training.train()) as steps:
-                for logged in steps:
-                    try:
-                        report_step(reporter, logged.rows, config.outer.steps)
-                        on_step(logged)
-                    except KeyboardInterrupt as error:
-                        steps.throw(error)  # it ends as one that comes within a step does
+            try:
+                # Closed, a training that `on_step` ends is saved.
+                with closing(training.train()) as steps:
+                    for logged in steps:
+                        try:
+                            report_step(reporter, logged.rows, config.outer.steps)
+                            on_step(logged)
+                        except KeyboardInterrupt as error:
+                            steps.throw(error)  # it ends as one that comes within a step does
+            except (InterruptedRunError, DivergedError) as error:
+                say_how_to_go_on(error, "train", run, run, _draw_loss(training, run.metrics.read()))
+                raise
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
             point_to(run.path, config.name)
@@ -113,18 +120,25 @@ def train(
 
 def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the loss, and what the method shows of itself; returns the loss figure."""
-    method, config = training.experiment.method, training.config
-
-    def save(stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str) -> Path | None:
-        title = f"{config.name}: {what}, {len(config.seeds)} seed(s)"
-        return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
-
-    numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
-    figure = save("loss", "loss", numbers, method.title)
+    figure = _draw_loss(training, metrics)
     begun = training.experiment.initial_state(torch.device("cpu")).params
-    for panel in method.panels(Trained(begun, training.state.params, metrics)):
-        save(panel.stem, panel.figure, panel.rows, panel.what)
+    for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
+        _save(training, panel.stem, panel.figure, panel.rows, panel.what)
     return figure
+
+
+def _draw_loss(training: Training, metrics: Sequence[Row]) -> Path | None:
+    """Draw the losses so far; None where there are none, or no figure could be written."""
+    method = training.experiment.method
+    numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
+    return _save(training, "loss", "loss", numbers, method.title) if numbers else None
+
+
+def _save(
+    training: Training, stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str
+) -> Path | None:
+    title = f"{training.config.name}: {what}, {len(training.config.seeds)} seed(s)"
+    return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
 
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:

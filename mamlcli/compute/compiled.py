@@ -77,7 +77,10 @@ def find_compiler() -> list[str]:
 
 
 def compile_graph(
-    function: Callable[P, T], device: torch.device, on_failure: Callable[[Exception], None] | None = None
+    function: Callable[P, T],
+    device: torch.device,
+    on_failure: Callable[[Exception], None] | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Callable[P, T]:
     """Compile a function whose last argument is a meta-batch, as one graph for each shape of it.
 
@@ -88,6 +91,7 @@ def compile_graph(
         device: Where it computes.
         on_failure: Hears of an error in compiling, and raises; if it returns, the function is called as it is. None
             lets the error pass.
+        note: Hears that a graph is compiled, before it is.
     """
     # On the CPU a wrapper in C++ calls the kernels, which is a tenth of a meta-step faster than one in Python.
     options: dict[str, Any] = {"triton.cudagraphs": True} if device.type == "cuda" else {"cpp_wrapper": True}
@@ -99,6 +103,7 @@ def compile_graph(
         if key in graphs:
             return graphs[key](*args, **kwargs)
         graphs[key] = _one_graph(function, options)
+        note("compiling one graph for the meta-update: some seconds, up to a minute for many inner steps")
         try:
             return graphs[key](*args, **kwargs)
         except torch.OutOfMemoryError:

@@ -13,6 +13,7 @@ import torch
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
+from mamlcli.compute.fused.library import is_built
 from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError, Remedy, UsageError
@@ -169,6 +170,7 @@ def planned_update(
     plan: Plan,
     device: torch.device,
     on_failure: Callable[[Exception], None] | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Update:
     """Build the meta-update that a plan describes.
 
@@ -182,6 +184,7 @@ def planned_update(
         device: Where it computes.
         on_failure: Hears of an error in compiling, and raises; if it returns, the update goes on uncompiled. None lets
             the error pass.
+        note: Hears that something is compiled, before it is.
     """
     outer = experiment.config.outer
     gradient = _of_chunk(experiment, plan.form)
@@ -190,13 +193,15 @@ def planned_update(
         return eager
     if plan.form != "fused":
         if plan.chunk >= outer.meta_batch_size:
-            return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure)
-        compiled = compile_graph(gradient, device, on_failure)
+            return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure, note)
+        compiled = compile_graph(gradient, device, on_failure, note)
         return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
     descent, layers = experiment.method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
     try:
+        if not is_built():
+            note("compiling the kernel, once on this machine: some seconds")
         return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
     except (RuntimeError, OSError) as error:
         if on_failure is None:

@@ -17,7 +17,7 @@ from mamlcli.experiment import Experiment
 from mamlcli.groups import Group, groups
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.joined import Found, OfGroup, joined_errors, joined_world
-from mamlcli.meta_test.measure import meta_test, of_the_first, tasks_in_parts
+from mamlcli.meta_test.measure import meta_test, num_parts, of_the_first, tasks_in_parts
 from mamlcli.meta_test.units import Who, summarise_verdicts, unit_rows, worst_rows
 from mamlcli.models.model import Predict
 from mamlcli.reporting import Reporter
@@ -105,8 +105,8 @@ def describe(
     reporter.note("measuring the baselines")
 
     def of_group(group: Group) -> OfGroup:
-        walked = [_walked(group, walk, device, stop, threads) for walk in walks]
-        predicted = _predicted(group, fits, look)
+        walked = [_walked(group, walk, device, stop, threads, reporter) for walk in walks]
+        predicted = _predicted(group, fits, look, reporter)
         # The method first, then what needs no network, from the simplest on.
         at = {
             shots: Found(there, walked[0][shots] | of | walked[1][shots] | walked[2][shots] | walked[3][shots])
@@ -136,7 +136,7 @@ def _target_errors(predict: Predict) -> LossFn[Samples]:
 
 
 def _walked(
-    group: Group, walk: Walk, device: torch.device, stop: StopRequest, threads: Threads
+    group: Group, walk: Walk, device: torch.device, stop: StopRequest, threads: Threads, reporter: Reporter
 ) -> dict[int, dict[Who, Float[np.ndarray, "seeds tasks outputs"] | None]]:
     """Errors after each inner step, for each K, of what the walk speaks of."""
     config = group.experiment.config
@@ -149,7 +149,8 @@ def _walked(
         config=config.model_copy(update={"evaluation": evaluation}), family=group.experiment.family
     )
     loss_fn = _target_errors(experiment.model.predict)
-    losses = of_the_first(meta_test(experiment, group.of(walk.params), device, stop, threads, loss_fn))
+    doing, params = f"measuring: {list(names.values())[-1]}", group.of(walk.params)
+    losses = of_the_first(meta_test(experiment, params, device, stop, threads, loss_fn, reporter=reporter, doing=doing))
     return {
         shots: {(name, steps): values[:, :, steps].double().cpu().numpy() for steps, name in names.items()}
         for shots, values in losses.items()
@@ -157,18 +158,20 @@ def _walked(
 
 
 def _predicted(
-    group: Group, fits: Mapping[str, Fit | None], look: Callable[[], None]
+    group: Group, fits: Mapping[str, Fit | None], look: Callable[[], None], reporter: Reporter
 ) -> dict[int, tuple[Bool[np.ndarray, "tasks outputs"], dict[Who, Float[np.ndarray, "1 tasks outputs"] | None]]]:
     """Which targets the query rows have, and the errors of what predicts without a network, for each K."""
     train, found = training_rows(group), {}
     for shots in group.experiment.config.evaluation.shots:
         predictors = {}
-        for name, fit in fits.items():
+        for number, (name, fit) in enumerate(fits.items()):
             look()
+            reporter.progress(f"fitting what needs no network, K = {shots}", number, len(fits))
             predictors[name] = fit and fit(train, shots)
         there: list[Tensor] = []
         errors: dict[str, list[Tensor]] = {name: [] for name in fits}
-        for support, query in tasks_in_parts(group.experiment, shots):
+        for number, (support, query) in enumerate(tasks_in_parts(group.experiment, shots)):
+            reporter.progress(f"measuring what needs no network, K = {shots}", number, num_parts(group.experiment))
             there.append(~query.y.isnan().all(dim=1))
             for name, predict in predictors.items():
                 look()

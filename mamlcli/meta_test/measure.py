@@ -1,6 +1,6 @@
 """The meta-test of an experiment: its fixed tasks, what is measured on them, and the rows that say it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import torch
@@ -12,6 +12,7 @@ from mamlcli.groups import frozen_of_tested, groups, joined, tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.reporting import Reporter, Silent
 from mamlcli.rows import EvalRow, Query
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.numbers import Split
@@ -31,6 +32,9 @@ def meta_test(
     stop: StopRequest,
     threads: Threads,
     loss_fn: LossFn[Samples] | None = None,
+    *,
+    reporter: Reporter | None = None,
+    doing: str = "meta-test",
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config.
 
@@ -41,11 +45,25 @@ def meta_test(
         stop: Looked at before each part of the tasks.
         threads: Looked at there too.
         loss_fn: Measures in place of the experiment's loss; it may give a vector.
+        reporter: Hears which part of the tasks has been measured.
+        doing: What it hears this called.
 
     Returns:
         With seeds for S, or repetitions where seeds leave out different tasks; see `mamlcli.groups`.
     """
-    found = [_of_group(one.experiment, one.of(params), device, stop, threads, loss_fn) for one in groups(experiment)]
+    parted, shots_of = groups(experiment), experiment.config.evaluation.shots
+    total, done = sum(len(shots_of) * num_parts(one.experiment) for one in parted), 0
+    reporter = reporter or Silent()
+
+    def look() -> None:
+        nonlocal done
+        stop.raise_if_asked("interrupted during the evaluation; nothing was written")
+        threads.look()
+        reporter.progress(doing, done, total)
+        done += 1
+
+    found = [_of_group(one.experiment, one.of(params), device, look, loss_fn) for one in parted]
+    reporter.progress(doing, total, total)
     return {
         shots: {name: joined(experiment, [one[shots][name] for one in found]) for name in found[0][shots]}
         for shots in found[0]
@@ -56,8 +74,7 @@ def _of_group(
     experiment: Experiment,
     params: Params,
     device: torch.device,
-    stop: StopRequest,
-    threads: Threads,
+    look: Callable[[], None],
     loss_fn: LossFn[Samples] | None,
 ) -> Losses:
     settings, found = experiment.config.evaluation, {}
@@ -65,8 +82,7 @@ def _of_group(
     for shots in settings.shots:
         parts = []
         for drawn in tasks_in_parts(experiment, shots):
-            stop.raise_if_asked("interrupted during the evaluation; nothing was written")
-            threads.look()
+            look()
             tasks = drawn.map(lambda part: part.to(device))
             parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
         found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
@@ -96,6 +112,11 @@ def tasks_in_parts(experiment: Experiment, shots: int, split: Split = "meta-test
     num_tasks, at_a_time = experiment.num_test_tasks(split), tasks_at_a_time(experiment, split)
     for first in range(0, num_tasks, at_a_time):
         yield meta_test_tasks(experiment, shots, first, min(at_a_time, num_tasks - first), split)
+
+
+def num_parts(experiment: Experiment) -> int:
+    """How many parts `tasks_in_parts` cuts the meta-test tasks into."""
+    return -(-experiment.num_test_tasks() // tasks_at_a_time(experiment, "meta-test"))
 
 
 def test_request(experiment: Experiment, shots: int) -> Request:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -92,6 +93,12 @@ def read_json(raw: bytes) -> Any:
         return json.loads(raw.decode("utf-8"), parse_constant=refuse)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes of disk that are free to this user where a folder is, or would be made."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def json_text(value: Any) -> str:

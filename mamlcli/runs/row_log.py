@@ -11,7 +11,7 @@ from mamlcli.plain import AnyRow, Row
 from mamlcli.reading import read_lines
 from mamlcli.runs.files import json_lines, naming, read_json, write_atomic
 
-_MAX_BYTES, _MAX_LINE = 2**32, 2**24
+_MAX_BYTES, _MAX_LINE, _TAIL_BYTES = 2**32, 2**24, 2**18
 
 
 class RowLog(NamedTuple):
@@ -45,6 +45,17 @@ class RowLog(NamedTuple):
         except OSError as error:
             raise CheckpointError(f"{self.path}: cannot be read: {error.strerror}") from None
         return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+
+    def last_step(self) -> int:
+        """The step of the last whole row, from the end of the file alone; 0 where there is none yet."""
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, self.path.stat().st_size - _TAIL_BYTES))
+                whole = file.read().rpartition(b"\n")[0]
+            row = read_json(whole.rpartition(b"\n")[2])
+        except (OSError, ValueError):
+            return 0
+        return row["step"] if isinstance(row, dict) and isinstance(row.get("step"), int) else 0
 
     def trim(self, keep: Callable[[Row], bool]) -> None:
         """Drop the rows that a resumed run is going to write again."""

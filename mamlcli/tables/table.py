@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, overload
 
 from mamlcli.errors import UsageError
-from mamlcli.escaping import page, visible
+from mamlcli.escaping import page
 from mamlcli.plain import AnyRow, Row
+from mamlcli.tables.text import format_cell, format_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,37 +105,3 @@ def html_table(table: Table) -> str:
     more = len(table) - _MOST_SHOWN
     rest = f"<p>and {more} more row{'s' * (more > 1)}</p>" if more > 0 else ""
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{rest}"
-
-
-def format_table(rows: Sequence[AnyRow], *, left: Sequence[str] = ()) -> str:
-    """Align rows in columns, to the right but for those named in `left`.
-
-    >>> print(format_table([{"K": 5, "mean": 0.68341}, {"K": 10, "mean": None}]))
-     K    mean
-    --  ------
-     5  0.6834
-    10     n/a
-    """
-    columns = list(rows[0])
-    cells = [[format_cell(row[column]) for column in columns] for row in rows]
-    widths = [max(len(line[index]) for line in [columns, *cells]) for index in range(len(columns))]
-    lines = [columns, ["-" * width for width in widths], *cells]
-
-    def aligned(line: Sequence[str]) -> str:
-        cells = zip(columns, line, widths, strict=True)
-        return "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for name, cell, width in cells)
-
-    return "\n".join(aligned(line).rstrip() for line in lines)
-
-
-def format_cell(value: Any) -> str:
-    """A number to four decimals, or to four digits where that would hide it; n/a for what is not finite.
-
-    >>> [format_cell(value) for value in (0.25, 0.0, -1.5e-7, 3, None)]
-    ['0.2500', '0.0000', '-1.500e-07', '3', 'n/a']
-    """
-    if value is None:
-        return "n/a"
-    if isinstance(value, float):
-        return f"{value:.3e}" if value and (abs(value) < 1e-3 or abs(value) >= 1e5) else f"{value:.4f}"
-    return visible(str(value))

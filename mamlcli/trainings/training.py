@@ -56,7 +56,9 @@ class Training:
         self.state = experiment.initial_state(device)
         self.validation = Validation(experiment, self.state, device, stop)
         self.plan: Plan = make_plan(experiment, device)
-        self.update: Update = planned_update(experiment, self.state, self.plan, device, self._compiling_failed)
+        self.update: Update = planned_update(
+            experiment, self.state, self.plan, device, self._compiling_failed, reporter.note
+        )
         self.train_s = 0.0
         self.from_step = 0
         self.frozen: dict[int, int] = {}
@@ -196,7 +198,7 @@ class Training:
         if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
             self.save()
         if interrupted and (step < last or self.validation.is_behind()):
-            self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}: {self.run.path}")
+            self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}")
 
     def save(self) -> None:
         """Write a checkpoint of what is finite.

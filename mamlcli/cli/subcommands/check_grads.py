@@ -3,7 +3,7 @@
 import typer
 
 from mamlcli.cli.chosen import resolve
-from mamlcli.cli.options import ConfigOption, JsonOption, NameArgument, PluginOption, SetOption
+from mamlcli.cli.options import ConfigOption, JsonOption, NameArgument, PluginOption, QuietOption, SetOption
 from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
 
@@ -14,14 +14,18 @@ def check_grads(
     set_: SetOption = None,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
 ) -> None:
     """Prove the meta-gradient of a config: finite differences, explicit loops, closed forms. Exit 1 if one fails."""
     load_plugins(plugin or [])
     resolved = resolve(name, config, None, overrides_of(set_, None, None), command="check-grads")
-    from mamlcli.cli.reports import gradient_report
-    from mamlcli.commands.check_grads import check_grads as run_checks
+    from mamlcli.cli.progress import Progress
 
-    report = run_checks(resolved)
+    with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.gradient_report import gradient_report
+        from mamlcli.commands.check_grads import check_grads as run_checks
+
+        report = run_checks(resolved, reporter=progress)
     show(report.as_json(), gradient_report(report, resolved), as_json=as_json)
     if not report.passed:
         raise typer.Exit(1)

@@ -36,11 +36,12 @@ def compare_orders(
     out = resume_folder(resume, out)
     resolved = resolve(name, config, None, overrides_of(set_, seeds, device), command="compare-orders")
     from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import comparison_report
-    from mamlcli.commands.compare_orders import compare_orders as run_compare
-    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.comparison_report import comparison_report
+        from mamlcli.commands.compare_orders import compare_orders as run_compare
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         result = run_compare(
             resolved,
             out=out,

@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 from mamlcli.cli.completion import complete_name, complete_name_or_file
+from mamlcli.cli.help import App
 from mamlcli.cli.options import JsonOption, PluginOption, SetOption
 from mamlcli.cli.shared import overrides_of, show
 from mamlcli.plugins import load_plugins
 
-configs = typer.Typer(
+configs = App(
     no_args_is_help=True,
     help="Experiments that come along, and files of your own: list, show, copy, check.",
 )

@@ -27,11 +27,12 @@ def evaluate(
     """Evaluate a run on the fixed meta-test tasks: tables, adaptation curves and fits."""
     load_plugins(plugin or [])
     from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import eval_report
-    from mamlcli.commands.evaluate import evaluate as run_evaluate
-    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.reports import eval_report
+        from mamlcli.commands.evaluate import evaluate as run_evaluate
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         overrides = tuple(overrides_of(set_, None, device, grid))
         result = run_evaluate(
             run, overrides=overrides, random_init=random_init, out=out, reporter=progress, stop=StopRequest(SIGNALS)

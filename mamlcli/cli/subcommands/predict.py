@@ -12,21 +12,26 @@ from mamlcli.plugins import load_plugins
 
 def predict(
     support: Annotated[
-        Path, typer.Option("--support", help="CSV: samples to adapt to; columns task, inputs, targets.")
+        Path, typer.Option("--support", metavar="FILE", help="CSV: samples to adapt to; columns task, inputs, targets.")
     ],
-    query: Annotated[Path, typer.Option("--query", help="CSV: where to predict; columns task, inputs.")],
+    query: Annotated[
+        Path, typer.Option("--query", metavar="FILE", help="CSV: where to predict; columns task, inputs.")
+    ],
     run: RunArgument = None,
     steps: Annotated[
         int | None,
         typer.Option("--steps", metavar="N", min=0, help="Inner steps of adaptation; as trained if left out."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The table of predictions: a CSV file to write.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The table of predictions: a CSV file to write.")
+    ] = None,
     plot: Annotated[
-        Path | None, typer.Option("--plot", help="Draw curves before and after adaptation: .png, .svg or .pdf.")
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw curves before and after adaptation: .png, .svg or .pdf."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the files of --out and --plot.")] = False,
     delimiter: Annotated[
-        str, typer.Option("--delimiter", help="What stands between two fields of the CSV files.")
+        str, typer.Option("--delimiter", metavar="TEXT", help="What stands between two fields of the CSV files.")
     ] = ",",
     set_: SetOption = None,
     device: DeviceOption = None,
@@ -45,12 +50,13 @@ def predict(
     seeds (empty for one), and <target>_seed<N>, what each seed predicts.
     """
     load_plugins(plugin or [])
-    from mamlcli.cli.prediction_report import predict_report
     from mamlcli.cli.progress import Progress
-    from mamlcli.commands.predict import predict as run_predict
-    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.prediction_report import predict_report
+        from mamlcli.commands.predict import predict as run_predict
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         result = run_predict(
             run,
             support=support,

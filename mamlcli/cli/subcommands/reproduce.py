@@ -13,20 +13,20 @@ def reproduce(
     rows: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[ROW]...",
+            metavar="ROW",
             help="Which rows, by name or YAML file; all when left out.",
             autocompletion=complete_row,
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the rows and train nothing.")] = False,
     seeds: Annotated[
-        str | None, typer.Option("--seeds", help="Seeds of every row: 0-4 (the default) or 0,3,7.")
+        str | None, typer.Option("--seeds", metavar="LIST", help="Seeds of every row: 0-4 (the default) or 0,3,7.")
     ] = None,
     fast: Annotated[
         bool, typer.Option("--fast", help="1,000 steps, 50 tasks, 2 seeds: that it runs, no more.")
     ] = False,
     jobs: Annotated[
-        int | None, typer.Option("--jobs", min=1, help="Rows that train side by side; one for each core.")
+        int | None, typer.Option("--jobs", metavar="N", min=1, help="Rows that train side by side; one for each core.")
     ] = None,
     out: OutOption = None,
     resume: ResumeOption = None,
@@ -35,22 +35,18 @@ def reproduce(
 ) -> None:
     """Bring back published results: each beside the published number, with intervals and a verdict."""
     from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import reproduction_report, rows_report
-    from mamlcli.commands.reproduce import load_rows
-    from mamlcli.commands.reproduce import reproduce as run_reproduce
     from mamlcli.config.file import parse_seeds
-    from mamlcli.interrupts import SIGNALS, StopRequest
-    from mamlcli.results import RowList
-    from mamlcli.rows import ListedRow
 
     if list_:
-        found = load_rows(rows or [])
-        listed = RowList(rows=[ListedRow(row=name, **dict(row)) for name, row in found.items()])
-        show(listed.as_json(), rows_report(found), as_json=as_json)
+        _show_rows(rows or [], as_json=as_json, quiet=quiet)
         return
     chosen = None if seeds is None else parse_seeds(seeds, "--seeds")
     out = resume_folder(resume, out)
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.reproduction_report import reproduction_report
+        from mamlcli.commands.reproduce import reproduce as run_reproduce
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         result = run_reproduce(
             rows or [],
             seeds=chosen,
@@ -62,3 +58,17 @@ def reproduce(
             stop=StopRequest(SIGNALS),
         )
     show(result.as_json(), reproduction_report(result), as_json=as_json)
+
+
+def _show_rows(names: list[str], *, as_json: bool, quiet: bool) -> None:
+    from mamlcli.cli.progress import Progress
+
+    with Progress(quiet=quiet):
+        from mamlcli.cli.reproduction_report import rows_report
+        from mamlcli.commands.reproduce import load_rows
+        from mamlcli.results import RowList
+        from mamlcli.rows import ListedRow
+
+        found = load_rows(names)
+        listed = RowList(rows=[ListedRow(row=name, **dict(row)) for name, row in found.items()])
+    show(listed.as_json(), rows_report(found), as_json=as_json)

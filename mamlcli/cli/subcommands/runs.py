@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from mamlcli.cli.help import App
 from mamlcli.cli.options import JsonOption, PluginOption
 from mamlcli.cli.shared import show
 from mamlcli.plugins import load_plugins
@@ -12,7 +13,7 @@ from mamlcli.plugins import load_plugins
 if TYPE_CHECKING:
     from mamlcli.commands.runs import SortKey
 
-runs = typer.Typer(no_args_is_help=True, help="List runs, show one, or say what two differ in.")
+runs = App(no_args_is_help=True, help="List runs, show one, or say what two differ in.")
 # Lines of a list that nobody asked to be longer.
 _SHOWN = 40
 

@@ -49,11 +49,12 @@ def train(
         _show_dry_run(resolved, as_json=as_json, quiet=quiet)
         return
     from mamlcli.cli.progress import Progress
-    from mamlcli.cli.reports import train_report
-    from mamlcli.commands.train import train as run_train
-    from mamlcli.interrupts import SIGNALS, StopRequest
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.cli.reports import train_report
+        from mamlcli.commands.train import train as run_train
+        from mamlcli.interrupts import SIGNALS, StopRequest
+
         result = run_train(
             resolved,
             out=out,
@@ -67,10 +68,11 @@ def train(
 
 def _show_dry_run(config: "Config", *, as_json: bool, quiet: bool) -> None:
     from mamlcli.cli.progress import Progress
-    from mamlcli.commands.train import dry_run
     from mamlcli.config.file import dump_config
 
     with Progress(quiet=quiet) as progress:
+        from mamlcli.commands.train import dry_run
+
         found = dry_run(config, progress)
         progress.note(f"dry run: one meta-step of {found.num_params} parameters a seed worked; nothing was written")
     show(found.as_json(), dump_config(config).rstrip(), as_json=as_json)

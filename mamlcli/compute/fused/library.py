@@ -78,20 +78,26 @@ def load_library(dtype: torch.dtype) -> Library:
     )
 
 
+def is_built() -> bool:
+    """Whether the library need not be compiled; also where it cannot be."""
+    recipe = _recipe()
+    return recipe is None or _kept(_folder(), recipe.stem) is not None
+
+
+def kept_library() -> Path | None:
+    """The library's file as it is kept from another time, or was built by this process; None for none."""
+    recipe = _recipe()
+    return None if recipe is None else _kept(_folder(), recipe.stem)
+
+
 def built() -> Path:
     """The library's file, named by all that it is made from."""
-    compiler = find_compiler()
-    if not compiler:
+    recipe, folder = _recipe(), _folder()
+    if recipe is None:
         raise RuntimeError("no C++ compiler is on the PATH")
-    flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
-    if sys.platform == "linux":
-        flags.append("-fopenmp")
-    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
-    made_from = hashlib.sha256("\n".join(texts).encode()).hexdigest()
-    folder, stem = _folder(), f"fused-{made_from[:16]}"
-    for kept in folder.glob(f"{stem}-*.so"):
-        if _is_own_file(kept) and kept.name == _name(stem, kept):
-            return kept
+    compiler, flags, stem = recipe
+    if kept := _kept(folder, stem):
+        return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "built.so"
         command = [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)]
@@ -101,6 +107,32 @@ def built() -> Path:
             raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
         built.chmod(0o700)  # whatever the umask says
         return built.replace(folder / _name(stem, built))  # whole or not at all, whoever else builds it
+
+
+class _Recipe(NamedTuple):
+    """How the library is made."""
+
+    compiler: list[str]
+    flags: list[str]
+    stem: str
+    """What its file is called, but for its size."""
+
+
+def _recipe() -> _Recipe | None:
+    """How the library is made here; None without a compiler."""
+    if not (compiler := find_compiler()):
+        return None
+    flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    if sys.platform == "linux":
+        flags.append("-fopenmp")
+    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
+    return _Recipe(compiler, flags, f"fused-{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()[:16]}")
+
+
+def _kept(folder: Path, stem: str) -> Path | None:
+    """A whole library of this name that nobody else could have put there."""
+    files = folder.glob(f"{stem}-*.so")
+    return next((file for file in files if _is_own_file(file) and file.name == _name(stem, file)), None)
 
 
 def _name(stem: str, file: Path) -> str:
