@@ -82,7 +82,7 @@ class Group(TyperGroup):
 class App(Typer):
     """A Typer whose commands have the help of this file, each in its panel."""
 
-    def command(  # type: ignore[override]
+    def command(
         self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any
     ) -> Callable[[Function], Function]:
         """Register a function, under its own name if none is given."""
