@@ -177,7 +177,7 @@ def test_where_nothing_was_trained_the_list_is_empty(maml: Maml) -> None:
     assert mamlcli.list_runs() == []
 
 
-DAMAGES = ("", "[]", "{}", '{"kind": 5}', '{"kind": "train"}', '{"kind": "train", "sessions": [{}]}')
+DAMAGES: tuple[str, ...] = ("", "[]", "{}", '{"kind": 5}', '{"kind": "train"}', '{"kind": "train", "sessions": [{}]}')
 DAMAGES += ('{"kind": "train", "sessions": [{"started": 1, "argv": 3, "git": []}], "seeds": "x", "outer_steps": -1}',)
 DAMAGES += ('{"kind": "train", "started": {}, "name": 5, "steps": "x", "status": ["a"], "method": []}',)
 
