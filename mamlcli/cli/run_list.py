@@ -57,6 +57,8 @@ def _table(rows: "Sequence[RunRow]", root: Path, width: int) -> tuple[str, list[
         if len(values) == 1 and len(cells) > 1:
             cells = [{key: cell[key] for key in cell if key != name} for cell in cells]
             shared.append(f"all {values.pop()}" if name == "method" else f"seeds {values.pop()}")
+    if _width(cells) > width and "method" in cells[0]:
+        cells = [cell | {"method": _abbreviated(cell["method"])} for cell in cells]
     for name, least in _GIVES_WAY:
         over = _width(cells) - width
         if over > 0 and name in cells[0]:
@@ -68,15 +70,18 @@ def _table(rows: "Sequence[RunRow]", root: Path, width: int) -> tuple[str, list[
 def _cells(row: "RunRow", root: Path) -> Row:
     path = Path(row["run"])
     inside = path.relative_to(root) if path.is_relative_to(root) and path != root else path
-    method = (row["method"] or "").replace("second-order", "2nd-order").replace("first-order", "1st-order")
     return {
         "run": visible(str(inside)),
-        "method": visible(_KINDS.get(row["kind"] or "", method)),
+        "method": visible(_KINDS.get(row["kind"] or "", row["method"] or "")),
         "status": row["status"],
         "seeds": _seeds(row["seeds"]),
         "steps": _steps(row),
         "loss": _loss(row),
     }
+
+
+def _abbreviated(method: str) -> str:
+    return method.replace("second-order", "2nd-order").replace("first-order", "1st-order")
 
 
 def _with_shots(cell: Row, row: "RunRow") -> Row:

@@ -149,8 +149,8 @@ def last_time(found: Found) -> str:
 
 
 def newest_first(runs: Sequence[Found]) -> list[Found]:
-    """Runs by when work on them ended last."""
-    return sorted(runs, key=last_time, reverse=True)
+    """Runs by when work on them ended last; those that are damaged come behind."""
+    return sorted(runs, key=lambda one: (one.problem is None, last_time(one)), reverse=True)
 
 
 def finished(runs: Sequence[Found]) -> list[Found]:
