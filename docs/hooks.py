@@ -27,12 +27,12 @@ def config_keys() -> str:
     for row in rows:
         key = row.split("`")[1]
         sections.setdefault(f"`{key.partition('.')[0]}`" if "." in key else "The first level", []).append(row)
-    parts = [f"## {name}\n\n" + "\n".join([head, rule, *its]) for name, its in sections.items()]
+    parts = [(f"## {name}", "\n".join([head, rule, *its])) for name, its in sections.items()]
     for choice in choices:
         line, _, table = choice.partition("\n")
         chosen, default, says = re.fullmatch(r"With `([^`]+)`( \(the default\))?\. (.*)", line).groups()  # type: ignore[union-attr]
-        parts.append(f"## `{chosen}`{default or ''}\n\n{says}\n{table.rstrip()}")
-    return "\n\n".join(parts)
+        parts.append((f"## `{chosen}`{default or ''}\n\n{says}", table.strip()))
+    return "\n\n".join(f"{heading}\n\n<div class=\"keys\" markdown>\n\n{table}\n\n</div>" for heading, table in parts)
 
 
 def experiments() -> str:
