@@ -32,17 +32,21 @@ def config_keys() -> str:
         line, _, table = choice.partition("\n")
         chosen, default, says = re.fullmatch(r"With `([^`]+)`( \(the default\))?\. (.*)", line).groups()  # type: ignore[union-attr]
         parts.append((f"## `{chosen}`{default or ''}\n\n{says}", table.strip()))
-    return "\n\n".join(f"{heading}\n\n<div class=\"keys\" markdown>\n\n{table}\n\n</div>" for heading, table in parts)
+    return "\n\n".join(f'{heading}\n\n<div class="keys" markdown>\n\n{table}\n\n</div>' for heading, table in parts)
 
 
 def experiments() -> str:
     """The shipped configs, as they are."""
-    return "\n\n".join(f"## {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_configs().items())
+    return "\n\n".join(
+        f"## {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_configs().items()
+    )
 
 
 def published_rows() -> str:
     """The rows of `maml reproduce`, as they are."""
-    return "\n\n".join(f"### {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_rows().items())
+    return "\n\n".join(
+        f"### {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_rows().items()
+    )
 
 
 def schemas() -> str:

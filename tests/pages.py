@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from matplotlib.figure import Figure
 
 from tests.conftest import ROOT, Maml
 
@@ -63,7 +64,9 @@ def follow(page: Path, maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
     """Type what a page says, in the working folder: every block that is marked `run`, in its order."""
     from mamlcli.config import file
 
-    load_config = file.load_config
+    load_config, savefig = file.load_config, Figure.savefig
+    # Drawing takes most of the time, and is tested where figures are.
+    monkeypatch.setattr(Figure, "savefig", lambda _, *where, **how: savefig(Figure(), *where, **how))
     small = [text for text in (*_SHORT, *_SMALL) if text != "--set"]
     for block in marked(page, "run"):
         if block.language == "python":

@@ -26,14 +26,13 @@ def names(page: Path) -> str:
 
 def found(words: list[str]) -> Any:
     """Parse a command line as the program would, and run nothing; what it does not know raises Click's own error."""
-    command: Any = typer.main.get_command(app)
-    context, words = command.make_context("maml", words[:1] and list(words), resilient_parsing=True), list(words)
-    while hasattr(command, "commands") and words and not words[0].startswith("-"):
+    command, words = typer.main.get_command(app), list(words)
+    while isinstance(command, typer.core.TyperGroup) and words and not words[0].startswith("-"):
         name = words.pop(0)
         assert name in command.commands, f"maml has no command {name!r}"
         command = command.commands[name]
     if words and not {"-h", "--help", "--version"} & set(words):
-        command.make_context(command.name, words, parent=context)
+        command.make_context(command.name, words)
     return command
 
 
