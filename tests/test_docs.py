@@ -86,7 +86,7 @@ def test_every_config_that_a_page_shows_is_one(page: Path) -> None:
 @pytest.mark.parametrize("page", GUIDES, ids=names)
 def test_a_guide_names_every_option_of_its_command_and_no_other(page: Path) -> None:
     command, said = found([page.stem]), page.read_text("utf-8")
-    own = command.commands.values() if hasattr(command, "commands") else [command]
+    own = command.commands.values() if isinstance(command, typer.core.TyperGroup) else [command]
     there = {name for one in own for option in one.params for name in option.opts if name.startswith("--")}
     assert [name for name in sorted(there) if name not in said] == []
     table = re.findall(r"^\| (`--.*?) \|", said, re.MULTILINE)
