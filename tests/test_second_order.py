@@ -1,6 +1,5 @@
-"""The numbers of docs/second-order.md, as plain tests, and the chapter itself as doctests."""
+"""The numbers of docs/second-order.md, as plain tests; the chapter itself runs in test_docs.py."""
 
-import doctest
 import warnings
 
 import pytest
@@ -9,7 +8,6 @@ from torch import Tensor
 from torch.autograd import backward, grad
 
 from mamlcli import adapt
-from tests.conftest import ROOT
 
 
 def pair() -> tuple[Tensor, Tensor]:
@@ -19,12 +17,6 @@ def pair() -> tuple[Tensor, Tensor]:
 def fifth_power(w: float) -> tuple[Tensor, Tensor]:
     x = torch.tensor(1.0, requires_grad=True)
     return x, (w * x) ** 5
-
-
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.name)
-def test_the_examples_of_a_page_run(page: object) -> None:
-    result = doctest.testfile(str(page), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert result.failed == 0
 
 
 def test_first_derivatives_of_a_squared_product() -> None:

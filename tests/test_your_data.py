@@ -1,8 +1,6 @@
-"""The commands of docs/your-data.md run, one after the other, from a folder with the shipped configs."""
+"""The commands of docs/your-data.md run, one after the other, and what it says of configs is so."""
 
 import re
-import shlex
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,50 +8,29 @@ import yaml
 
 from mamlcli import load_config, parse_config
 from tests.conftest import ROOT, Maml
+from tests.pages import DOCS, commands, follow, marked
 
-PAGE = (ROOT / "docs" / "your-data.md").read_text("utf-8")
-HEREDOC = re.compile(r"cat > (\S+) <<'END'\n(.*?\n)END\n", re.DOTALL)
-
-
-@pytest.fixture
-def configs(folder: Path) -> Path:
-    """The shipped configs, of a training so short that it takes a second."""
-    shutil.copytree(ROOT / "configs", folder / "configs")
-    config = folder / "configs" / "elnino.yaml"
-    short = config.read_text().replace("steps: 2000", "steps: 4")
-    assert "steps: 4\n" in short
-    config.write_text(short)
-    return folder
+PAGE = DOCS / "your-data.md"
+TEXT = PAGE.read_text("utf-8")
 
 
-def test_every_command_of_the_page_runs(maml: Maml, configs: Path) -> None:
-    blocks = re.findall(r"```sh run\n(.*?)```", PAGE, re.DOTALL)
-    for block in blocks:
-        for name, text in HEREDOC.findall(block):
-            (configs / name).write_text(text)
-        for line in HEREDOC.sub("", block).splitlines():
-            program, *arguments = shlex.split(line)
-            assert program == "maml"
-            outcome = maml(*arguments)
-            assert outcome.code == 0, outcome.err
-    assert sum(block.count("maml ") for block in blocks) == 8
-    assert (configs / "predictions.csv").read_text().startswith("year,month,temperature,temperature_sd,")
-    assert (configs / "fit.png").exists()
+def test_every_command_of_the_page_runs(
+    maml: Maml, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(PAGE, maml, monkeypatch)
+    capsys.readouterr()
+    assert sum(len(list(commands(block))) for block in marked(PAGE, "run")) == 8
+    assert Path("predictions.csv").read_text().startswith("year,month,temperature,temperature_sd,")
+    assert Path("fit.png").exists()
 
 
 def test_the_config_of_the_page_is_the_shipped_one() -> None:
-    shown = re.search(r"```yaml\n(name: elnino.*?)```", PAGE, re.DOTALL)
+    shown = re.search(r"```yaml\n(name: elnino.*?)```", TEXT, re.DOTALL)
     assert shown is not None
     assert yaml.safe_load(shown[1]) == yaml.safe_load((ROOT / "configs" / "elnino.yaml").read_text())
     assert load_config(ROOT / "configs" / "elnino.yaml").run.keep == "best"
 
 
 def test_configs_for_data_that_are_not_shipped_are_configs() -> None:
-    texts = re.findall(r"```yaml\n(#.*?)```", PAGE, re.DOTALL)
+    texts = re.findall(r"```yaml\n(#.*?)```", TEXT, re.DOTALL)
     assert [parse_config(text).name for text in texts] == ["chicks", "theophylline", "learning-curves"]
-
-
-def test_every_file_that_the_page_links_is_there() -> None:
-    links = re.findall(r"\]\(([^)#]+)\)", PAGE)
-    assert links
-    assert all((ROOT / "docs" / link).exists() for link in links)

@@ -1,0 +1,62 @@
+"""What MkDocs makes of the pages: parts that come from the code, and blocks that are marked for the tests.
+
+A line `<!-- made: NAME -->` in a page is replaced by what the code says, so that the site cannot drift from it.
+"""
+
+import re
+from collections.abc import Callable
+
+from mamlcli.config.reference import config_reference
+from mamlcli.config.shipped import shipped_configs, shipped_rows
+from mamlcli.schemas import schema_files
+
+_MARK = re.compile(r"^<!-- made: (\S+) -->$", re.MULTILINE)
+_MARKED_FENCE = re.compile(r"^(```\w+) (?:run|setup)$", re.MULTILINE)
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Fill in what is made from the code, and take the tests' marks off fences, which readers need not see."""
+    return _MARKED_FENCE.sub(r"\1", _MARK.sub(lambda mark: MADE[mark[1]](), markdown))
+
+
+def config_keys() -> str:
+    """Every key of a config: a heading for each section, and for each choice of family, model and method."""
+    always, *choices = re.split(r"^(?=With `)", config_reference(), flags=re.MULTILINE)
+    head, rule, *rows = always.strip().splitlines()
+    sections: dict[str, list[str]] = {}
+    for row in rows:
+        key = row.split("`")[1]
+        sections.setdefault(f"`{key.partition('.')[0]}`" if "." in key else "The first level", []).append(row)
+    parts = [(f"## {name}", "\n".join([head, rule, *its])) for name, its in sections.items()]
+    for choice in choices:
+        line, _, table = choice.partition("\n")
+        chosen, default, says = re.fullmatch(r"With `([^`]+)`( \(the default\))?\. (.*)", line).groups()  # type: ignore[union-attr]
+        parts.append((f"## `{chosen}`{default or ''}\n\n{says}", table.strip()))
+    return "\n\n".join(f'{heading}\n\n<div class="keys" markdown>\n\n{table}\n\n</div>' for heading, table in parts)
+
+
+def experiments() -> str:
+    """The shipped configs, as they are."""
+    return "\n\n".join(
+        f"## {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_configs().items()
+    )
+
+
+def published_rows() -> str:
+    """The rows of `maml reproduce`, as they are."""
+    return "\n\n".join(
+        f"### {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_rows().items()
+    )
+
+
+def schemas() -> str:
+    """The files of docs/schemas, as links."""
+    return "\n".join(f"- [{name}](../schemas/{name})" for name in sorted(schema_files()))
+
+
+MADE: dict[str, Callable[[], str]] = {
+    "config-keys": config_keys,
+    "experiments": experiments,
+    "published-rows": published_rows,
+    "schemas": schemas,
+}
