@@ -20,6 +20,7 @@ from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.threads import Threads
+from mamlcli.trackers.group import check_installed
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import LoggedStep, Training
 from mamlcli.types import Row, finite_or_none
@@ -60,6 +61,7 @@ def train(
     """
     reporter = reporter or Silent()
     experiment = make_experiment(config)
+    check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)
@@ -69,6 +71,7 @@ def train(
         with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             training = Training(run, experiment, device, stop, threads, reporter)
+            held.enter_context(training.trackers)
             if resumed:
                 prepare_resume(training)
             # Closed, a training that `on_step` ends is saved.
@@ -78,6 +81,7 @@ def train(
                     on_step(logged)
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
+            training.trackers.figures()
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
         run=run.path,
@@ -112,6 +116,7 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
     reporter, experiment = reporter or Silent(), make_experiment(config)
+    check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)

@@ -27,6 +27,8 @@ MAY_CHANGE: Mapping[str, tuple[When, ...]] = {
     "outer.steps": ("resume",),
     "run.checkpoint_every_steps": ("resume",),
     "run.keep_checkpoints": ("resume",),
+    # Where it is logged beside its folder, each time from its folder.
+    "run.log_to": ("resume",),
 }
 # On what the meta-validation loss is measured: losses along one run are of the same tasks, or the least of them says
 # nothing.
@@ -40,7 +42,7 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     >>> changes(one, other)
     {'device': ('auto', 'cpu')}
     """
-    old, new = (_flat(one.model_dump()) for one in (before, after))
+    old, new = (flat(one.model_dump()) for one in (before, after))
     keys = [key for key in known_keys() if key in old or key in new]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
@@ -92,7 +94,7 @@ def without_effect(before: Config, after: Config) -> list[str]:
     return [f"{key} would change nothing: {reason}" for key, reason in reasons.items() if key in changed]
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def flat(values: dict[str, Any]) -> dict[str, Any]:
     """Values by their dotted keys; of a key that holds keys of its own, all of them."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
