@@ -21,14 +21,20 @@ class MLflow:
     """
 
     def __init__(self, about: About) -> None:
-        client = self.client = MlflowClient(tracking_uri=about.folder.absolute().as_uri())
+        uri = about.folder.as_uri()
+        client = self.client = MlflowClient(tracking_uri=uri)
         experiment = client.get_experiment_by_name(about.experiment)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(about.experiment)
         tags: dict[str, str] = {}
-        for before in client.search_runs([experiment_id]):
+        for before in client.search_runs([experiment.experiment_id]) if experiment else []:
             own = before.data.tags.items()
             tags |= {name: value for name, value in own if name == _NOTE or not name.startswith(_OWN_TAG)}
             client.delete_run(before.info.run_id)
+        if experiment and not experiment.artifact_location.startswith(uri):
+            # The folder was moved, and the store would keep files where it was.
+            client.rename_experiment(experiment.experiment_id, f"{about.experiment} at {experiment.artifact_location}")
+            client.delete_experiment(experiment.experiment_id)
+            experiment = None
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(about.experiment)
         start = round(about.started * 1e3)
         self.run_id = client.create_run(experiment_id, start, tags, run_name=about.run).info.run_id
         params = [Param(name, str(value)) for name, value in about.config.items()]

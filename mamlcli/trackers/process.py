@@ -91,8 +91,8 @@ class Process:
             code = self.process.wait(_MAX_WAIT_S)
         except subprocess.TimeoutExpired:
             raise TrackerError(f"it was not done after {_MAX_WAIT_S:.0f} s") from None
-        with self.said as file:
-            said = _last_line(file) if code and not file.closed else ""
+        said = "" if self.said.closed else _last_line(self.said)
+        self.said.close()
         if code:
             raise TrackerError(said or f"its process ended with {code}")
 
