@@ -64,8 +64,8 @@ class Trackers:
             self._each(lambda process, place=place, values=values: process.scalars(place, values))  # type: ignore[misc]
         self.figures()
         if self.processes:
-            folders = ", ".join(str(self.run.path / FOLDERS[name]) for name in self.processes)
-            self.reporter.note(f"also logging to {folders}")
+            folders = ", ".join(f"{FOLDERS[name]}/" for name in self.processes)
+            self.reporter.note(f"logging to {folders} in the run folder too")
 
     def log(self, rows: Sequence[Row]) -> None:
         """Tell them the rows of a logged step, as in metrics.jsonl."""
