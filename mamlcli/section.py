@@ -6,16 +6,20 @@ derives from `TasksSection`, `ModelSection` or `AlgorithmSection`.
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from mamlcli.errors import UsageError
 
+Item = TypeVar("Item", int, str)
+
 Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
 Keep: TypeAlias = Literal["newest", "best"]
 """Which parameters a run is evaluated by."""
+Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
+"""Where a run can be logged beside its folder."""
 Which: TypeAlias = Literal["initial", "newest", "best"]
 """Those, or the ones that training began with."""
 
@@ -56,11 +60,12 @@ def _none_negative(value: tuple[float, float]) -> tuple[float, float]:
     return value
 
 
-def distinct(value: tuple[int, ...]) -> tuple[int, ...]:
-    """Refuse a number that stands there twice."""
+def distinct(value: tuple[Item, ...]) -> tuple[Item, ...]:
+    """Refuse a number or a name that stands there twice."""
     twice = sorted(item for item, count in Counter(value).items() if count > 1)
     if twice:
-        raise ValueError(f"must not hold the same number twice, got {', '.join(map(str, twice[:10]))} again")
+        kind = "name" if isinstance(twice[0], str) else "number"
+        raise ValueError(f"must not hold the same {kind} twice, got {', '.join(map(str, twice[:10]))} again")
     return value
 
 

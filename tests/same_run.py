@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -9,7 +10,7 @@ from mamlcli.best import Best
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 
 
-def metrics(run: Path) -> list[dict[str, object]]:
+def metrics(run: Path) -> list[dict[str, Any]]:
     """The rows of a run, wall times aside."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [{name: value for name, value in row.items() if name != "wall_s"} for row in rows]

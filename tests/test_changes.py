@@ -41,6 +41,7 @@ OTHER = {
     "evaluation.grid": 50, "evaluation.seed": 1, "evaluation.diverged_above": 5.0,
     "evaluation.every_steps": 5,
     "run.log_every_steps": 3, "run.checkpoint_every_steps": 4, "run.keep_checkpoints": 1, "run.keep": "best",
+    "run.log_to": ("tensorboard",),
     "engine.compile": "off", "engine.inner_update": "dense", "engine.task_chunk": 2, "engine.threads": 2,
 }  # fmt: skip
 # Written down beside the table, on purpose, by what each key means.
@@ -54,7 +55,8 @@ TESTED = {
 CONTINUED = {
     "device", "outer.steps", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps", "tasks.path",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above",
-    "run.checkpoint_every_steps", "run.keep_checkpoints", "run.keep", "engine.compile", "engine.inner_update",
+    "run.checkpoint_every_steps", "run.keep_checkpoints", "run.keep", "run.log_to", "engine.compile",
+    "engine.inner_update",
     "engine.task_chunk", "engine.threads",
 }  # fmt: skip
 METHODS = {

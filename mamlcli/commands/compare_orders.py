@@ -31,6 +31,7 @@ from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import crossed_half_width, interval_over
 from mamlcli.threads import Threads
+from mamlcli.trackers.group import check_installed
 from mamlcli.training import frozen_seeds
 from mamlcli.trainings.cosines import CosineLog
 from mamlcli.trainings.ending import say_how_to_go_on
@@ -74,6 +75,7 @@ def compare_orders(
     check_config(config)
     reporter = reporter or Silent()
     experiments: dict[Order, Experiment] = {order: make_experiment(in_order(config, order)) for order in ORDERS}
+    check_installed(config)
     device, start = announce_device(config, reporter), time.perf_counter()
     plan = make_plan(experiments["second"], device)
     check_comparison(experiments["second"], plan, device)
@@ -133,6 +135,7 @@ def _training(
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     run, resumed = start_or_open(experiment.config, held, reporter, out=path, overwrite=False, resume=True)
     training = Training(run, experiment, device, stop, threads, reporter)
+    held.enter_context(training.trackers)
     if resumed:
         prepare_resume(training)
     return training

@@ -32,6 +32,7 @@ from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.located import RunLike, locate
 from mamlcli.threads import Threads
+from mamlcli.trackers.group import mirror
 from mamlcli.trainings.start import announce_device
 
 EVALUATING = Purpose("evaluating", Remedy("mamlcli.evaluate({run!r})", "maml eval {run}"))
@@ -118,6 +119,8 @@ def evaluate(
         figures = [draw_adaptation(run, experiment, results, reporter)]
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {run.path}")
         figures.append(draw_fits(run, experiment, params, reporter))
+        if run_folder is not None and run.path == run_folder.path:
+            mirror(run_folder, reporter)
         stop.raise_if_asked(f"interrupted after the evaluation; it is complete: {run.path}")
     return result.model_copy(update={"figures": [figure for figure in figures if figure]})
 

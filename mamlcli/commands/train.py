@@ -23,6 +23,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
 from mamlcli.threads import Threads
+from mamlcli.trackers.group import check_installed
 from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import LoggedStep, Training
@@ -77,6 +78,7 @@ def train(
     reporter = reporter or Silent()
     reporter.progress("setting up the experiment", 0, 1)
     experiment = make_experiment(config)
+    check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)
@@ -86,6 +88,7 @@ def train(
         with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
             training = Training(run, experiment, device, stop, threads, reporter)
+            held.enter_context(training.trackers)
             if resumed:
                 prepare_resume(training)
             try:
@@ -102,6 +105,7 @@ def train(
                 raise
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
+            training.trackers.figures()
             point_to(run.path, config.name)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
     return TrainResult(
@@ -145,6 +149,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
     check_config(config)
     reporter, experiment = reporter or Silent(), make_experiment(config)
+    check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
     plan = make_plan(experiment, device)

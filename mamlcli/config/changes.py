@@ -31,6 +31,8 @@ MAY_CHANGE: Mapping[str, tuple[When, ...]] = {
     "outer.steps": ("resume",),
     "run.checkpoint_every_steps": ("resume",),
     "run.keep_checkpoints": ("resume",),
+    # Where it is logged beside its folder, each time from its folder.
+    "run.log_to": ("resume",),
 }
 # On what the meta-validation loss is measured: losses along one run are of the same tasks, or the least of them says
 # nothing.
@@ -44,7 +46,7 @@ def changes(before: Config, after: Config) -> dict[str, tuple[Any, Any]]:
     >>> changes(one, other)
     {'device': ('auto', 'cpu')}
     """
-    old, new = (_flat(one.model_dump()) for one in (before, after))
+    old, new = (flat(one.model_dump()) for one in (before, after))
     keys = [key for key in known_keys() if key in old or key in new]
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
@@ -64,7 +66,7 @@ def not_default(config: Config) -> dict[str, Any]:
     # A section that is chosen has the defaults of its own class; that it was chosen is a key like others.
     defaults |= {f"{kind}.{choice.key}": choice.default for kind, choice in CHOICES.items()}
     defaults |= config.tasks.defaults()
-    return {key: value for key, value in _flat(config.model_dump()).items() if value != defaults.get(key, value)}
+    return {key: value for key, value in flat(config.model_dump()).items() if value != defaults.get(key, value)}
 
 
 def _defaults(kind: type[BaseModel]) -> dict[str, Any]:
@@ -123,7 +125,7 @@ def without_effect(before: Config, after: Config) -> list[str]:
     return [f"{key} would change nothing: {reason}" for key, reason in reasons.items() if key in changed]
 
 
-def _flat(values: dict[str, Any]) -> dict[str, Any]:
+def flat(values: dict[str, Any]) -> dict[str, Any]:
     """Values by their dotted keys; of a key that holds keys of its own, all of them."""
     flat: dict[str, Any] = {}
     for name, value in values.items():

@@ -21,6 +21,7 @@ from mamlcli.section import (
     Section,
     Seed,
     TasksSection,
+    Tracker,
     auto_or_up_to,
     distinct,
     list_to_tuple,
@@ -89,6 +90,9 @@ class RunConfig(Section):
     keep: Keep = "newest"
     """Which parameters a run is evaluated by: the `newest`, or the `best`, those of each seed at the step with its
     least meta-validation loss; needs evaluation.every_steps. A run that measures that loss holds both."""
+    log_to: Annotated[tuple[Tracker, ...], BeforeValidator(list_to_tuple), AfterValidator(distinct)] = ()
+    """Log metrics, config and figures to these too, each in a folder of its own within the run's: `tensorboard`,
+    `wandb` (offline) and `mlflow` (a file store). Each needs its package: `pip install 'mamlcli[tensorboard]'`."""
 
 
 class EngineConfig(Section):

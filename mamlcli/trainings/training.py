@@ -23,6 +23,7 @@ from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.link import move_on
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
+from mamlcli.trackers.group import Trackers
 from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.trainings.culprits import name_tasks
 from mamlcli.trainings.validation import Validation
@@ -53,6 +54,7 @@ class Training:
         self.run, self.experiment, self.device, self.stop, self.reporter = run, experiment, device, stop, reporter
         self.config: Config = experiment.config
         self.threads = threads
+        self.trackers = Trackers(run, self.config, reporter)
         self.state = experiment.initial_state(device)
         self.validation = Validation(experiment, self.state, device, stop)
         self.plan: Plan = make_plan(experiment, device)
@@ -134,6 +136,7 @@ class Training:
         self.reporter.note(f"{self.experiment.method.title}, {self.plan.words()}")
         with self._recorded(), self._tasks_named():
             self._catch_up()
+            self.trackers.open()
             since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
@@ -141,7 +144,9 @@ class Training:
                     self._warn_of_frozen()
                     self.train_s += time.perf_counter() - since
                     rows = self.validation.measure(rows)
-                    self.run.metrics.append([row | {"wall_s": round(self.train_s, 6)} for row in rows])
+                    timed = [row | {"wall_s": round(self.train_s, 6)} for row in rows]
+                    self.run.metrics.append(timed)
+                    self.trackers.log(timed)
                     try:
                         yield LoggedStep(step.step, rows)
                     except KeyboardInterrupt:  # between two steps, where all is whole
