@@ -100,12 +100,17 @@ class Visit:
         self.page.set_default_timeout(20_000)
         self.page.on("console", lambda said: self._note(said.type, said.text))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.wrong.append(f"failed: {request.url}"))
+        # What was under way when a page was left is no failure; what is not there is an error in the console.
+        self.page.on("requestfailed", lambda request: self._note_failure(request.url, request.failure or ""))
         self.page.on("request", lambda request: self._check(request.url))
 
     def _note(self, kind: str, text: str) -> None:
         if kind in ("error", "warning"):
             self.wrong.append(text)
+
+    def _note_failure(self, url: str, why: str) -> None:
+        if "ERR_ABORTED" not in why:
+            self.wrong.append(f"{url}: {why}")
 
     def _check(self, url: str) -> None:
         if not url.startswith((self.address, "data:", "blob:")):
