@@ -89,7 +89,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected_training(run: Path) -> dict[str, list[Point]]:
     """Of each chart the points, from the rows of metrics.jsonl, written out."""
     charts: dict[str, list[Point]] = defaultdict(list)
-    for row in metrics(run):
+    found: list[dict[str, Any]] = metrics(run)  # type: ignore[assignment]
+    for row in found:
         for name in ("pre_adapt_loss", "post_adapt_loss", "grad_norm"):
             charts[f"{name}/seed-{row['seed']}"].append((row["step"], row[name]))
         if row["seed"] == 0:
@@ -185,7 +186,7 @@ def test_wandb_reads_back_each_number_once(run: Path, records: list[dict[str, An
 @needs("wandb")
 def test_wandb_shows_figures_the_config_and_how_the_run_ended(run: Path, records: list[dict[str, Any]]) -> None:
     (folder,) = (run / "wandb").iterdir()
-    files: dict[str, Any] = {}
+    files: dict[str, str] = {}
     for row in rows(records):
         files |= {name.split(".")[0]: path for name, path in row.items() if name.endswith(".path")}
     assert set(files) == {"figures/loss", "figures/adaptation", "figures/fits"}
