@@ -1,13 +1,41 @@
 """Figures of a run: one that cannot be drawn or written is said, and fails nothing."""
 
-from pathlib import Path
+from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
+from mamlcli.errors import CheckpointError
 from mamlcli.figures.drawing import Drawing
-from mamlcli.reporting import Reporter
-from mamlcli.runs.folder import RunFolder
-from mamlcli.types import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from mamlcli.plain import AnyRow, Row
+    from mamlcli.reporting import Reporter
+    from mamlcli.runs.folder import RunFolder
+
+
+def loss_drawing(run: RunFolder) -> Drawing:
+    """What draws the losses of a training, as far as it has come: also of one that goes on, or was killed.
+
+    Raises:
+        CheckpointError: If the folder is no run, or has logged no step yet.
+    """
+    info, metrics = run.read_info(), run.metrics.read()
+    if not metrics:
+        raise CheckpointError(f"{run.path}: no step is logged yet, so there is no loss to draw")
+    # Parameters that a method logs, like weights of slots, have figures of their own.
+    rows = [{name: value for name, value in row.items() if not isinstance(value, list)} for row in metrics]
+    return Drawing("loss", rows, {"title": run_title(info.get("name", run.path.name), metrics, info.get("method"))})
+
+
+def run_title(name: str, rows: Sequence[AnyRow], what: str | None) -> str:
+    """Head a figure of a training: its name, what is shown, and how many seeds."""
+    count = len({row["seed"] for row in rows})
+    return f"{name}: {f'{what}, ' if what else ''}{count} seed{'s' * (count != 1)}"
 
 
 def curve_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
@@ -16,10 +44,12 @@ def curve_rows(x: Tensor, y: Tensor, **labels: str | int) -> list[Row]:
     return [{**labels, "x": one, "y": other} for one, other in pairs]
 
 
-def save_or_warn(run: RunFolder, stem: str, drawing: Drawing, reporter: Reporter) -> Path | None:
+def save_or_warn(
+    run: RunFolder, stem: str, drawing: Drawing | Callable[[], Drawing], reporter: Reporter
+) -> Path | None:
     """Draw and write a figure with its data; returns the PNG, or None after a warning."""
     try:
-        return run.save_figure(stem, drawing)
+        return run.save_figure(stem, drawing if isinstance(drawing, Drawing) else drawing())
     except Exception as error:
         reporter.note(f"warning: the figure {stem} could not be written: {error}")
         return None

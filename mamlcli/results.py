@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from mamlcli.config.experiment import Config
-from mamlcli.methods.method import Learned
+from mamlcli.plain import Learned
 from mamlcli.rows import (
     OPEN_SHAPE,
     SHAPE,

@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
-from mamlcli.proofs.checks import Verdict
+from mamlcli.plain import Verdict
 from mamlcli.section import Which, list_to_tuple
 from mamlcli.statistics import Over
 

@@ -6,11 +6,10 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import loss_drawing, run_title, save_or_warn
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
@@ -95,17 +94,12 @@ def train(
 
 def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the loss, and what the method shows of itself; returns the loss figure."""
-    method, config = training.experiment.method, training.config
-
-    def save(stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str) -> Path | None:
-        title = f"{config.name}: {what}, {len(config.seeds)} seed(s)"
-        return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
-
-    numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
-    figure = save("loss", "loss", numbers, method.title)
+    run, reporter = training.run, training.reporter
+    figure = save_or_warn(run, "loss", lambda: loss_drawing(run), reporter)
     begun = training.experiment.initial_state(torch.device("cpu")).params
-    for panel in method.panels(Trained(begun, training.state.params, metrics)):
-        save(panel.stem, panel.figure, panel.rows, panel.what)
+    for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
+        title = run_title(training.config.name, metrics, panel.what)
+        save_or_warn(run, panel.stem, Drawing(panel.figure, panel.rows, {"title": title}), reporter)
     return figure
 
 

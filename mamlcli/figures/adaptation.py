@@ -22,7 +22,7 @@ from mamlcli.figures.style import (
     shade_key,
     shown,
 )
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 
 def adaptation_figure(rows: Sequence[AnyRow], *, title: Title, bounds: Mapping[str, float] | None = None) -> Figure:

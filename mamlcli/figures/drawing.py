@@ -10,7 +10,7 @@ from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
 from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 FIGURES: dict[str, Callable[..., Figure]] = {
     "loss": loss_figure,

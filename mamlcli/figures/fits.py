@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mamlcli.figures.style import BLUE, GREY, ORANGE, PURPLE, Title, column, shown
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 _TRUTH: dict[str, Any] = {"color": "black", "linewidth": 2.2, "alpha": 0.35}
 _LOOKS: tuple[dict[str, Any], ...] = (

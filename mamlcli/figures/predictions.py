@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mamlcli.escaping import label as escaped
 from mamlcli.escaping import shorten
 from mamlcli.figures.style import BLUE, GREY, PURPLE, Title, column, framed, shade_key, shown
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 _BEFORE: dict[str, Any] = {"color": GREY, "linestyle": "--"}
 _AFTER: dict[str, Any] = {"color": BLUE}

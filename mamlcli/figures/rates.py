@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mamlcli.figures.style import BLUE, GREY, ORANGE, Title, column, finished, new_axes
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 
 def rates_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:

@@ -10,7 +10,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from numpy.typing import NDArray
 
 from mamlcli.escaping import label as escaped
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 Title: TypeAlias = str | Sequence[str]
 """Of a figure: a line, or several."""

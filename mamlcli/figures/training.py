@@ -20,7 +20,7 @@ from mamlcli.figures.style import (
     new_axes,
     shade_key,
 )
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 # As many seeds as can be told apart as lines.
 _MAX_LINES = 5

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.models.model import Model
+from mamlcli.plain import Learned as Learned
 from mamlcli.proofs.checks import Case, Check
 from mamlcli.tasks.family import TaskFamily
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples, Task
@@ -91,19 +92,6 @@ class Trained(NamedTuple):
     params: Params
     """And after the last."""
     metrics: Sequence[Row]
-
-
-class Learned(NamedTuple):
-    """What a method has learned beside the weights of models, for people."""
-
-    field: str
-    """Its name in evaluation.json."""
-    value: Row
-    """What stands there."""
-    title: str
-    """Over the table that a person reads."""
-    rows: list[Row]
-    """That table."""
 
 
 class Method(NamedTuple):

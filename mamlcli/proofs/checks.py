@@ -2,18 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, get_args
+from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
+from mamlcli.plain import Verdict as Verdict
 from mamlcli.proofs.obstacles import explained
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Order, Params
 
 T = TypeVar("T")
 MetaGradient: TypeAlias = Callable[[Params, Task], tuple[Params, dict[str, Tensor]]]
-Verdict: TypeAlias = Literal["fails", "holds", "says nothing here"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 EXACT = 1e-10

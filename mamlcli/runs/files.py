@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 
 def write_atomic(path: Path, content: bytes) -> None:

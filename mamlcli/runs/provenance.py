@@ -6,9 +6,10 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 _PACKAGES = ("mamlcli", "torch", "numpy", "matplotlib", "pydantic", "typer")
 
@@ -25,13 +26,15 @@ def by_an_earlier_version(schema: str = "") -> str:
     return f"written by an earlier version of mamlcli{named}, whose configs have other keys; {remedy}"
 
 
-def new_session(device: torch.device, from_step: int) -> dict[str, Any]:
+def new_session(device: "torch.device", from_step: int) -> dict[str, Any]:
     """Describe one process that works on a run, for run.json."""
     return {"started": utc_now(), "from_step": from_step, **environment(device)}
 
 
-def environment(device: torch.device) -> dict[str, Any]:
+def environment(device: "torch.device") -> dict[str, Any]:
     """Describe what computes, and which code: command line, commit, versions, device and threads of this process."""
+    import torch
+
     on_cuda = device.type == "cuda"
     return {
         "argv": sys.argv,

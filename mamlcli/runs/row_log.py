@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mamlcli.errors import CheckpointError
+from mamlcli.plain import AnyRow, Row
 from mamlcli.reading import read_lines
 from mamlcli.runs.files import json_lines, naming, read_json, write_atomic
-from mamlcli.types import AnyRow, Row
 
 _MAX_BYTES, _MAX_LINE = 2**32, 2**24
 

@@ -1,0 +1,37 @@
+"""Plain values that several rooms share: rows of tables, and what is said in them; loads no torch."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from mamlcli.section import Order
+
+ORDERS: tuple[Order, Order] = ("first", "second")
+
+Row: TypeAlias = dict[str, Any]
+"""One line of a table: column name to plain value. What a command returns has a stated shape; see `mamlcli.rows`."""
+
+AnyRow: TypeAlias = Mapping[str, Any]
+"""A line of any table, to be read."""
+
+
+Verdict: TypeAlias = Literal["fails", "holds", "says nothing here"]
+"""Of a check."""
+
+
+class Learned(NamedTuple):
+    """What a method has learned beside the weights of models, for people."""
+
+    field: str
+    """Its name in evaluation.json."""
+    value: Row
+    """What stands there."""
+    title: str
+    """Over the table that a person reads."""
+    rows: list[Row]
+    """That table."""
+
+
+def finite_or_none(value: float) -> float | None:
+    """A plain float, or None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None
