@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mamlcli.commands.compare_orders import compare_orders
     from mamlcli.commands.evaluate import evaluate
+    from mamlcli.commands.plot import plot
     from mamlcli.commands.predict import predict
     from mamlcli.commands.train import train
     from mamlcli.config.experiment import Config
@@ -77,6 +78,7 @@ __all__ = [
     "load_plugins",
     "module_model",
     "parse_config",
+    "plot",
     "predict",
     "register_family",
     "register_method",
@@ -120,6 +122,7 @@ _HOMES = {
     "load_plugins": "plugins",
     "module_model": "models.module",
     "parse_config": "config.file",
+    "plot": "commands.plot",
     "predict": "commands.predict",
     "register_family": "registry",
     "register_method": "registry",

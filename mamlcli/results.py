@@ -32,6 +32,7 @@ from mamlcli.rows import (
     ListedRow,
     MetricsRow,
     Number,
+    PlottedFigure,
     PredictionRow,
     Protocol,
     Query,
@@ -209,6 +210,16 @@ class PredictResult(Result):
     """Null where none was asked for, or it could not be drawn."""
     notes: list[str]
     """What is to be said in words."""
+
+
+class PlotResult(Result):
+    """`maml plot --json`."""
+
+    command = "plot"
+    run: Path
+    """The folder whose figures were drawn again."""
+    width: Literal["column", "page"]
+    figures: list[PlottedFigure]
 
 
 class Reproduction(Result):

@@ -1,7 +1,7 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import cosine_drawing, learning_drawing, save_or_warn
 from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -111,7 +111,7 @@ def compare_orders(
                 notes=_notes(trainings),
             )
             _write(folder, result)
-            figures = _draw(folder, config, result, trainings, stop, reporter)
+            figures = _draw(folder, config, result, stop, reporter)
             result = result.model_copy(update={"figures": figures})
             stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
@@ -244,22 +244,16 @@ def _draw(
     folder: RunFolder,
     config: Config,
     result: Comparison,
-    trainings: dict[Order, Training],
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
-    adaptation = (
-        f"{learning}, {result.tasks} tasks",
-        f"95% interval {curves[0]['interval']}",
-    )
-    figures = {
-        "learning": Drawing("learning", metrics, {"title": learning}),
+    adaptation = f"{config.name}: {seeds}, {result.tasks} meta-test tasks"
+    figures: dict[str, Drawing | Callable[[], Drawing]] = {
+        "learning": lambda: learning_drawing(folder),
         "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
-        "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
+        "cosine": lambda: cosine_drawing(folder),
     }
     saved = []
     for stem, drawing in figures.items():
