@@ -27,14 +27,14 @@ _LOGGED: Mapping[str, tuple[str, str, Callable[[RunFolder], Drawing]]] = {
     "learning": ("compare-orders", "first/metrics.jsonl", learning_drawing),
     "cosine": ("compare-orders", "cosines.jsonl", cosine_drawing),
 }
-_EVALUATE = Remedy("call mamlcli.evaluate on this run", "maml eval makes it")
-_COMPARE = Remedy("call mamlcli.compare_orders with resume=True", "maml compare-orders --resume makes it")
+_EVALUATE = Remedy("mamlcli.evaluate('{run}') makes it", "maml eval {run} makes it")
+_COMPARE = Remedy("mamlcli.compare_orders with resume=True makes it", "maml compare-orders --resume {run} makes it")
 _MAKERS: Mapping[tuple[str, str], Remedy] = {
     ("train", "adaptation"): _EVALUATE,
     ("train", "fits"): _EVALUATE,
-    ("train", "loss"): Remedy("call mamlcli.train with resume=True", "maml train --resume makes it"),
+    ("train", "loss"): Remedy("mamlcli.train with resume=True makes it", "maml train --resume {run} makes it"),
     **{("compare-orders", stem): _COMPARE for stem in ("learning", "adaptation", "cosine")},
-    ("reproduce", "curves"): Remedy("reproduce it again", "maml reproduce --resume makes it"),
+    ("reproduce", "curves"): Remedy("reproducing again makes it", "maml reproduce --resume {run} makes it"),
 }
 """Of each kind of folder, what makes a figure that it lacks."""
 
@@ -82,14 +82,15 @@ def redraw(
     """
     folder = _folder(run)
     chosen = {stem: make() for stem, make in _chosen(folder, what).items()}
-    in_place = out is None and width is None and not formats
-    if in_place:
-        files = {stem: [folder.path / f"{stem}.{kind}" for kind in _USUAL_FORMATS] for stem in chosen}
-    else:
-        files = _files(list(chosen), _checked(formats), width, None if out is None else Path(out))
-    for path in (path for paths in files.values() for path in paths):
-        check_writable(path, overwrite=overwrite or in_place, read=())
     drawn: list[PlottedFigure] = []
+    if out is None and width is None and not formats:
+        for stem, drawing in chosen.items():
+            png = folder.save_figure(stem, drawing)
+            drawn.append({"what": stem, "files": [png.with_suffix(f".{kind}") for kind in _USUAL_FORMATS]})
+        return PlotResult(run=folder.path, width="page", figures=drawn)
+    files = _files(list(chosen), _checked(formats), width, None if out is None else Path(out))
+    for path in (path for paths in files.values() for path in paths):
+        check_writable(path, overwrite=overwrite, read=())
     for stem, drawing in chosen.items():
         figure = drawing.drawn(_look(width or "page"))
         for path in files[stem]:
@@ -125,7 +126,9 @@ def _chosen(folder: RunFolder, what: Sequence[str]) -> _Drawings:
         others = [stem for of, stem in _MAKERS if of == kind and stem not in found]
         stem = missing[0] if missing else others[0] if others else ""
         has = f"it has {', '.join(sorted(found))}" if found else "it has none yet"
-        raise UsageError(f"{folder.path}: no figure {stem}: {has}", _MAKERS.get((kind, stem)))
+        maker = _MAKERS.get((kind, stem))
+        remedy = maker and Remedy(*(words.format(run=folder.path) for words in maker))
+        raise UsageError(f"{folder.path}: no figure {stem!r}: {has}", remedy)
     return {stem: found[stem] for stem in what or sorted(found)}
 
 
@@ -153,7 +156,9 @@ def _files(
         if len(stems) > 1:
             raise UsageError(f"{out} holds one figure, of {', '.join(stems)}: name which, or a folder")
         if formats and list(formats) != [out.suffix.lower()[1:]]:
-            raise UsageError(f"{out}: its name says another format than {', '.join(formats)}: name a folder, or one")
+            raise UsageError(
+                f"{out}: its name says another format than {', '.join(formats)}: give one format, or a folder"
+            )
         return {stems[0]: [out]}
     folder = Path() if out is None else out
     try:

@@ -1,6 +1,7 @@
 """Query loss against inner steps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -50,7 +51,7 @@ def adaptation_figure(
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
         name = escaped(f"{model}, K = {shots}".removeprefix(", "))
         interval_line(axes, chosen, name, index, dashed=False)
-        median = {
+        median: dict[str, Any] = {
             "color": CYCLE[index % len(CYCLE)],
             "marker": MARKERS[index % len(MARKERS)],
             "markerfacecolor": "white",

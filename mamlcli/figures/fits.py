@@ -97,7 +97,12 @@ def _head(axes: Axes, name: str, rows: Sequence[AnyRow], measure: str) -> None:
     lines = {str(line.get_label()): line for line in axes.lines}
     handles = [lines[curve] for curve in losses]
     labels = ["not finite" if loss is None else f"{loss:#.2g}".rstrip(".") for loss in losses.values()]
-    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "borderaxespad": 0.1, "columnspacing": 0.8}
-    tight = {"handlelength": 1.8, "handletextpad": 0.4}
+    above: dict[str, Any] = {
+        "loc": "lower center",
+        "bbox_to_anchor": (0.5, 1.0),
+        "borderaxespad": 0.1,
+        "columnspacing": 0.8,
+    }
+    tight: dict[str, Any] = {"handlelength": 1.8, "handletextpad": 0.4}
     title = f"{name}: {measure}" if losses else name
     axes.legend(handles, labels, title=title, ncols=max(1, len(labels)), **above, **tight)

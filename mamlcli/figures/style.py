@@ -191,7 +191,7 @@ def _beside(axes: Axes, label: str) -> str:
     """A name of a y axis, in as many lines as it needs beside its panel."""
     figure = figure_of(axes)
     height = figure.get_figheight() / axes.get_gridspec().nrows  # type: ignore[union-attr]
-    return shown(label.split("\n"), figure.look.letters(0.9 * height / figure.look.width))
+    return shown(label.split("\n"), figure.look.letters(0.75 * height / figure.look.width))
 
 
 def figure_of(axes: Axes) -> Drawn:
@@ -262,7 +262,7 @@ def legend_below(panels: Sequence[Axes], *, note: str = "", entries: Mapping[str
         handles, labels = panels[0].get_legend_handles_labels()
     else:
         handles, labels = list(entries.values()), [escaped(label) for label in entries]
-    place = {"loc": "outside lower center", "title": wrapped(note, look.letters()) or None}
+    place: dict[str, Any] = {"loc": "outside lower center", "title": wrapped(note, look.letters()) or None}
     full = {-(-len(labels) // rows) for rows in range(1, len(labels) + 1)}
     for columns in sorted((count for count in full if count <= _MOST_COLUMNS), reverse=True):
         if figure.legends:
@@ -313,4 +313,4 @@ def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, index: int, *,
 
 def whole_steps(axes: Axes) -> None:
     """Let an axis of steps have whole numbers alone."""
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)

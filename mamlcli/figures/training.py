@@ -1,7 +1,7 @@
 """The figures of a training: what every seed's metrics say, from its first step to its last."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -113,7 +113,7 @@ def _training_figure(
             # Of what the seeds say themselves: the range of their smoothed curves would be narrower than they are.
             low, high = table.min(axis=0), table.max(axis=0)
             axes.fill_between(steps, low, high, color=curve.color, alpha=SHADE, linewidth=0)
-        shown = {"color": curve.color, "linestyle": curve.dashes, "marker": _mark(len(steps))}
+        shown: dict[str, Any] = {"color": curve.color, "linestyle": curve.dashes, "marker": _mark(len(steps))}
         axes.plot(steps, _moving_mean(table.mean(axis=0)), label=name, **shown)
     if validated:
         _draw_validation(axes, validated, is_smoothed=_window(len(steps)) > 1)
@@ -142,7 +142,13 @@ def _draw_validation(axes: Axes, rows: Sequence[AnyRow], *, is_smoothed: bool) -
     found = [index for index, values in enumerate(losses) if np.isfinite(values).any()]
     best = losses.argmin(axis=1)[found]
     star = "star: least meta-validation loss" + " of each seed" * (len(table) > 1)
-    look = {"color": "black", "marker": "*", "linestyle": "none", "markersize": 8 if few else 5, "zorder": 3}
+    look: dict[str, Any] = {
+        "color": "black",
+        "marker": "*",
+        "linestyle": "none",
+        "markersize": 8 if few else 5,
+        "zorder": 3,
+    }
     axes.plot(steps[best], losses[found, best], label=star, **look)
 
 
@@ -169,7 +175,7 @@ def _explain(axes: Axes, *, num_seeds: int, num_steps: int, num_diverged: int) -
         axes.plot([], [], color="black", linewidth=THIN, label=f"thin: {thin}")
     axes.plot([], [], color="black", linewidth=LINE, label=f"line: {mean}{smoothing}")
     if num_seeds > 1:
-        shade_key(axes, f"range of {num_seeds} seeds" + ", each logged step, not smoothed" * is_smoothed)
+        shade_key(axes, f"range of {num_seeds} seeds" + " at each logged step, not smoothed" * is_smoothed)
     if num_diverged:
         axes.plot([], [], " ", label=f"{num_diverged} diverged, left out from there on")
 
