@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.check_grads import check_grads as check_grads
     from mamlcli.commands.compare_orders import compare_orders as compare_orders
     from mamlcli.commands.evaluate import evaluate as evaluate
+    from mamlcli.commands.plot import plot as plot
     from mamlcli.commands.predict import predict as predict
     from mamlcli.commands.reproduce import reproduce as reproduce
     from mamlcli.commands.runs import diff_runs as diff_runs
@@ -120,6 +121,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.compare_orders": ("compare_orders",),
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
+    "commands.plot": ("plot",),
     "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),

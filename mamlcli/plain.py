@@ -1,7 +1,12 @@
-"""Plain values that results are made of: rows, and the words that they choose from. Loads no torch."""
+"""Plain values that several rooms share: rows of tables, and the words that they choose from. Loads no torch."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+from mamlcli.section import Order
+
+ORDERS: tuple[Order, Order] = ("first", "second")
 
 Row: TypeAlias = dict[str, Any]
 """One line of a table: column name to plain value. What a command returns has a stated shape; see `mamlcli.rows`."""
@@ -32,3 +37,8 @@ class Learned(NamedTuple):
     """Over the table that a person reads."""
     rows: list[Row]
     """That table."""
+
+
+def finite_or_none(value: float) -> float | None:
+    """A plain float, or None for what JSON has no number for."""
+    return float(value) if math.isfinite(value) else None

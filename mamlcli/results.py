@@ -45,6 +45,7 @@ from mamlcli.rows import (
     LossRow,
     MetricsRow,
     Number,
+    PlottedFigure,
     PredictionRow,
     Protocol,
     Query,
@@ -314,6 +315,16 @@ class PredictResult(Result):
         figures = [self.figure] if self.figure is not None and self.figure.suffix == ".png" else []
         table = Table(()) if self.predictions is None else self.table()
         return shown(heading, table, said=[*self.notes, *where], figures=figures)
+
+
+class PlotResult(Result):
+    """`maml plot --json`."""
+
+    command = "plot"
+    run: Path
+    """The folder whose figures were drawn again."""
+    width: Literal["column", "page"]
+    figures: list[PlottedFigure]
 
 
 class Reproduction(Result):

@@ -1,5 +1,6 @@
 """Rows and parts of what commands find: plain dicts of a stated shape, as they stand in a table or a line of JSON."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
@@ -189,6 +190,15 @@ class Protocol(TypedDict):
     device_name: str
     threads: Annotated[int, Field(ge=1)]
     cpus: int | None
+
+
+@with_config(SHAPE)
+class PlottedFigure(TypedDict):
+    """A figure that was drawn again."""
+
+    what: str
+    """Its name in the folder, like loss."""
+    files: list[Path]
 
 
 @with_config(SHAPE)

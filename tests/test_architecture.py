@@ -74,6 +74,7 @@ def test_only_the_command_line_imports_a_command() -> None:
     commands = {path.stem for path in (PACKAGE / "commands").glob("*.py")} & {
         "train",
         "evaluate",
+        "plot",
         "predict",
         "compare_orders",
         "check_grads",

@@ -1,23 +1,30 @@
 """What figures show is what their rows say: bands, lines, legends and limits, read back from matplotlib's artists."""
 
 import csv
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Iterable, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
 import mamlcli
 from mamlcli import Config
-from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
-from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
+from mamlcli.figures.drawing import FIGURES, Drawing
+from mamlcli.figures.style import LOOKS, Look
 from mamlcli.runs.folder import open_run
 from mamlcli.types import Row
 
+PAGE, COLUMN = LOOKS["page"], LOOKS["column"]
 STEPS = 100 * np.arange(1, 401)
 Values = NDArray[np.float64]
 
@@ -25,6 +32,10 @@ Values = NDArray[np.float64]
 def losses(num_seeds: int, num_steps: int = len(STEPS), *, level: float = 1.0, key: int = 0) -> Values:
     """Losses as noisy as those of a meta-batch of few tasks, (seeds, logged steps)."""
     return level * np.exp(np.random.default_rng(key).normal(size=(num_seeds, num_steps)))
+
+
+def drawn(name: str, rows: Sequence[Row], title: Any = "", look: Look = PAGE, **labels: Any) -> Figure:
+    return Drawing(name, rows, {"title": title, **labels}).drawn(look)
 
 
 def training_rows(before: Values, after: Values, **more: str) -> list[Row]:
@@ -43,15 +54,15 @@ def cosine_rows(cosines: Values) -> list[Row]:
     ]
 
 
-def training_figures(num_seeds: int) -> list[tuple[Figure, list[Values]]]:
+def training_figures(num_seeds: int, look: Look = PAGE) -> list[tuple[Figure, list[Values]]]:
     """Each figure of a training, and the values behind its bands in the order of its legend."""
     one, other = losses(num_seeds, level=3.0, key=1), losses(num_seeds, level=0.3, key=2)
     cosines = np.tanh(np.random.default_rng(3).normal(size=(num_seeds, len(STEPS))))
     orders = training_rows(one, one, order="first") + training_rows(other, other, order="second")
     return [
-        (loss_figure(training_rows(one, other), title="loss"), [one, other]),
-        (order_learning_figure(orders, title="learning"), [one, other]),
-        (cosine_figure(cosine_rows(cosines), title="cosine"), [cosines]),
+        (drawn("loss", training_rows(one, other), title="loss", look=look), [one, other]),
+        (drawn("learning", orders, title="learning", look=look), [one, other]),
+        (drawn("cosine", cosine_rows(cosines), title="cosine", look=look), [cosines]),
     ]
 
 
@@ -131,40 +142,166 @@ def test_limits_of_a_training_keep_bands_and_lines_inside(num_seeds: int) -> Non
         assert max(table.max() for table in tables) < high
 
 
-def test_legends_and_labels_are_whole_inside_the_figure() -> None:
-    drawn = [figure for figure, _ in training_figures(3)]
+def fit_rows(models: Sequence[str] = ("",), *, loss: float | None = 0.5) -> list[Row]:
+    """Three tasks, of which each predictor has a truth, three curves with a loss, and a support sample."""
+    x = np.linspace(-5.0, 5.0, 9)
+    rows: list[Row] = []
+    for place in [{"model": model, "task": task} for task in (0, 1, 2) for model in models]:
+        curves = ("truth", "before adaptation", "after 1 inner step", "after 10 inner steps")
+        for size, curve in enumerate(curves):
+            lines = zip(x.tolist(), (size * np.sin(x)).tolist(), strict=True)
+            rows += [{**place, "shown": "line", "curve": curve, "x": one, "y": other} for one, other in lines]
+            if size:
+                rows.append({**place, "shown": "loss", "curve": curve, "x": None, "y": loss and loss / size})
+        rows.append({**place, "shown": "points", "curve": "support", "x": 1.0, "y": 2.0})
+    return rows
+
+
+def rate_rows() -> list[Row]:
+    names = [f"teacher.layer{layer}.{part}" for layer in range(3) for part in ("weight", "bias")]
+    return [{"tensor": name, "step": 1, "begun": 0.1, "low": -0.1, "median": 0.2, "high": 0.4} for name in names]
+
+
+def slot_rows() -> list[Row]:
+    return [
+        {"step": step, "seed": seed, "slot": slot, "corrupted": slot < 2, "weight": 1 - step * (slot < 2) / 100 + seed}
+        for step in (1, 50, 100)
+        for seed in (0, 1, 2)
+        for slot in range(5)
+    ]
+
+
+def prediction_rows() -> list[Row]:
+    curves = [
+        {"target": "y", "task": task, "curve": curve, "x": x, "mean": x, "low": x - 1, "high": x + 1}
+        for task in ("one", "two", "three", "four")
+        for curve in ("before adaptation", "after 5 inner steps")
+        for x in (0.0, 1.0)
+    ]
+    return [*curves, *({"target": "y", "task": task, "x": 0.5, "y": 0.5} for task in ("one", "two", "three", "four"))]
+
+
+def every_figure(look: Look) -> dict[str, Figure]:
+    """One of each, as wide as asked for."""
+    training = [figure for figure, _ in training_figures(3, look)]
     wide = [row for model in ("teacher", "student") for row in adaptation_rows([3.0, 1.0, None], 1.5, model=model)]
-    for figure in (*drawn, adaptation_figure(wide, title=""), reproduction_figure(curve_rows(), title="")):
+    ordered = [row for order in ("first", "second") for row in adaptation_rows([3.0, 1.0], 0.1, order=order)]
+    title = "a name that is long enough to need more than one line of a narrow column: second-order MAML, 3 seeds"
+    predictions = {"x_label": "x", "task_label": "year", "seeds": (0, 1, 2)}
+    return dict(zip(("loss", "learning", "cosine"), training, strict=True)) | {
+        "adaptation": drawn("adaptation", wide, title, look, bounds={"zero predictor": 4.25}),
+        "order-adaptation": drawn("order-adaptation", ordered, title, look),
+        "reproduction": drawn("reproduction", curve_rows(), title, look, interval="over seeds and tasks"),
+        "fits": drawn("fits", fit_rows(("student", "teacher")), title, look, measured_on="on the query samples"),
+        "predictions": drawn("predictions", prediction_rows(), title, look, **predictions),
+        "rates": drawn("rates", rate_rows(), title, look),
+        "slot-weights": drawn("slot-weights", slot_rows(), title, look),
+    }
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_all_text_of_every_figure_is_inside_it_at_its_printed_width(look: Look) -> None:
+    figures = every_figure(look)
+    assert figures.keys() == FIGURES.keys()
+    for name, figure in figures.items():
         figure.draw_without_rendering()
-        texts = [figure.axes[0].yaxis.label, figure.axes[0].xaxis.label, figure.legends[0]]
-        for text in texts:
-            box = text.get_window_extent()
-            assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
-            assert figure.bbox.y0 <= box.y0 < box.y1 <= figure.bbox.y1
+        assert figure.get_figwidth() == look.width
+        assert figure.get_figheight() < 11, "it fits on a page"
+        texts = [artist for artist in figure.findobj(Text) if artist.get_text() and artist.get_visible()]
+        assert {text.get_fontsize() for text in texts} <= {look.font_size, look.font_size - 1}
+        boxes = [(text, text.get_window_extent()) for text in (*figure.texts, *figure.legends)]
+        # Of the numbers on an axis, and not of those that it would have further out.
+        for text, box in [*boxes, *((axes, axes.get_tightbbox()) for axes in figure.axes)]:
+            assert figure.bbox.x0 - 1 <= box.x0 < box.x1 <= figure.bbox.x1 + 1, (name, text)
+            assert figure.bbox.y0 - 1 <= box.y0 < box.y1 <= figure.bbox.y1 + 1, (name, text)
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_no_legend_title_or_panel_lies_on_another(look: Look) -> None:
+    for name, figure in every_figure(look).items():
+        figure.draw_without_rendering()
+        boxes = [axes.get_tightbbox() for axes in figure.axes]
+        boxes += [legend.get_window_extent() for legend in figure.legends]
+        boxes += [text.get_window_extent() for text in figure.texts]
+        for one, other in combinations(boxes, 2):
+            both = Bbox.intersection(one, other)
+            assert both is None or min(both.width, both.height) < 2, name
+
+
+def test_lines_of_a_figure_differ_without_their_colors() -> None:
+    for name, figure in every_figure(PAGE).items():
+        lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) and line.get_linestyle() != "None"]
+        named = [line for line in lines if not line.get_label().startswith("_")]
+        looks = [(line.get_linestyle(), line.get_marker(), line.get_linewidth()) for line in named]
+        assert len(looks) == len(set(looks)), name
+
+
+def test_every_figure_of_steps_counts_them_in_the_same_words() -> None:
+    figures = every_figure(PAGE)
+    for name in ("loss", "learning", "cosine", "slot-weights"):
+        assert figures[name].axes[0].get_xlabel() == "meta-update"
+    for name in ("adaptation", "order-adaptation", "reproduction"):
+        assert figures[name].axes[0].get_xlabel().startswith("inner step")
+        assert figures[name].axes[0].get_xlim()[0] < 0, "0 is before adaptation"
+    said = " ".join(text.get_text() for figure in figures.values() for text in figure.findobj(Text))
+    assert "gradient step" not in said
+    assert "meta-step" not in said
+
+
+def test_a_panel_of_fits_says_the_loss_of_each_of_its_curves() -> None:
+    for axes in drawn("fits", fit_rows()).axes:
+        assert [text.get_text() for text in axes.get_legend().get_texts()] == ["0.50", "0.25", "0.17"]
+        styles = [line.get_linestyle() for line in axes.get_legend().get_lines()]
+        assert styles == [line.get_linestyle() for line in axes.lines[1:4]], "each beside a piece of its line"
+    (axes, *_) = drawn("fits", fit_rows(loss=None)).axes
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == {"not finite"}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+@pytest.mark.parametrize("kind", ["svg", "pdf", "png"])
+def test_the_same_data_gives_the_same_file(kind: str, look: Look) -> None:
+    files = []
+    for _ in range(2):
+        file = io.BytesIO()
+        write = {"svg": {"metadata": {"Date": None}}, "pdf": {"metadata": {"CreationDate": None}}, "png": {}}[kind]
+        drawn("fits", fit_rows(), look=look).savefig(file, format=kind, **write)
+        files.append(file.getvalue())
+    assert files[0] == files[1]
+
+
+def test_a_figure_looks_the_same_whatever_the_settings_of_its_user() -> None:
+    def png() -> bytes:
+        file = io.BytesIO()
+        drawn("loss", training_rows(losses(1, 5), losses(1, 5))).savefig(file, format="png")
+        return file.getvalue()
+
+    before = png()
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
+        assert png() == before
 
 
 def test_a_smoothed_line_says_over_how_many_logged_steps() -> None:
     before, after = losses(3, key=1), losses(3, key=2)
-    figure = loss_figure(training_rows(before, after), title="")
+    figure = drawn("loss", training_rows(before, after), title="")
     assert "line: mean of 3 seeds, moving mean over 9 logged steps" in legend(figure)
     assert "thin: each seed, smoothed alike" in legend(figure)
     for label, table in (("before adaptation", before), ("after adaptation", after)):
-        drawn = line_named(figure.axes[0], label)
+        line = line_named(figure.axes[0], label)
         expected = np.convolve(table.mean(axis=0), np.full(9, 1 / 9), mode="valid")
-        np.testing.assert_allclose(drawn[4:-4], expected, rtol=1e-12)
-        np.testing.assert_allclose(drawn[0], table.mean(axis=0)[:5].mean(), rtol=1e-12)
+        np.testing.assert_allclose(line[4:-4], expected, rtol=1e-12)
+        np.testing.assert_allclose(line[0], table.mean(axis=0)[:5].mean(), rtol=1e-12)
 
 
 def test_a_line_of_few_logged_steps_is_not_smoothed_and_not_called_so() -> None:
     after = losses(3, 99)
-    figure = loss_figure(training_rows(losses(3, 99, key=5), after), title="")
+    figure = drawn("loss", training_rows(losses(3, 99, key=5), after), title="")
     assert not any("moving" in text or "alike" in text for text in legend(figure))
     np.testing.assert_allclose(line_named(figure.axes[0], "after adaptation"), after.mean(axis=0), rtol=1e-12)
 
 
 def test_a_seed_alone_is_shown_as_it_is_beside_its_moving_mean() -> None:
     (after,) = losses(1, key=2)
-    figure = loss_figure(training_rows(losses(1, key=1), after[None]), title="")
+    figure = drawn("loss", training_rows(losses(1, key=1), after[None]), title="")
     assert not bands(figure.axes[0])
     assert any(np.array_equal(line.get_ydata(), after) for line in figure.axes[0].lines)
     assert "thin: each logged step, not smoothed" in legend(figure)
@@ -174,15 +311,15 @@ def test_a_seed_alone_is_shown_as_it_is_beside_its_moving_mean() -> None:
 
 def test_a_band_can_be_made_from_the_csv_beside_the_figure(tiny: Config, tmp_path: Path) -> None:
     result = mamlcli.train(tiny, out=tmp_path / "run")
-    _, after = bands(loss_figure(open_run(result.run).metrics.read(), title="").axes[0])
+    _, after = bands(drawn("loss", open_run(result.run).metrics.read(), title="").axes[0])
     rows = list(csv.DictReader((result.run / "loss.csv").read_text().splitlines()))
     own = {step: [float(row["post_adapt_loss"]) for row in rows if float(row["step"]) == step] for step in edges(after)}
     assert [len(values) for values in own.values()] == [2] * 4  # two seeds, at steps 1, 4, 8 and 12
     assert edges(after) == {step: (min(values), max(values)) for step, values in own.items()}
 
 
-@pytest.mark.parametrize("draw", [order_adaptation_figure, reproduction_figure])
-def test_limits_of_panels_keep_the_intervals_of_every_panel_inside(draw: Callable[..., Figure]) -> None:
+@pytest.mark.parametrize("draw", ["order-adaptation", "reproduction"])
+def test_limits_of_panels_keep_the_intervals_of_every_panel_inside(draw: str) -> None:
     # The last panel reaches lower than the first, and the widest interval is in the middle.
     rows = [
         row
@@ -190,7 +327,7 @@ def test_limits_of_panels_keep_the_intervals_of_every_panel_inside(draw: Callabl
         for shots, means, half in ((5, [3.0, 1.0, 0.8], 0.1), (10, [3.0, 0.5, 0.3], 0.9), (20, [3.0, 0.1, 0.02], 0.5))
         for row in adaptation_rows(means, half, shots=shots, order=order, curve=order)
     ]
-    figure = draw(rows, title="")
+    figure = drawn(draw, rows, title="")
     for axes in figure.axes:
         assert_all_inside(axes, at_least=12)
     assert legend(figure)[0] == "", "nothing is cut, and the figure says so"
@@ -199,7 +336,7 @@ def test_limits_of_panels_keep_the_intervals_of_every_panel_inside(draw: Callabl
 
 def test_limits_of_an_adaptation_keep_intervals_inside_and_the_legend_names_them() -> None:
     rows = adaptation_rows([3.0, 1.0, 0.8], 0.1) + adaptation_rows([3.0, 0.2, 0.1], 0.95, shots=10)
-    figure = adaptation_figure(rows, title="")
+    figure = drawn("adaptation", rows, title="")
     assert_all_inside(figure.axes[0], at_least=12)
     _, half_wide = bands(figure.axes[0])
     assert edges(half_wide)[2.0] == pytest.approx((0.005, 0.195))
@@ -214,7 +351,7 @@ def test_limits_of_an_adaptation_keep_intervals_inside_and_the_legend_names_them
 
 def test_a_figure_that_cuts_diverging_tasks_says_where() -> None:
     rows = adaptation_rows([3.0, 1.0, 80.0, None], 0.1, curve="a") + adaptation_rows([3.0, 1.0, 0.9], 0.2, curve="b")
-    figure = reproduction_figure(rows, title="")
+    figure = drawn("reproduction", rows, title="")
     assert figure.axes[0].get_ylim()[1] == pytest.approx(6.0)  # twice what it is before adaptation
     assert "cut at 6, lines and bands go on above" in legend(figure)[0]
     assert "where a line is missing it is not finite" in legend(figure)[0]
@@ -222,9 +359,9 @@ def test_a_figure_that_cuts_diverging_tasks_says_where() -> None:
     assert low < lowest
 
 
-@pytest.mark.parametrize("draw", [adaptation_figure, order_adaptation_figure, reproduction_figure])
-def test_an_interval_that_a_logarithmic_axis_cannot_show_is_said_to_leave(draw: Callable[..., Figure]) -> None:
-    figure = draw(adaptation_rows([3.0, 1.0, 0.5], 1.5, order="first", curve="wide"), title="")
+@pytest.mark.parametrize("draw", ["adaptation", "order-adaptation", "reproduction"])
+def test_an_interval_that_a_logarithmic_axis_cannot_show_is_said_to_leave(draw: str) -> None:
+    figure = drawn(draw, adaptation_rows([3.0, 1.0, 0.5], 1.5, order="first", curve="wide"), title="")
     assert legend(figure)[0].endswith("what leaves at the bottom reaches zero or below")
     assert 0 < figure.axes[0].get_ylim()[0] < 0.5
     assert edges(bands(figure.axes[0])[0])[1.0] == pytest.approx((-0.5, 2.5)), "the band is the interval, not a stub"
@@ -234,18 +371,18 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_that_is_said() -> None:
     after = losses(3, 50)
     rows = training_rows(after, after)
     rows[-1]["post_adapt_loss"] = None
-    figure = loss_figure(rows, title="")
+    figure = drawn("loss", rows, title="")
     assert legend(figure)[0] == "where a line is missing it is not finite"
     assert np.isnan(line_named(figure.axes[0], "after adaptation")[-1])
     figure.draw_without_rendering()
 
 
 def test_a_figure_without_a_finite_value_says_so() -> None:
-    figure = order_adaptation_figure(adaptation_rows([None, None], 0.1, order="first"), title="")
+    figure = drawn("order-adaptation", adaptation_rows([None, None], 0.1, order="first"), title="")
     assert [text.get_text() for text in figure.axes[0].texts] == ["no finite value to show"]
 
 
 def test_a_title_of_two_lines_has_two_lines_and_no_other_break() -> None:
     after = losses(2, 4)
-    figure = loss_figure(training_rows(after, after), title=("one\nname", "and its interval"))
-    assert figure.axes[0].get_title() == "one\\nname\nand its interval"
+    figure = drawn("loss", training_rows(after, after), title=("one\nname", "and its interval"))
+    assert figure.get_suptitle() == "one\\nname\nand its interval"

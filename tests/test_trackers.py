@@ -89,7 +89,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected_training(run: Path) -> dict[str, list[Point]]:
     """Of each chart the points, from the rows of metrics.jsonl, written out."""
     charts: dict[str, list[Point]] = defaultdict(list)
-    found: list[dict[str, Any]] = metrics(run)  # type: ignore[assignment]
+    found: list[dict[str, Any]] = metrics(run)
     for row in found:
         for name in ("pre_adapt_loss", "post_adapt_loss", "grad_norm"):
             charts[f"{name}/seed-{row['seed']}"].append((row["step"], row[name]))

@@ -10,6 +10,7 @@ from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.configs import configs
 from mamlcli.cli.subcommands.doctor import doctor
 from mamlcli.cli.subcommands.evaluate import evaluate
+from mamlcli.cli.subcommands.plot import plot
 from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.runs import runs
@@ -49,6 +50,7 @@ def maml(
 app.command(cls=ConfigCommand)(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
+app.command()(plot)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)

@@ -1,7 +1,7 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ from mamlcli.best import Chosen
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import cosine_drawing, learning_drawing, save_or_warn
 from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -93,7 +93,7 @@ def compare_orders(
                 for order, one in experiments.items()
             }
             update_config(folder, config)
-            cosines = _train_in_turn_or_say(trainings, folder, config, reporter)
+            cosines = _train_in_turn_or_say(trainings, folder, reporter)
             chosen = {order: one.chosen() for order, one in trainings.items()}
             losses = _meta_tests(trainings, chosen, folder, threads, stop, reporter)
             interval = interval_over(len(tested_seeds(experiments["second"])))
@@ -117,7 +117,7 @@ def compare_orders(
                 notes=_notes(trainings),
             )
             _write(folder, result)
-            figures = _draw(folder, config, result, trainings, stop, reporter)
+            figures = _draw(folder, config, result, stop, reporter)
             result = result.model_copy(update={"figures": figures})
             stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
@@ -141,14 +141,13 @@ def _training(
     return training
 
 
-def _train_in_turn_or_say(
-    trainings: dict[Order, Training], folder: RunFolder, config: Config, reporter: Reporter
-) -> list[CosineRow]:
+def _train_in_turn_or_say(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
     """Train both; say how to go on where it ends early."""
     try:
         return _train_in_turn(trainings, folder, reporter)
     except (InterruptedRunError, DivergedError) as error:
-        figure = _draw_learning(folder, config, trainings, reporter)
+        begun = any(training.run.metrics.read() for training in trainings.values())
+        figure = save_or_warn(folder, "learning", lambda: learning_drawing(folder), reporter) if begun else None
         say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
         raise
 
@@ -266,38 +265,22 @@ def _write(folder: RunFolder, result: Comparison) -> None:
     folder.write_text("comparison.csv", csv_text(result.results))
 
 
-def _draw_learning(
-    folder: RunFolder, config: Config, trainings: dict[Order, Training], reporter: Reporter
-) -> Path | None:
-    """Draw the losses so far of both orders; None where there are none, or no figure could be written."""
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
-    drawing = Drawing("learning", metrics, {"title": f"{config.name}: {_num_seeds(config)}"})
-    return save_or_warn(folder, "learning", drawing, reporter) if metrics else None
-
-
-def _num_seeds(config: Config) -> str:
-    return f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-
-
 def _draw(
     folder: RunFolder,
     config: Config,
     result: Comparison,
-    trainings: dict[Order, Training],
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
-    cosine = f"{config.name}: agreement of both meta-gradients"
-    adaptation = (
-        f"{config.name}: {_num_seeds(config)}, {result.tasks} tasks",
-        f"95% interval {curves[0]['interval']}",
-    )
-    figures = {
+    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
+    adaptation = f"{config.name}: {seeds}, {result.tasks} meta-test tasks"
+    figures: dict[str, Drawing | Callable[[], Drawing]] = {
+        "learning": lambda: learning_drawing(folder),
         "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
-        "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
+        "cosine": lambda: cosine_drawing(folder),
     }
-    saved = [_draw_learning(folder, config, trainings, reporter)]
+    saved = []
     for stem, drawing in figures.items():
         stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
         saved.append(save_or_warn(folder, stem, drawing, reporter))

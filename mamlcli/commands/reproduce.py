@@ -262,9 +262,9 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
     if result.curves:
         seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
         over = interval_over(len(result.seeds))
-        title = (f"Query loss against gradient steps, {seeds}, not corrected", f"95% interval {over}")
+        labels = {"title": f"Query loss against inner steps, {seeds}, not corrected", "interval": over}
         try:
-            figure = folder.save_figure("curves", Drawing("reproduction", result.curves, {"title": title}))
+            figure = folder.save_figure("curves", Drawing("reproduction", result.curves, labels))
         except OSError as error:
             raise MamlError(f"the figure could not be written: {error}") from None
     result = result.model_copy(update={"figure": figure})

@@ -6,12 +6,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import loss_drawing, run_title, save_or_warn
 from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -101,7 +100,7 @@ def train(
                         except KeyboardInterrupt as error:
                             steps.throw(error)  # it ends as one that comes within a step does
             except (InterruptedRunError, DivergedError) as error:
-                say_how_to_go_on(error, "train", run, run, _draw_loss(training, run.metrics.read()))
+                say_how_to_go_on(error, "train", run, run, _draw_loss(training))
                 raise
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
@@ -124,25 +123,19 @@ def train(
 
 def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the loss, and what the method shows of itself; returns the loss figure."""
-    figure = _draw_loss(training, metrics)
+    run, reporter = training.run, training.reporter
+    figure = _draw_loss(training)
     begun = training.experiment.initial_state(torch.device("cpu")).params
     for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
-        _save(training, panel.stem, panel.figure, panel.rows, panel.what)
+        title = run_title(training.config.name, metrics, panel.what)
+        save_or_warn(run, panel.stem, Drawing(panel.figure, panel.rows, {"title": title}), reporter)
     return figure
 
 
-def _draw_loss(training: Training, metrics: Sequence[Row]) -> Path | None:
+def _draw_loss(training: Training) -> Path | None:
     """Draw the losses so far; None where there are none, or no figure could be written."""
-    method = training.experiment.method
-    numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
-    return _save(training, "loss", "loss", numbers, method.title) if numbers else None
-
-
-def _save(
-    training: Training, stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str
-) -> Path | None:
-    title = f"{training.config.name}: {what}, {len(training.config.seeds)} seed(s)"
-    return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
+    run = training.run
+    return save_or_warn(run, "loss", lambda: loss_drawing(run), training.reporter) if run.metrics.read() else None
 
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:

@@ -1,99 +1,128 @@
-"""Query loss against gradient steps of adaptation."""
+"""Query loss against inner steps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from mamlcli.escaping import label as escaped
 from mamlcli.figures.style import (
-    BLUE,
     CYCLE,
     GREY,
-    ORANGE,
+    HAIR,
+    LEVELS,
+    LINE,
+    MARKERS,
+    PAGE,
+    Look,
     Title,
     column,
-    framed,
     interval_line,
     interval_name,
     legend_below,
     log_scale,
     new_axes,
+    new_panels,
+    outer_labels,
     shade_key,
-    shown,
+    whole_steps,
 )
-from mamlcli.types import AnyRow
+from mamlcli.plain import ORDERS, AnyRow
+
+_STEPS, _LOSS = "inner step (0: before adaptation)", "query loss (mean squared error)"
 
 
-def adaptation_figure(rows: Sequence[AnyRow], *, title: Title, bounds: Mapping[str, float] | None = None) -> Figure:
-    """Query loss against gradient steps, one line for each K (and model), with the 95% interval of the mean.
+def adaptation_figure(
+    rows: Sequence[AnyRow], *, title: Title, bounds: Mapping[str, float] | None = None, look: Look = PAGE
+) -> Figure:
+    """Query loss against inner steps, one line for each K (and model), with the 95% interval of the mean.
 
     Args:
         rows: Of one seed, or of seed "all": shots, inner_steps, mean, ci95, median; interval, which says over what;
             model, where several predictors are measured.
         title: Of the figure.
         bounds: What is known of the loss analytically, by name; each is a level.
+        look: For which place it is drawn.
     """
-    figure, axes = new_axes(title, "gradient steps of adaptation", "query loss (mean squared error)", height=5.2)
+    axes = new_axes(title, _STEPS, _LOSS, look)
     lines = sorted({(row.get("model", ""), row["shots"]) for row in rows})
-    for color, (model, shots) in zip(CYCLE * len(rows), lines, strict=False):
+    for index, (model, shots) in enumerate(lines):
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
-        name = f"{model}, K = {shots}".removeprefix(", ")
-        interval_line(axes, chosen, name, color)
-        axes.plot(column(chosen, "inner_steps"), column(chosen, "median"), color=color, linestyle=":")
-    axes.plot([], [], color="black", marker="o", markersize=3, label="line: mean")
-    axes.plot([], [], color="black", linestyle=":", label="dotted: median")
-    shade_key(axes, interval_name(rows))
-    for style, (name, level) in zip(("--", "-.", (0, (1, 3))), (bounds or {}).items(), strict=False):
-        axes.axhline(level, color=GREY, linewidth=1.0, linestyle=style, label=f"{name}: {level:.4g}")
-    framed(figure, axes)
-    return legend_below(figure, axes, num_columns=2, note=log_scale([axes]))
+        name = escaped(f"{model}, K = {shots}".removeprefix(", "))
+        interval_line(axes, chosen, name, index, dashed=False)
+        median: dict[str, Any] = {
+            "color": CYCLE[index % len(CYCLE)],
+            "marker": MARKERS[index % len(MARKERS)],
+            "markerfacecolor": "white",
+        }
+        axes.plot(column(chosen, "inner_steps"), column(chosen, "median"), linestyle=":", linewidth=HAIR, **median)
+    axes.plot([], [], color="black", linewidth=LINE, label="line: mean")
+    axes.plot([], [], color="black", linewidth=HAIR, linestyle=":", label="dotted: median")
+    shade_key(axes, interval_name(_over(rows)))
+    for style, (name, level) in zip(LEVELS, (bounds or {}).items(), strict=False):
+        axes.axhline(level, color=GREY, linewidth=HAIR, linestyle=style, label=f"{escaped(name)}: {level:.4g}")
+    whole_steps(axes)
+    return legend_below([axes], note=log_scale([axes]))
 
 
-def order_adaptation_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
+def order_adaptation_figure(rows: Sequence[AnyRow], *, title: Title, look: Look = PAGE) -> Figure:
     """Adaptation curves of both orders, one panel for each K.
 
     Args:
         rows: With order, shots, inner_steps, mean, ci95 and interval.
         title: Of the figure.
+        look: For which place it is drawn.
     """
-    lines = {f"{order} order": [row for row in rows if row["order"] == order] for order in ("first", "second")}
-    return _panels_by_shots(lines, (ORANGE, BLUE), title)
+    lines = {f"{order} order": [row for row in rows if row["order"] == order] for order in ORDERS}
+    return _panels_by_shots(lines, title, look, _over(rows), styles=(1, 0))
 
 
-def reproduction_figure(rows: Sequence[AnyRow], *, title: Title) -> Figure:
-    """Query loss against gradient steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
+def reproduction_figure(
+    rows: Sequence[AnyRow], *, title: Title, interval: str | None = None, look: Look = PAGE
+) -> Figure:
+    """Query loss against inner steps for several methods, one panel for each K (as Finn et al. 2017, figure 3).
 
     Where tasks diverge the figure is cut, and says so: at twice the largest loss before adaptation.
 
     Args:
-        rows: With curve, shots, inner_steps, mean and ci95; interval, if it is to be named.
+        rows: With curve, shots, inner_steps, mean and ci95.
         title: Of the figure.
+        interval: Over what the 95% intervals are.
+        look: For which place it is drawn.
     """
     names = list(dict.fromkeys(row["curve"] for row in rows))
     lines = {name: [row for row in rows if row["curve"] == name] for name in names}
     begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
-    return _panels_by_shots(lines, CYCLE * len(names), title, top=2 * max(begun, default=np.inf))
+    return _panels_by_shots(lines, title, look, interval or _over(rows), top=2 * max(begun, default=np.inf))
 
 
 def _panels_by_shots(
-    lines: Mapping[str, Sequence[AnyRow]], colors: Sequence[str], title: Title, top: float = np.inf
+    lines: Mapping[str, Sequence[AnyRow]],
+    title: Title,
+    look: Look,
+    over: str | None,
+    *,
+    top: float = np.inf,
+    styles: Sequence[int] | None = None,
 ) -> Figure:
-    """Adaptation curves by name, one panel for each K, cut at `top`."""
-    rows = [row for chosen in lines.values() for row in chosen]
-    shots = sorted({row["shots"] for row in rows})
-    figure = Figure(figsize=(3.6 * len(shots) + 0.6, 4.4), layout="constrained")
-    figure.suptitle(shown(title), fontsize=11)
-    panels = figure.subplots(1, len(shots), sharex=True, sharey=True, squeeze=False)[0]
+    """Adaptation curves by name, in the styles of these numbers, one panel for each K, cut at `top`."""
+    styles = range(len(lines)) if styles is None else styles
+    shots = sorted({row["shots"] for chosen in lines.values() for row in chosen})
+    panels = new_panels(title, look, len(shots), sharex=True, sharey=True)
     for axes, count in zip(panels, shots, strict=True):
-        for index, (color, chosen) in enumerate(zip(colors, lines.values(), strict=False)):
-            interval_line(axes, [row for row in chosen if row["shots"] == count], f"line {index}", color)
-        axes.set_title(f"K = {count}", fontsize=10)
-        axes.set_xlabel("gradient steps of adaptation")
-        framed(figure, axes)
-    shade_key(panels[0], interval_name(rows))
-    panels[0].set_ylabel("query loss (mean squared error)")
-    legend_below(figure, panels[0], note=log_scale(list(panels), top))
-    for text, name in zip(figure.legends[0].get_texts(), lines, strict=False):
-        text.set_text(escaped(name))  # a label that begins with "_" would be left out
-    return figure
+        for index, chosen in zip(styles, lines.values(), strict=True):
+            interval_line(axes, [row for row in chosen if row["shots"] == count], f"line {index}", index, dashed=True)
+        axes.set_title(f"K = {count}")
+    outer_labels(panels, "inner step" if len(panels) > 1 and look.across > 1 else _STEPS, _LOSS)
+    whole_steps(panels[0])
+    note = log_scale(panels, top)
+    shade_key(panels[0], interval_name(over))
+    handles, _ = panels[0].get_legend_handles_labels()
+    names = [*lines, f"shaded: {interval_name(over)}"]
+    return legend_below(panels, note=note, entries=dict(zip(names, handles, strict=True)))
+
+
+def _over(rows: Sequence[AnyRow]) -> str | None:
+    """Over what the intervals of rows are."""
+    return rows[0].get("interval") if rows else None

@@ -9,8 +9,9 @@ from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figur
 from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
+from mamlcli.figures.style import PAGE, Look, styled
 from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
-from mamlcli.types import AnyRow
+from mamlcli.plain import AnyRow
 
 FIGURES: dict[str, Callable[..., Figure]] = {
     "loss": loss_figure,
@@ -24,7 +25,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "rates": rates_figure,
     "slot-weights": slot_weights_figure,
 }
-"""By name, what maps (rows, labels as keywords) to a figure."""
+"""By name, what maps (rows, labels as keywords, look) to a figure."""
 
 
 class Drawing(NamedTuple):
@@ -37,7 +38,9 @@ class Drawing(NamedTuple):
     labels: Mapping[str, Any] = {}
     """What else the figure is told, as keywords: its title, names of axes, levels; plain values."""
 
-    def drawn(self) -> Figure:
-        """Draw it."""
-        draw = FIGURES[self.figure] if isinstance(self.figure, str) else self.figure
-        return draw(self.rows, **self.labels)
+    def drawn(self, look: Look = PAGE) -> Figure:
+        """Draw it, as wide as a look says; what a method of one's own draws is as wide as that makes it."""
+        with styled(look):
+            if isinstance(self.figure, str):
+                return FIGURES[self.figure](self.rows, look=look, **self.labels)
+            return self.figure(self.rows, **self.labels)

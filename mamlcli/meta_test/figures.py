@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from mamlcli.drawing import curve_rows, save_or_warn
+from mamlcli.drawing import after_steps, curve_rows, save_or_warn
 from mamlcli.experiment import Experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.meta_test.measure import over_seeds, test_request
@@ -14,9 +15,9 @@ from mamlcli.reporting import Reporter
 from mamlcli.rows import EvalRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.tasks.family import Curves, TaskFamily, column_names, first_input, first_target, of_seed
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples, Task
 from mamlcli.tasks.stream import TaskList
-from mamlcli.types import Params, Row
+from mamlcli.types import Params, Row, finite_or_none
 
 _NUM_TASKS = 3
 _FIT_STEPS = (0, 1, 10)
@@ -29,11 +30,8 @@ def draw_adaptation(
     """Draw the rows that speak for the whole run, or of its only seed, and what is known of the tasks analytically."""
     config = experiment.config
     rows = over_seeds(results)
-    title = (
-        f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks"
-        + ", loss of scaled targets" * (experiment.family.units is not None),
-        f"95% interval {rows[0]['interval']}",
-    )
+    scaled = ", loss of scaled targets" * (experiment.family.units is not None)
+    title = f"{config.name}: adaptation on {experiment.num_test_tasks()} meta-test tasks{scaled}"
     bounds = experiment.family.bounds(config.evaluation.grid)
     drawing = Drawing("adaptation", rows, {"title": title, "bounds": dict(bounds)})
     return save_or_warn(run, "adaptation", drawing, reporter)
@@ -64,12 +62,12 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
     rows: list[Row] = []
     for index, name in zip(range(count), names, strict=False):
         task = Task(*(Samples(side.x[index], side.y[index]) for side in tasks))
-        rows += _lines(experiment, family, first, task.support, curves, index, name)
+        rows += _lines(experiment, family, first, task, curves, index, name)
         rows += _points(experiment, family, first, task, shots, name)
     columns = column_names(family)
     which = f", the first of {family.num_outputs} targets" if family.num_outputs > 1 else ""
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples{which}"
-    labels = {"title": title, "x_label": columns.inputs[0], "y_label": columns.targets[0]}
+    labels = {"title": title, "x_label": columns.inputs[0], "y_label": columns.targets[0], **_measured(family)}
     return save_or_warn(run, "fits", Drawing("fits", rows, labels), reporter)
 
 
@@ -77,26 +75,51 @@ def _lines(
     experiment: Experiment,
     family: TaskFamily,
     params: Params,
-    support: Samples,
+    task: Task,
     curves: Curves,
     index: int,
-    task: int | str,
+    task_name: int | str,
 ) -> list[Row]:
-    """What every predictor says of one task before and after adaptation, beside the truth where it is known."""
-    inner, inputs, rows = experiment.method.inner, curves.inputs[index].to(support.x.device), []
-    state = inner.start(params)
+    """What every predictor says of one task before and after adaptation, beside the truth where it is known.
+
+    And its loss on the query samples, as the meta-test measures it.
+    """
+    inner, support, rows = experiment.method.inner, task.support, []
+    inputs, state = curves.inputs[index].to(support.x.device), inner.start(params)
     with torch.no_grad():
         for steps in range(max(_FIT_STEPS) + 1):
             if steps in _FIT_STEPS:
-                label = "before adaptation" if steps == 0 else f"after {steps} step{'s' * (steps > 1)}"
+                label = after_steps(steps)
                 for name, predictor in inner.predictors(params, state, support, steps, constant).items():
-                    where = {"model": name, "task": task, "shown": "line"}
+                    where = {"model": name, "task": task_name}
                     if steps == 0 and curves.y is not None:
-                        rows += curve_rows(curves.x, curves.y[index, :, :1], curve="truth", **where)
+                        rows += curve_rows(curves.x, curves.y[index, :, :1], curve="truth", shown="line", **where)
                     said = first_target(family.units, experiment.model.predict(predictor, inputs))
-                    rows += curve_rows(curves.x, said, curve=label, **where)
+                    rows += curve_rows(curves.x, said, curve=label, shown="line", **where)
+                    loss = _loss(family, experiment.model.predict(predictor, task.query.x), task.query.y)
+                    rows.append({**where, "shown": "loss", "curve": label, "x": None, "y": finite_or_none(loss)})
             state = inner.step(params, state, support, steps, constant)
     return rows
+
+
+def _loss(family: TaskFamily, said: Tensor, y: Tensor) -> float:
+    """The loss of one task; where it is a squared error, of the target that is drawn, in the square of its unit."""
+    if not _is_squared(family):
+        return float(family.loss.mean(said, y))
+    scale = family.units.y_scale[0] if family.units else 1.0
+    return float(family.loss.mean(said[:, :1], y[:, :1])) * scale**2
+
+
+def _is_squared(family: TaskFamily) -> bool:
+    return family.loss in (SQUARED_ERROR, PRESENT_SQUARED_ERROR)
+
+
+def _measured(family: TaskFamily) -> dict[str, str]:
+    """What the losses of fits are called, and what they are of."""
+    if not _is_squared(family):
+        return {"measure": "loss", "measured_on": "on the query samples of the task"}
+    unit = f", in the unit of {column_names(family).targets[0]}, squared" if family.units else ""
+    return {"measure": "MSE", "measured_on": f"on the query samples of the task{unit}"}
 
 
 def _points(

@@ -156,5 +156,5 @@ def _panels(kind: str, trained: Trained) -> list[Panel]:
             now, before = (rates if step is None else rates[:, step] for rates in (value, trained.begun[name]))
             low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
             numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
-            rows.append({"tensor": name.removeprefix(RATES), "step": step} | numbers)
+            rows.append({"tensor": name.removeprefix(RATES), "step": None if step is None else step + 1} | numbers)
     return [Panel("inner_lr", "learned inner learning rates", "rates", rows)]

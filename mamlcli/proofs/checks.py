@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from mamlcli.plain import Verdict
+from mamlcli.plain import Verdict as Verdict
 from mamlcli.proofs.obstacles import explained
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Order, Params

@@ -38,6 +38,11 @@ class RunFolder(NamedTuple):
         """The metrics: a row for each seed and logged step."""
         return RowLog(self.path / "metrics.jsonl")
 
+    @property
+    def cosines(self) -> RowLog:
+        """Of a comparison: the cosines between both meta-gradients."""
+        return RowLog(self.path / "cosines.jsonl")
+
     def config(self) -> Config:
         """Read the resolved config."""
         try:

@@ -7,10 +7,11 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mamlcli.errors import Remedy, RunFolderError, UsageError
+from mamlcli.figures.style import DPI
 from mamlcli.runs.files import write_atomic
 
 FIGURE_KINDS: dict[str, dict[str, object]] = {
-    ".png": {"dpi": 150},
+    ".png": {"dpi": DPI},
     ".svg": {"metadata": {"Date": None}},
     ".pdf": {"metadata": {"CreationDate": None}},
 }

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mamlcli.drawing import after_steps
 from mamlcli.tasks.family import Columns
 from mamlcli.trained.arrays import Numbers
 from mamlcli.trained.model import Predictor, predict_seeds_at, predictor_for
@@ -24,8 +25,7 @@ def curve_rows(predictor: Predictor, task: OwnTask, asked: Numbers) -> list[Row]
     inputs = np.concatenate([task.x, asked])
     x = np.linspace(inputs.min(), inputs.max(), _GRID_POINTS)
     said = predict_seeds_at(predictor, predictor_for(predictor, asked), x[:, None])
-    steps = predictor.steps
-    curve = "before adaptation" if steps == 0 else f"after {steps} inner step{'s' * (steps > 1)}"
+    curve = after_steps(predictor.steps)
     return [
         {
             "target": target,

@@ -6,7 +6,6 @@ import torch
 
 from mamlcli.rows import CosineRow
 from mamlcli.runs.folder import RunFolder
-from mamlcli.runs.row_log import RowLog
 from mamlcli.training import flat_per_seed, frozen_seeds
 from mamlcli.trainings.training import Training
 from mamlcli.types import ORDERS, Order, finite_or_none
@@ -17,7 +16,7 @@ class CosineLog:
 
     def __init__(self, folder: RunFolder, trainings: Mapping[Order, Training]) -> None:
         training = trainings["second"]
-        self.log = RowLog(folder.path / "cosines.jsonl")
+        self.log = folder.cosines
         self.training = training
         self.log.trim(lambda row: row["step"] <= training.state.step)
         self.rows: list[CosineRow] = self.log.read()  # type: ignore[assignment]

@@ -226,6 +226,8 @@ class Training:
         write_record(self.run, self.experiment.family)
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
+        # What a figure is headed by: a plugin of its config is not there to whoever draws it again.
+        info |= {"name": self.config.name, "method": self.experiment.method.title}
         info["sessions"] = [*info.get("sessions", []), session]
         if plugins := loaded_plugins():
             info["plugins"] = plugins
