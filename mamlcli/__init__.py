@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.compare_orders import compare_orders
     from mamlcli.commands.evaluate import evaluate
     from mamlcli.commands.predict import predict
+    from mamlcli.commands.report import report
     from mamlcli.commands.train import train
     from mamlcli.config.experiment import Config
     from mamlcli.config.file import dump_config, load_config, parse_config
@@ -81,6 +82,7 @@ __all__ = [
     "register_family",
     "register_method",
     "register_model",
+    "report",
     "train",
     "unrolled",
 ]
@@ -124,6 +126,7 @@ _HOMES = {
     "register_family": "registry",
     "register_method": "registry",
     "register_model": "registry",
+    "report": "commands.report",
     "train": "commands.train",
     "unrolled": "methods.meta_gradients",
 }

@@ -221,8 +221,22 @@ class Reproduction(Result):
     seeds: Seeds
     results: list[ReproducedNumber]
     curves: list[CurvePoint]
+    described: dict[str, str] = {}
+    """What each row is, where it was published and what its source leaves open."""
     wall_s: Seconds
     figure: Path | None
+
+
+class ReportResult(Result):
+    """`maml report --json`."""
+
+    command = "report"
+    runs: Annotated[list[Path], Field(min_length=1)]
+    """The run folders."""
+    html: Path
+    """The page."""
+    markdown: Path
+    """The same as Markdown."""
 
 
 class RowList(Result):

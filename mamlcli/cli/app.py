@@ -9,8 +9,10 @@ from mamlcli.cli.subcommands.check_grads import check_grads
 from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.predict import predict
+from mamlcli.cli.subcommands.report import report
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.train import train
+from mamlcli.cli.subcommands.watch import watch
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +46,8 @@ def maml(
 app.command(cls=ConfigCommand)(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
+app.command()(report)
+app.command()(watch)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)

@@ -11,7 +11,7 @@ from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:
     from mamlcli.config.published import PublishedRow
-    from mamlcli.results import Comparison, EvalResult, GradientReport, Reproduction, TrainResult
+    from mamlcli.results import Comparison, EvalResult, GradientReport, ReportResult, Reproduction, TrainResult
 
 # Inner steps that a printed table shows; the files have them all.
 _SHOWN_STEPS = (0, 1, 2, 5, 10)
@@ -204,6 +204,11 @@ def comparison_report(result: "Comparison", config: Config) -> str:
     return "\n".join([*parts, *(f"figure       {figure}" for figure in result.figures)])
 
 
+def page_report(result: "ReportResult") -> str:
+    """Say where the report is."""
+    return f"report       {result.html}\n             {result.markdown}"
+
+
 def rows_report(rows: "dict[str, PublishedRow]") -> str:
     """Say which rows there are."""
     lines: list[Row] = [{"row": name, "what it is": row.title, "source": row.source} for name, row in rows.items()]
@@ -212,7 +217,7 @@ def rows_report(rows: "dict[str, PublishedRow]") -> str:
 
 def reproduction_report(result: "Reproduction") -> str:
     """Say what came back of what was published."""
-    from mamlcli.commands.reproduction_page import count_reproduced, table_cells, table_columns
+    from mamlcli.pages.reproduction import count_reproduced, table_cells, table_columns
     from mamlcli.statistics import interval_over
 
     columns = table_columns()

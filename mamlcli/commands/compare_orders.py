@@ -12,7 +12,7 @@ import torch
 
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import learning_drawing, save_or_warn, seeds_in_words
 from mamlcli.errors import InterruptedRunError, MamlError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -248,16 +248,15 @@ def _draw(
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
-    metrics = [{"order": order} | row for order in ORDERS for row in trainings[order].run.metrics.read()]
+    metrics = {order: trainings[order].run.metrics.read() for order in ORDERS}
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
-    seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    learning, cosine = f"{config.name}: {seeds}", f"{config.name}: agreement of both meta-gradients"
+    cosine = f"{config.name}: agreement of both meta-gradients"
     adaptation = (
-        f"{learning}, {result.tasks} tasks",
+        f"{config.name}: {seeds_in_words(len(config.seeds))}, {result.tasks} tasks",
         f"95% interval {curves[0]['interval']}",
     )
     figures = {
-        "learning": Drawing("learning", metrics, {"title": learning}),
+        "learning": learning_drawing(config.name, len(config.seeds), metrics),
         "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
         "cosine": Drawing("cosine", result.cosines, {"title": cosine}),
     }

@@ -10,9 +10,8 @@ from matplotlib.figure import Figure
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import save_or_warn
+from mamlcli.drawing import save_or_warn, training_drawing
 from mamlcli.experiment import make_experiment
-from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
@@ -98,8 +97,8 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     method, config = training.experiment.method, training.config
 
     def save(stem: str, figure: str | Callable[..., Figure], rows: Sequence[Row], what: str) -> Path | None:
-        title = f"{config.name}: {what}, {len(config.seeds)} seed(s)"
-        return save_or_warn(training.run, stem, Drawing(figure, rows, {"title": title}), training.reporter)
+        drawing = training_drawing(config.name, len(config.seeds), what, figure, rows)
+        return save_or_warn(training.run, stem, drawing, training.reporter)
 
     numbers = [{name: row[name] for name in row if name not in method.logged} for row in metrics]
     figure = save("loss", "loss", numbers, method.title)

@@ -213,6 +213,7 @@ class Training:
         write_record(self.run, self.experiment.family)
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
+        info["method"] = self.experiment.method.title
         info["sessions"] = [*info.get("sessions", []), session]
         if plugins := loaded_plugins():
             info["plugins"] = plugins
