@@ -25,6 +25,8 @@ class Column(NamedTuple):
     title: str
     is_number: bool = True
     """Whether it stands to the right."""
+    is_long: bool = False
+    """Whether it holds sentences, which are not to be broken after every word where there is little room."""
 
 
 class Table(NamedTuple):

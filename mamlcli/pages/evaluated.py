@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from mamlcli.meta_test.measure import over_seeds
 from mamlcli.meta_test.protocol import steps_in_words
 from mamlcli.pages.blocks import Block, Cell, Column, Details, Section, Table, Text, Tone
-from mamlcli.pages.cells import count, number, short, shown, with_interval, word
+from mamlcli.pages.cells import count, number, short, with_interval, word
 from mamlcli.results import EvalResult
 from mamlcli.rows import EvalRow, UnitRow
+from mamlcli.types import AnyRow
 
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
 
@@ -159,7 +160,7 @@ def _units(rows: Sequence[UnitRow], target: str, last: int) -> Table:
     return Table([*columns, Column("the method is", is_number=False)], lines, caption)
 
 
-def _all_units(rows: Sequence[UnitRow]) -> Table:
+def _all_units(rows: Sequence[AnyRow]) -> Table:
     words, numbers = ("who", "target"), ("rmse", "rmse_low", "rmse_high", "fraction", "difference", "difference_ci95")
     columns = [*(Column(name, is_number=False) for name in words), Column("K"), Column("steps")]
     columns += [Column(name.replace("_", " ")) for name in numbers]
@@ -177,8 +178,8 @@ def _all_units(rows: Sequence[UnitRow]) -> Table:
     )
 
 
-def short_result(result: EvalResult) -> str:
-    """The mean after the last step at the K in the middle, for a tile."""
+def short_result(result: EvalResult) -> tuple[str, str]:
+    """For a tile: where the loss is measured, and the mean there, after the last step at the K in the middle."""
     _, last = ends(result)
-    half = "" if last["ci95"] is None else f" ± {shown(last['ci95'])}"
-    return f"{shown(last['mean'])}{half}"
+    where = f"Loss at K = {last['shots']}, {count(last['inner_steps'], 'step')}"
+    return where, with_interval(last["mean"], last["ci95"]).text

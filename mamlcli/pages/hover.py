@@ -43,7 +43,15 @@ class HoverPanel(NamedTuple):
 def hover_panels(figure: Figure) -> list[HoverPanel]:
     """The panels of a figure whose layout is done, at 72 dots an inch."""
     height = float(figure.bbox.height)
-    return [_panel(axes, figure, height) for axes in figure.axes if axes.get_visible()]
+    panels = [_panel(axes, figure, height) for axes in figure.axes if axes.get_visible()]
+    # Of panels that share an axis, those at the edge name it for all.
+    names = {
+        axis: next((one for panel in panels if (one := getattr(panel, axis))), "") for axis in ("x_name", "y_name")
+    }
+    return [
+        panel._replace(x_name=panel.x_name or names["x_name"], y_name=panel.y_name or names["y_name"])
+        for panel in panels
+    ]
 
 
 def _panel(axes: Axes, figure: Figure, height: float) -> HoverPanel:

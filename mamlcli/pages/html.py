@@ -17,6 +17,8 @@ GENERATOR = "mamlcli report"
 """What the head of every page says of who made it."""
 _MAX_BYTES = 2**24
 _HERE = Path(__file__).parent
+# Smaller, a figure's text cannot be read, and it is scrolled; larger, it shouts.
+_LEAST_SCALE, _MOST_SCALE = 0.62, 1.1
 
 Draw: TypeAlias = Callable[[Picture, str], Inline]
 """Maps a picture that has a drawing, and the word that its ids begin with, to SVG."""
@@ -123,8 +125,10 @@ class _Writer:
 
     def table(self, table: Table) -> str:
         key = self.name(f"{self.place}-table")
-        caption = f"<caption>{escaped(table.caption)}</caption>" if table.caption else ""
-        head = "".join(f'<th scope="col"{_number(column)}>{escaped(column.title)}</th>' for column in table.columns)
+        caption = f"<caption><span>{escaped(table.caption)}</span></caption>" if table.caption else ""
+        head = "".join(
+            f'<th scope="col"{_class(_kind(column))}>{escaped(column.title)}</th>' for column in table.columns
+        )
         rows = (
             "<tr>" + "".join(_cell(cell, column) for cell, column in zip(row, table.columns, strict=True)) + "</tr>"
             for row in table.rows
@@ -147,11 +151,13 @@ class _Writer:
         points = json.dumps(
             [panel._asdict() | {"series": [one._asdict() for one in panel.series]} for panel in found.panels]
         )
-        least, most = round(0.62 * found.width), round(1.35 * found.width)
+        least, most = round(_LEAST_SCALE * found.width), round(_MOST_SCALE * found.width)
         style = f'style="min-width:{least}px;max-width:{most}px"'
         svg = found.svg.replace("<svg", f'<svg role="img" tabindex="0" aria-label="{label}" {style}', 1)
-        values = f'<details class="values" data-key="{key}-values"><summary>Values</summary><div class="box"></div></details>'
-        return f'<figure id="{key}" data-points="{escaped(points)}"><div class="box">{svg}</div>{values}</figure>'
+        return (
+            f'<figure id="{key}" data-points="{escaped(points)}"><div class="box">{svg}</div><details class="values" '
+            f'data-key="{key}-values"><summary>Values</summary><div class="box"></div></details></figure>'
+        )
 
     def image(self, picture: Picture, label: str) -> str:
         """A figure that only its file shows."""
@@ -166,16 +172,16 @@ def _badge(badge: Text | None) -> str:
     return "" if badge is None else f' <span class="badge {badge.tone}">{escaped(badge.text)}</span>'
 
 
-def _class(tone: str) -> str:
-    return "" if tone == "plain" else f' class="{tone}"'
+def _class(*names: str) -> str:
+    own = " ".join(name for name in names if name not in ("", "plain"))
+    return f' class="{own}"' if own else ""
 
 
-def _number(column: Column) -> str:
-    return ' class="n"' if column.is_number else ""
+def _kind(column: Column) -> str:
+    return "n" if column.is_number else "long" if column.is_long else ""
 
 
 def _cell(cell: Cell, column: Column) -> str:
-    names = " ".join(filter(None, ["n" if column.is_number else "", "" if cell.tone == "plain" else cell.tone]))
     order = "" if cell.order is None else f"{cell.order:.10g}" if isinstance(cell.order, int | float) else None
     data = "" if order is None else f' data-o="{order}"'
-    return f"<td{f' class={chr(34)}{names}{chr(34)}' if names else ''}{data}>{escaped(cell.text)}</td>"
+    return f"<td{_class(_kind(column), cell.tone)}{data}>{escaped(cell.text)}</td>"

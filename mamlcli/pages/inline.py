@@ -6,7 +6,7 @@ Colours become variables, of which each figure brings the light and the dark val
 import colorsys
 import io
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from mamlcli.figures.drawing import Drawing
 from mamlcli.pages.hover import HoverPanel, hover_panels
 
-_SETTINGS = {"svg.fonttype": "none", "path.simplify_threshold": 0.4}
+_SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "path.simplify_threshold": 0.4}
 _POINTS_PER_INCH = 72
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
 _BLACK, _WHITE = "#000000", "#ffffff"
@@ -38,7 +38,7 @@ def inline(drawing: Drawing, prefix: str) -> Inline:
         drawing: What it shows.
         prefix: A word of letters and digits that begins the ids inside, so that several figures share a page.
     """
-    with mpl.rc_context({**_SETTINGS, "svg.hashsalt": prefix}):
+    with mpl.rc_context(_SETTINGS), mpl.rc_context({"svg.hashsalt": prefix}):
         figure = drawing.drawn()
         figure.set_dpi(_POINTS_PER_INCH)
         buffer = io.BytesIO()

@@ -17,6 +17,9 @@ from mamlcli.runs.contents import Contents
 
 _SHOWN_SESSIONS = 3
 _NAMED_TASKS = 60
+# What is chosen where a config says nothing.
+_CHOSEN = {f"{kind}.{choice.key}": choice.default for kind, choice in CHOICES.items()}
+_CONFIG_COLUMNS = ("key", "value", "default", "meaning")
 
 
 def config_blocks(contents: Contents) -> list[Block]:
@@ -24,7 +27,7 @@ def config_blocks(contents: Contents) -> list[Block]:
     blocks: list[Block] = []
     if contents.config is not None:
         rows = differing(contents.config)
-        columns = [Column(name, is_number=False) for name in ("key", "value", "default", "meaning")]
+        columns = [Column(name, is_number=False, is_long=name == "meaning") for name in _CONFIG_COLUMNS]
         blocks.append(
             Table(columns, [[word(cell) for cell in row] for row in rows], "What differs from the defaults")
             if rows
@@ -44,8 +47,7 @@ def differing(config: Config) -> list[tuple[str, str, str, str]]:
             rows += _unlike(Config, name, value, name)
             continue
         for field in type(value).model_fields:
-            chooses = name in CHOICES and field == CHOICES[name].key
-            default = CHOICES[name].default if chooses else None
+            default = _CHOSEN.get(f"{name}.{field}")
             rows += _unlike(type(value), field, getattr(value, field), f"{name}.{field}", default)
     return rows
 
@@ -58,7 +60,7 @@ def _unlike(
     if value == usual and not info.is_required():
         return []
     shown = "required" if info.is_required() else plain(_dumped(usual))
-    return [(key, plain(_dumped(value)), shown, " ".join((info.description or "").split()))]
+    return [(key, plain(_dumped(value)), shown, " ".join((info.description or "").replace("`", "").split()))]
 
 
 def _dumped(value: Any) -> Any:
@@ -132,7 +134,7 @@ def data_blocks(tasks: dict[str, Any]) -> list[Block]:
     splits = tasks.get("splits")
     blocks: list[Block] = [Facts(plain_values)]
     if isinstance(splits, dict):
-        columns = [Column("split", is_number=False), Column("tasks"), Column("names", is_number=False)]
+        columns = [Column("split", is_number=False), Column("tasks"), Column("names", is_number=False, is_long=True)]
         lines = [
             [word(split), word(len(names)), Cell(_named(names))]
             for split, names in splits.items()

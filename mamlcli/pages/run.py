@@ -13,6 +13,7 @@ from mamlcli.pages.evaluated import evaluation_blocks, short_result
 from mamlcli.pages.provenance import config_blocks, data_blocks, file_blocks, provenance_blocks, seeds_tile
 from mamlcli.pages.reproduction import reproduction_blocks
 from mamlcli.runs.contents import Contents, Plot
+from mamlcli.types import ORDERS
 
 # The figures that are looked at first, in this order; others follow by name.
 _FIRST = ("adaptation", "fits", "loss", "learning", "curves")
@@ -52,7 +53,7 @@ def run_blocks(contents: Contents) -> list[Block]:
     blocks: list[Block] = [Facts(tiles(contents), are_tiles=True)]
     blocks += [Text(problem, "bad") for problem in contents.problems]
     plots = plots_of(contents)
-    sections = {
+    sections: dict[str, Sequence[Block]] = {
         "Results": _results(contents),
         "Figures": [picture(plot) for plot in plots],
         "Training": _training(contents),
@@ -77,7 +78,7 @@ def tiles(contents: Contents) -> list[tuple[str, str]]:
     if seeds := info.get("seeds") or (list(contents.reproduction.seeds) if contents.reproduction else []):
         found.append(("Seeds", seeds_tile(seeds)))
     if own := contents.evaluations.get("."):
-        found.append(("Loss after adaptation", short_result(own)))
+        found.append(short_result(own))
     clock = [row["wall_s"] for row in contents.metrics if isinstance(row.get("wall_s"), int | float)]
     if clock:
         found.append(("Training time", duration(max(clock))))
@@ -104,7 +105,8 @@ def last_step(contents: Contents) -> int:
     """The last step that a run tells of: of a comparison, of the order that is behind."""
     if contents.parts:
         return min(last_step(part) for part in contents.parts.values())
-    return max([int(contents.info.get("outer_steps", 0)), *(row["step"] for row in contents.metrics[-1:])])
+    logged: list[int] = [row["step"] for row in contents.metrics[-1:]]
+    return max([int(contents.info.get("outer_steps", 0)), *logged])
 
 
 def _results(contents: Contents) -> list[Block]:
@@ -117,7 +119,8 @@ def _results(contents: Contents) -> list[Block]:
     blocks: list[Block] = []
     for folder, result in contents.evaluations.items():
         inside = evaluation_blocks(result)
-        blocks += inside if folder == "." else [Details(f"Another evaluation: {folder}", inside)]
+        what = "What training began with" if result.start == "random-init" else "Another evaluation"
+        blocks += inside if folder == "." else [Details(f"{what}: {folder}", inside)]
     if "." in contents.evaluations:
         return blocks
     missing = "It has not been evaluated yet. This makes the tables and figures of its meta-test:"
@@ -127,7 +130,7 @@ def _results(contents: Contents) -> list[Block]:
 
 
 def plots_of(contents: Contents) -> list[Plot]:
-    """The figures of a run, first those that are looked at first; of one under way, also those of its metrics so far."""
+    """The figures of a run, with those of its metrics so far; first those that are looked at first."""
     plots = {plot.stem: plot for plot in contents.plots}
     name, seeds = str(contents.info.get("name", "")), contents.info.get("seeds") or [0]
     drawing: Drawing | None = None
@@ -135,8 +138,8 @@ def plots_of(contents: Contents) -> list[Plot]:
         what = str(contents.info.get("method", "training"))
         drawing = training_drawing(name, len(seeds), what, "loss", contents.metrics)
         plots["loss"] = Plot("loss", drawing, plots["loss"].png if "loss" in plots else None)
-    metrics = {order: part.metrics for order, part in contents.parts.items()}
-    if "learning" not in plots and all(metrics.values()) and metrics:
+    metrics = {order: contents.parts[order].metrics for order in ORDERS if order in contents.parts}
+    if "learning" not in plots and metrics and all(metrics.values()):
         plots["learning"] = Plot("learning", learning_drawing(name, len(seeds), metrics), None)
     first = [plots.pop(stem) for stem in _FIRST if stem in plots]
     return [*first, *plots.values()]
@@ -189,5 +192,5 @@ def _seconds_left(contents: Contents) -> float | None:
     steps = last["step"] - first["step"]
     if steps <= 0 or not all(isinstance(row.get("wall_s"), int | float) for row in (first, last)):
         return None
-    pace: float = (last["wall_s"] - first["wall_s"]) / steps
-    return pace * max(0, contents.config.outer.steps - last["step"])
+    pace = float(last["wall_s"] - first["wall_s"]) / float(steps)
+    return pace * max(0, contents.config.outer.steps - int(last["step"]))

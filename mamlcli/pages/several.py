@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mamlcli.pages.blocks import Block, Cell, Column, Page, Section, Table, Text
-from mamlcli.pages.cells import duration, plain, word
+from mamlcli.pages.cells import duration, plain, with_interval, word
 from mamlcli.pages.evaluated import ends
 from mamlcli.pages.run import badge, last_step, run_blocks, run_page, title
+from mamlcli.rows import EvalRow
 from mamlcli.runs.contents import Contents
 
 
@@ -48,9 +49,7 @@ def _line(run: Contents, named: str) -> list[Cell]:
     return [*cells, _loss(first), _loss(last), word(f"K = {last['shots']}, step {last['inner_steps']}")]
 
 
-def _loss(row: Any) -> Cell:
-    from mamlcli.pages.cells import with_interval
-
+def _loss(row: EvalRow) -> Cell:
     return with_interval(row["mean"], row["ci95"])
 
 

@@ -35,7 +35,9 @@ def _block(block: Block, level: int, folder: Path) -> list[str]:
             badge = f" ({escaped(block.badge.text)})" if block.badge else ""
             return [f"{'#' * min(level, 6)} {escaped(block.title)}{badge}", *_blocks(block.blocks, level + 1, folder)]
         case Details():
-            return [f"**{escaped(block.summary)}**", *_blocks(block.blocks, level, folder)]
+            # What GitHub and others fold; elsewhere the text stands there as it is.
+            head = f"<details><summary>{escaped(block.summary)}</summary>"
+            return [head, *_blocks(block.blocks, level, folder), "</details>"]
         case Table():
             return [*([escaped(block.caption)] if block.caption else []), _table(block)]
         case Text():
