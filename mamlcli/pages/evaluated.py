@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from mamlcli.meta_test.measure import over_seeds
 from mamlcli.meta_test.protocol import steps_in_words
-from mamlcli.pages.blocks import Block, Cell, Column, Details, Section, Table, Text, Tone
+from mamlcli.pages.blocks import Block, Cell, Column, Details, Table, Text, Tone
 from mamlcli.pages.cells import count, number, short, with_interval, word
 from mamlcli.results import EvalResult
-from mamlcli.rows import EvalRow, UnitRow
+from mamlcli.rows import EvalRow, UnitRow, WorstRow
 from mamlcli.types import AnyRow
 
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
@@ -27,7 +27,7 @@ def evaluation_blocks(result: EvalResult) -> list[Block]:
     if len(rows) < len(result.results):
         own = [row for row in result.results if row["seed"] != "all"]
         blocks.append(Details(f"Each seed by itself: {count(len(own), 'row')}", [_long(own)]))
-    return blocks
+    return [*blocks, _worst(result.worst)] if result.worst else blocks
 
 
 def headline(result: EvalResult) -> str:
@@ -115,7 +115,7 @@ def _long(rows: Sequence[EvalRow]) -> Table:
 
 
 def _unit_blocks(result: EvalResult) -> list[Block]:
-    """The method and its baselines in the targets' units, and the tasks that are worst."""
+    """The method and its baselines in the targets' units."""
     if not result.units:
         return []
     method = result.units[0]["who"]
@@ -129,13 +129,13 @@ def _unit_blocks(result: EvalResult) -> list[Block]:
         notes = dict.fromkeys(f"{row['who']}: {row['note']}" for row in own if row["note"])
         blocks += [Text(note) for note in notes]
     blocks.append(Details("Every inner step, in the targets' units", [_all_units(result.units)]))
-    if result.worst:
-        columns = [Column("task", is_number=False), Column("target", is_number=False), Column("RMSE"), Column("share")]
-        lines = [
-            [word(row["name"]), word(row["target"]), short(row["rmse"]), short(row["fraction"])] for row in result.worst
-        ]
-        blocks.append(Section("The worst tasks", [Table(columns, lines)]))
     return blocks
+
+
+def _worst(rows: Sequence[WorstRow]) -> Table:
+    columns = [Column("task", is_number=False), Column("target", is_number=False), Column("RMSE"), Column("share")]
+    lines = [[word(row["name"]), word(row["target"]), short(row["rmse"]), short(row["fraction"])] for row in rows]
+    return Table(columns, lines, "The tasks that the method does worst on, at the largest K after the last step")
 
 
 def _units(rows: Sequence[UnitRow], target: str, last: int) -> Table:

@@ -125,7 +125,9 @@ class _Writer:
 
     def table(self, table: Table) -> str:
         key = self.name(f"{self.place}-table")
-        caption = f"<caption><span>{escaped(table.caption)}</span></caption>" if table.caption else ""
+        named = f' aria-labelledby="{key}-caption"' if table.caption else ""
+        # Over the table and not in it, which may be much narrower or wider.
+        caption = f'<p class="caption" id="{key}-caption">{escaped(table.caption)}</p>\n' if table.caption else ""
         head = "".join(
             f'<th scope="col"{_class(_kind(column))}>{escaped(column.title)}</th>' for column in table.columns
         )
@@ -135,7 +137,7 @@ class _Writer:
         )
         body = "\n".join(rows)
         return (
-            f'<div class="box" tabindex="0"><table data-key="{key}">{caption}<thead><tr>{head}</tr></thead>\n'
+            f'{caption}<div class="box" tabindex="0"><table data-key="{key}"{named}><thead><tr>{head}</tr></thead>\n'
             f"<tbody>\n{body}\n</tbody></table></div>"
         )
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +15,9 @@ from mamlcli.pages.run import run_page
 from mamlcli.runs.contents import is_held, read_contents, signature
 
 EVERY_S = 3.0
-"""How often a page that is open asks for its next state."""
+"""How often a page that is open asks for its next state, in seconds."""
+SHARE = 0.1
+"""Which part of a core making pages may take at most: the rest is the training's, which it looks at."""
 
 
 class State(NamedTuple):
@@ -32,6 +35,7 @@ class LivePage:
         self.path = path
         self._lock = threading.Lock()
         self._seen: object = None
+        self._was_held, self._due = False, 0.0
         self._state = State(b"", "")
         self._figures: dict[str, tuple[str, Inline]] = {}
 
@@ -42,16 +46,21 @@ class LivePage:
             CheckpointError: If there is no run.
         """
         with self._lock:
-            seen = (signature(self.path), is_held(self.path))
-            if seen != self._seen:
-                self._state = self._made(seen)
-                self._seen = seen
+            held = is_held(self.path)
+            if held != self._was_held or time.monotonic() >= self._due:
+                seen = (signature(self.path), held)
+                if seen != self._seen:
+                    self._make(seen)
+                self._was_held = held
             return self._state
 
-    def _made(self, seen: object) -> State:
+    def _make(self, seen: object) -> None:
+        begun = time.monotonic()
         page = run_page(read_contents(self.path), written_now())
         tag = f'"{hashlib.sha256(repr(seen).encode()).hexdigest()[:20]}"'
-        return State(html(page, draw=self._draw, every_s=EVERY_S, tag=tag).encode(), tag)
+        self._state = State(html(page, draw=self._draw, every_s=EVERY_S, tag=tag).encode(), tag)
+        self._seen, ended = seen, time.monotonic()
+        self._due = ended + (ended - begun) * (1 / SHARE - 1)
 
     def _draw(self, picture: Picture, prefix: str) -> Inline:
         assert picture.drawing is not None

@@ -81,12 +81,14 @@
       dot.style.display = "";
       dot.setAttribute("cx", point[0]);
       dot.setAttribute("cy", point[1]);
-      const scale = svg.clientWidth / svg.viewBox.baseVal.width || svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
-      const x = point[0] * scale, y = point[1] * scale;
-      const right = box.scrollLeft + box.clientWidth;
-      const left = x + 14 + tip.offsetWidth > right ? x - 14 - tip.offsetWidth : x + 14;
-      tip.style.left = `${Math.max(box.scrollLeft, left)}px`;
-      tip.style.top = `${Math.max(0, Math.min(y - tip.offsetHeight / 2, box.clientHeight - tip.offsetHeight))}px`;
+      const scale = svg.getBoundingClientRect().width / svg.viewBox.baseVal.width;
+      const x = point[0] * scale, y = point[1] * scale, wide = tip.offsetWidth, high = tip.offsetHeight;
+      const first = box.scrollLeft, last = first + box.clientWidth, low = box.clientHeight - high;
+      const within = (value, least, most) => Math.max(least, Math.min(value, most));
+      // Beside the point, or where there is no room above or below it.
+      if (x + 14 + wide <= last) [tip.style.left, tip.style.top] = [`${x + 14}px`, `${within(y - high / 2, 0, low)}px`];
+      else if (x - 14 - wide >= first) [tip.style.left, tip.style.top] = [`${x - 14 - wide}px`, `${within(y - high / 2, 0, low)}px`];
+      else [tip.style.left, tip.style.top] = [`${within(x - wide / 2, first, last - wide)}px`, `${y - high - 14 >= 0 ? y - high - 14 : y + 14}px`];
     };
     const nearest = (event) => {
       const outer = svg.getBoundingClientRect(), view = svg.viewBox.baseVal;

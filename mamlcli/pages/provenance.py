@@ -11,7 +11,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.config.reference import sections
 from mamlcli.pages.again import sessions_of
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Section, Table, Text
-from mamlcli.pages.cells import count, duration, moment, plain, seeds_in_words, size, word
+from mamlcli.pages.cells import duration, moment, plain, seeds_in_words, size, word
 from mamlcli.registry import CHOICES
 from mamlcli.runs.contents import Contents
 
@@ -69,6 +69,8 @@ def _dumped(value: Any) -> Any:
 
 def provenance_blocks(contents: Contents) -> list[Block]:
     """The processes that worked on a run: command, code, machine and times."""
+    if contents.parts:
+        return [Section(f"{order.capitalize()} order", provenance_blocks(one)) for order, one in contents.parts.items()]
     sessions = sessions_of(contents)
     blocks: list[Block] = []
     for index, session in enumerate(sessions):
@@ -78,7 +80,7 @@ def provenance_blocks(contents: Contents) -> list[Block]:
     if len(sessions) == 1:
         return _session(sessions[0])
     if len(sessions) > _SHOWN_SESSIONS:
-        return [Details(f"{count(len(sessions), 'process')}es".replace("processses", "processes"), blocks)]
+        return [Details(f"{len(sessions)} processes", blocks)]
     return blocks
 
 
@@ -93,7 +95,7 @@ def _session(session: dict[str, Any]) -> list[Block]:
         ("steps", steps),
         ("training", duration(session["train_s"]) if "train_s" in session else ""),
         ("device", device),
-        ("CPU threads", f"{session.get('threads')} of {session.get('cpus')} cores"),
+        ("CPU threads", f"{session.get('threads')} (of {session.get('cpus')} cores)"),
         ("engine", ", ".join(engine)),
         ("commit", commit(git)),
         ("versions", ", ".join(f"{name} {version}" for name, version in versions.items())),

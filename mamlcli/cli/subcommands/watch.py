@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli.options import PluginOption
+from mamlcli.escaping import visible_lines
 from mamlcli.plugins import load_plugins
 
 if TYPE_CHECKING:
@@ -31,6 +32,5 @@ def watch(
 
 
 def _say(served: "Served") -> None:
-    print(
-        f"watching {served.run}; open this in a browser, and press Ctrl-C here to end it:\n{served.address}", flush=True
-    )
+    lines = (f"watching     {served.run}", f"page         {served.address}", "", "Ctrl-C ends it")
+    print(visible_lines("\n".join(lines)), flush=True)
