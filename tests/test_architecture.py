@@ -75,6 +75,8 @@ def test_only_the_command_line_imports_a_command() -> None:
         "train",
         "evaluate",
         "predict",
+        "report",
+        "watch",
         "compare_orders",
         "check_grads",
         "reproduce",

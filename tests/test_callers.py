@@ -16,7 +16,9 @@ from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
 
 # An option, or a command of ours, within a sentence.
-SPOKEN = re.compile(r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce|predict)\b")
+SPOKEN = re.compile(
+    r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce|predict|report|watch)\b"
+)
 
 
 def caught(call: Callable[[], object]) -> MamlError:

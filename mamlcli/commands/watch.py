@@ -84,7 +84,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     server: _Server
     server_version, sys_version = "maml", ""
-    protocol_version = "HTTP/1.1"
     timeout = _REQUEST_S
 
     def do_GET(self) -> None:

@@ -14,8 +14,8 @@ class Cell(NamedTuple):
     """A cell of a table."""
 
     text: str
-    order: float | str | None = None
-    """What it sorts by: numbers, then texts; None sorts last."""
+    order: float | str | None = ""
+    """A number that it sorts by, or any text to sort by what is shown; None for what is missing, which comes last."""
     tone: Tone = "plain"
 
 

@@ -46,7 +46,7 @@ def word(value: Any, tone: Tone = "plain") -> Cell:
     if value is None:
         return Cell("", None, tone)
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return Cell(str(value), value if is_number else str(value).lower(), tone)
+    return Cell(str(value), value if is_number else "", tone)
 
 
 def plain(value: Any) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from mamlcli.meta_test.protocol import steps_in_words
-from mamlcli.pages.blocks import Block, Cell, Column, Table, Text, Tone
+from mamlcli.pages.blocks import Block, Cell, Column, Table, Text
 from mamlcli.pages.cells import count, number, size, word
 from mamlcli.results import Comparison
 from mamlcli.rows import ComparisonRow
@@ -55,16 +55,11 @@ def _differences(rows: Sequence[ComparisonRow]) -> Table:
 def _verdict(row: ComparisonRow) -> Cell:
     """What the interval of the difference says."""
     low, high = row["low"], row["high"]
-    said, tone = "not told apart", "plain"
     if low is None or high is None:
-        said = "n/a"
-    elif low > 0 or high < 0:
-        said, tone = ("better", "good") if low > 0 else ("worse", "bad")
-    return Cell(said, said, _as_tone(tone))
-
-
-def _as_tone(tone: str) -> Tone:
-    return "good" if tone == "good" else "bad" if tone == "bad" else "plain"
+        return Cell("n/a", None)
+    if low > 0:
+        return Cell("better", tone="good")
+    return Cell("worse", tone="bad") if high < 0 else Cell("not told apart")
 
 
 def _costs(result: Comparison) -> Table:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from mamlcli.meta_test.measure import over_seeds
 from mamlcli.meta_test.protocol import steps_in_words
-from mamlcli.pages.blocks import Block, Cell, Column, Details, Table, Text, Tone
+from mamlcli.pages.blocks import Block, Column, Details, Table, Text, Tone
 from mamlcli.pages.cells import count, number, short, with_interval, word
 from mamlcli.results import EvalResult
 from mamlcli.rows import EvalRow, UnitRow, WorstRow
@@ -147,7 +147,7 @@ def _units(rows: Sequence[UnitRow], target: str, last: int) -> Table:
             *([word(row["shots"])] if several else []),
             word(row["who"]),
             *(short(row[name]) for name in ("rmse", "rmse_low", "rmse_high", "fraction")),
-            Cell(row["verdict"] or "", row["verdict"] or "", _TONES.get(row["verdict"], "plain")),
+            word(row["verdict"] or "", _TONES.get(row["verdict"], "plain")),
         ]
         for row in rows
     ]

@@ -26,9 +26,10 @@ def write_report(runs: Sequence[Path], out: Path) -> Path:
         RunFolderError: If what is no report of ours would be replaced, or the folder is missing.
     """
     beside = out.with_suffix(".md")
+    contents = [read_contents(run) for run in runs]
     check_replaceable(out, f'content="{GENERATOR}"')
     check_replaceable(beside, MARK)
-    page = runs_page([read_contents(run) for run in runs], written_now())
+    page = runs_page(contents, written_now())
     write_atomic(out, html(page).encode())
     write_atomic(beside, markdown(page, out.parent).encode())
     return beside

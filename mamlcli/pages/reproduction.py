@@ -94,7 +94,7 @@ def _line(row: AnyRow) -> list[Cell]:
     values = (None, row["shots"], row["inner_steps"], row["published"], row["mean"], row["ci95"], row["plain_mean"])
     orders = (*values, row["median"], row["num_diverged"], None)
     cells = zip(_COLUMNS, table_cells(row), orders, strict=True)
-    return [Cell(text, text if name in _WORDS else order, _tone(name, text)) for name, text, order in cells]
+    return [Cell(text, "" if name in _WORDS else order, _tone(name, text)) for name, text, order in cells]
 
 
 def _tone(name: str, text: str) -> Tone:

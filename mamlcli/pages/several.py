@@ -44,7 +44,7 @@ def _line(run: Contents, named: str) -> list[Cell]:
     cells += [word(len(run.info.get("seeds") or [])), Cell(f"{last_step(run):,}", last_step(run))]
     cells.append(Cell(duration(max(clock)), max(clock)) if clock else word(None))
     if result is None:
-        return [*cells, Cell("n/a"), Cell("n/a"), word(None)]
+        return [*cells, Cell("n/a", None), Cell("n/a", None), word(None)]
     first, last = ends(result)
     return [*cells, _loss(first), _loss(last), word(f"K = {last['shots']}, step {last['inner_steps']}")]
 
