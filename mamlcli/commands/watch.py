@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers with the page, or with 404 whatever else is asked for."""
 
     server: _Server
-    server_version, sys_version = "maml", ""
+    server_version, sys_version = "mamlcli", ""
     timeout = _REQUEST_S
 
     def do_GET(self) -> None:

@@ -8,6 +8,9 @@ from typing import Any
 from mamlcli.pages.blocks import Block, Code, Details, Text
 from mamlcli.runs.contents import Contents
 
+PROGRAM = "maml "
+"""What every command of ours begins with."""
+
 
 def command(*words: object) -> str:
     """A command of ours as a shell reads it.
@@ -15,7 +18,7 @@ def command(*words: object) -> str:
     >>> command("eval", "my run")
     "maml eval 'my run'"
     """
-    return shlex.join(["maml", *map(str, words)])
+    return PROGRAM + shlex.join(map(str, words))
 
 
 def plugin_options(info: dict[str, Any]) -> list[str]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from mamlcli.config.experiment import Config
 from mamlcli.config.reference import sections
-from mamlcli.pages.again import sessions_of
+from mamlcli.pages.again import PROGRAM, command, sessions_of
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Section, Table, Text
 from mamlcli.pages.cells import duration, moment, plain, seeds_in_words, size, word
 from mamlcli.registry import CHOICES
@@ -122,8 +122,9 @@ def as_typed(argv: Sequence[str]) -> str:
     "maml eval 'my run'"
     """
     first = PurePath(str(argv[0]))
-    program = "maml" if first.name in ("maml", "__main__.py") else str(first)
-    return shlex.join([program, *map(str, argv[1:])])
+    if first.name in (PROGRAM.strip(), "__main__.py"):
+        return command(*argv[1:])
+    return shlex.join(map(str, argv))
 
 
 def data_blocks(tasks: dict[str, Any]) -> list[Block]:
