@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mamlcli.config.shipped import shipped_rows
 from mamlcli.pages.blocks import Block, Code, Details, Text
 from mamlcli.runs.contents import Contents
 
@@ -57,6 +58,8 @@ def _reproduced(contents: Contents) -> list[Block]:
     if result is None:
         return []
     rows = dict.fromkeys(row["row"] for row in result.results)
+    if not rows.keys() <= shipped_rows().keys():  # where a user's own lies is in the command as it was typed alone
+        return [Text("The command as it was typed stands below, with the files of its rows."), *_code(contents)]
     words: list[object] = [*rows, "--seeds", ",".join(map(str, result.seeds)), *["--fast"] * result.fast]
     return [
         Text("The same rows from their start, in a new folder:"),
