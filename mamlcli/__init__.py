@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.evaluate import evaluate as evaluate
     from mamlcli.commands.plot import plot as plot
     from mamlcli.commands.predict import predict as predict
+    from mamlcli.commands.report import report as report
     from mamlcli.commands.reproduce import reproduce as reproduce
     from mamlcli.commands.runs import diff_runs as diff_runs
     from mamlcli.commands.runs import list_runs as list_runs
@@ -122,6 +123,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
     "commands.plot": ("plot",),
+    "commands.report": ("report",),
     "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),

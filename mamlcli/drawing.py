@@ -10,13 +10,14 @@ from mamlcli.plain import ORDERS
 from mamlcli.runs.folder import RunFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from mamlcli.plain import AnyRow, Row
     from mamlcli.reporting import Reporter
+    from mamlcli.section import Order
 
 
 def loss_drawing(run: RunFolder) -> Drawing:
@@ -28,9 +29,14 @@ def loss_drawing(run: RunFolder) -> Drawing:
     metrics = run.metrics.read()
     if not metrics:
         raise CheckpointError(f"{run.path}: no step is logged yet, so there is no loss to draw")
+    return losses(_name(run), run.read_info().get("method"), metrics)
+
+
+def losses(name: str, method: str | None, metrics: Sequence[AnyRow]) -> Drawing:
+    """What draws the losses of a training called so, from its metrics, of which there are some."""
     # Parameters that a method logs, like weights of slots, have figures of their own.
-    rows = [{name: value for name, value in row.items() if not isinstance(value, list)} for row in metrics]
-    return Drawing("loss", rows, {"title": run_title(_name(run), metrics, run.read_info().get("method"))})
+    rows = [{key: value for key, value in row.items() if not isinstance(value, list)} for row in metrics]
+    return Drawing("loss", rows, {"title": run_title(name, metrics, method)})
 
 
 def learning_drawing(folder: RunFolder) -> Drawing:
@@ -39,11 +45,16 @@ def learning_drawing(folder: RunFolder) -> Drawing:
     Raises:
         CheckpointError: If neither has logged a step yet.
     """
-    runs = {order: RunFolder(folder.path / order) for order in ORDERS}
-    rows = [{"order": order} | row for order, run in runs.items() for row in run.metrics.read()]
-    if not rows:
+    metrics = {order: RunFolder(folder.path / order).metrics.read() for order in ORDERS}
+    if not any(metrics.values()):
         raise CheckpointError(f"{folder.path}: no step is logged yet, so there is no loss to draw")
-    return Drawing("learning", rows, {"title": run_title(_name(folder), rows, "first and second order")})
+    return losses_of_orders(_name(folder), metrics)
+
+
+def losses_of_orders(name: str, metrics: Mapping[Order, Sequence[AnyRow]]) -> Drawing:
+    """What draws the losses of both orders of a comparison called so, from the metrics of each."""
+    rows = [{"order": order} | dict(row) for order, own in metrics.items() for row in own]
+    return Drawing("learning", rows, {"title": run_title(name, rows, "first and second order")})
 
 
 def cosine_drawing(folder: RunFolder) -> Drawing:

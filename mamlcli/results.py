@@ -337,6 +337,8 @@ class Reproduction(Result):
     seeds: Seeds
     results: list[ReproducedNumber]
     curves: list[CurvePoint]
+    described: dict[str, str] = {}
+    """What each row is, where it was published and what its source leaves open."""
     wall_s: Seconds
     figure: Path | None
 
@@ -347,6 +349,18 @@ class Reproduction(Result):
     def _repr_html_(self) -> str:
         figures = [] if self.figure is None else [self.figure]
         return shown(f"Published and found: {self.run}", self.table(), figures=figures)
+
+
+class ReportResult(Result):
+    """`maml report --json`."""
+
+    command = "report"
+    runs: Annotated[list[Path], Field(min_length=1)]
+    """The run folders."""
+    html: Path
+    """The page."""
+    markdown: Path
+    """The same as Markdown."""
 
 
 class RowList(Result):

@@ -76,6 +76,8 @@ def test_only_the_command_line_imports_a_command() -> None:
         "evaluate",
         "plot",
         "predict",
+        "report",
+        "watch",
         "compare_orders",
         "check_grads",
         "reproduce",

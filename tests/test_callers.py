@@ -19,7 +19,8 @@ from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
 
 # An option, or a command of ours, within a sentence.
-SPOKEN = re.compile(r"(?<![\w-])--[a-z]|\bmaml (train|eval|compare-orders|check-grads|reproduce|predict|configs)\b")
+COMMANDS = "train|eval|compare-orders|check-grads|reproduce|predict|configs|runs|report|watch|plot|doctor"
+SPOKEN = re.compile(rf"(?<![\w-])--[a-z]|\bmaml ({COMMANDS})\b")
 
 
 def caught(call: Callable[[], object]) -> MamlError:

@@ -12,9 +12,11 @@ from mamlcli.cli.subcommands.doctor import doctor
 from mamlcli.cli.subcommands.evaluate import evaluate
 from mamlcli.cli.subcommands.plot import plot
 from mamlcli.cli.subcommands.predict import predict
+from mamlcli.cli.subcommands.report import report
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.runs import runs
 from mamlcli.cli.subcommands.train import train
+from mamlcli.cli.subcommands.watch import watch
 
 app = App(
     cls=Group,
@@ -51,6 +53,8 @@ app.command(cls=ConfigCommand)(train)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(plot)
+app.command()(report)
+app.command()(watch)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)

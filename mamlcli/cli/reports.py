@@ -9,7 +9,7 @@ from mamlcli.cli.unit_report import summary_lines, unit_lines
 from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:
-    from mamlcli.results import EvalResult, TrainResult
+    from mamlcli.results import EvalResult, ReportResult, TrainResult
 
 SHOWN_STEPS = (0, 1, 2, 5, 10)
 """Inner steps that a printed table shows; the files have them all."""
@@ -126,3 +126,8 @@ def _eval_rows(rows: Sequence[AnyRow], word: str) -> list[Row]:
         for row in rows
     ]
     return _marked(shown, rows)
+
+
+def page_report(result: "ReportResult") -> str:
+    """Say where the report is."""
+    return "\n".join([located("report", result.html), located("", result.markdown)])

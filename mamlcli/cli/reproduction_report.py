@@ -27,7 +27,7 @@ def _indented(text: str) -> list[str]:
 
 def reproduction_report(result: "Reproduction") -> str:
     """Say what came back of what was published."""
-    from mamlcli.commands.reproduction_page import count_reproduced
+    from mamlcli.pages.reproduction import count_reproduced
     from mamlcli.statistics import interval_over
 
     held = f"{count_reproduced(result.results)} reproduced; the report states the rule"
@@ -52,7 +52,7 @@ def reproduction_report(result: "Reproduction") -> str:
 
 def _cells(row: AnyRow) -> Row:
     """The cells of a line that a terminal has room for."""
-    from mamlcli.commands.reproduction_page import table_cells
+    from mamlcli.pages.reproduction import table_cells
 
     name, shots, steps, published, mean, half, *_, verdict = table_cells(row)
     ours = mean if half == "n/a" else f"{mean} ± {half}"

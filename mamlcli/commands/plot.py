@@ -14,7 +14,8 @@ from mamlcli.figures.style import LOOKS, Look, Width
 from mamlcli.results import PlotResult
 from mamlcli.rows import PlottedFigure
 from mamlcli.runs.drawings import drawings, read_drawing
-from mamlcli.runs.folder import KINDS, RunFolder
+from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.info import KINDS
 from mamlcli.runs.latest import latest_run
 from mamlcli.runs.named import FIGURE_KINDS, check_figure, check_writable, write_figure
 

@@ -12,7 +12,6 @@ import torch
 
 from mamlcli.commands.processes import train_side_by_side
 from mamlcli.commands.reproduction_numbers import measured_numbers
-from mamlcli.commands.reproduction_page import html_report, markdown_report
 from mamlcli.config.arguments import check_count, check_texts, checked_seeds
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_published
@@ -25,6 +24,8 @@ from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
+from mamlcli.pages.files import PAGE, write_report
+from mamlcli.pages.reproduction import described
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
 from mamlcli.rows import CurvePoint, ReproducedNumber
@@ -131,10 +132,11 @@ def reproduce(
             seeds=chosen,
             results=results,
             curves=curves,
+            described={name: described(row) for name, row in rows.items()},
             wall_s=seconds,
             figure=None,
         )
-        return _write(folder, rows, result)
+        return _write(folder, result)
 
 
 def _remedy(
@@ -255,7 +257,7 @@ def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -
     ]
 
 
-def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproduction) -> Reproduction:
+def _write(folder: RunFolder, result: Reproduction) -> Reproduction:
     """Write the tables, the figure and the report."""
     folder.write_text("reproduction.csv", csv_text(result.results))
     figure = None
@@ -269,7 +271,5 @@ def _write(folder: RunFolder, rows: dict[str, PublishedRow], result: Reproductio
             raise MamlError(f"the figure could not be written: {error}") from None
     result = result.model_copy(update={"figure": figure})
     folder.write_text("reproduction.json", json_text(result.as_json()))
-    folder.write_text("report.md", markdown_report(rows, result.results, figure, fast=result.fast, seeds=result.seeds))
-    svg = None if figure is None else figure.with_suffix(".svg").read_text("utf-8")
-    folder.write_text("report.html", html_report(rows, result.results, svg, fast=result.fast, seeds=result.seeds))
+    write_report([folder.path], folder.path / PAGE)
     return result

@@ -226,8 +226,6 @@ class Training:
         write_record(self.run, self.experiment.family)
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
-        # What a figure is headed by: a plugin of its config is not there to whoever draws it again.
-        info |= {"name": self.config.name, "method": self.experiment.method.title}
         info["sessions"] = [*info.get("sessions", []), session]
         if plugins := loaded_plugins():
             info["plugins"] = plugins
@@ -263,6 +261,7 @@ class Training:
         return {"compiled": self.plan.compiled, "inner_update": self.plan.form, "task_chunk": self.plan.chunk}
 
     def _write(self, info: dict[str, Any], status: str) -> None:
+        # By these a list shows a run and a figure is headed, of whoever has not the plugin of its config.
         method, steps = self.experiment.method, self.config.outer.steps
         said = {"method": method.title, "inner_steps": method.inner_steps, "steps": steps}
         info |= {"status": status, "outer_steps": self.state.step, **said}

@@ -1,10 +1,10 @@
-"""The report of a reproduction, as Markdown and as one HTML page with its figure inside."""
+"""What a reproduction found, as parts of a page: published numbers beside ours."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from mamlcli.config.published import VERDICT_RULE, PublishedRow
-from mamlcli.escaping import markdown, page
+from mamlcli.pages.blocks import Block, Cell, Column, Facts, Section, Table, Text, Tone
+from mamlcli.results import Reproduction
 from mamlcli.statistics import interval_over
 from mamlcli.types import AnyRow
 
@@ -17,14 +17,7 @@ CORRECTION_NOTE = (
 )
 _SIGNS = {"equals": "", "at_most": "at most ", "at_least": "at least "}
 _FAST = "A fast run: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; font-size: 0.9rem; display: block; overflow-x: auto; }
-th, td { padding: 0.3rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }
-th:first-child, td:first-child, th:last-child, td:last-child { text-align: left; white-space: normal; }
-tr.yes td:last-child { color: #00684b; } tr.no td:last-child { color: #a63d00; }
-svg { width: 100%; height: auto; } dt { font-weight: 600; margin-top: 0.8rem; } dd { margin: 0; }
-"""
+_WORDS = ("row", "verdict")
 
 
 def table_cells(row: AnyRow) -> list[str]:
@@ -83,48 +76,28 @@ def _measured_on(results: Sequence[AnyRow], name: str) -> str:
     return " ".join(dict.fromkeys(said))
 
 
-def _described(name: str, row: PublishedRow, results: Sequence[AnyRow]) -> str:
-    return f"{row.title}. Source: {row.source}. Open: {row.ambiguous} {_measured_on(results, name)}"
+def described(row: PublishedRow) -> str:
+    """What a row is, where it was published and what its source leaves open."""
+    return f"{row.title}. Source: {row.source}. Open: {row.ambiguous}"
 
 
-def markdown_report(
-    rows: dict[str, PublishedRow], results: Sequence[AnyRow], figure: Path | None, *, fast: bool, seeds: Sequence[int]
-) -> str:
-    """Write the report as Markdown, with the figure beside it."""
-    lines = ["# Reproduction", ""]
-    for paragraph in _introduction(results, seeds, fast=fast):
-        lines += [paragraph, ""]
-    lines += [" | ".join(["", *_COLUMNS, ""]).strip(), "|" + "---|" * len(_COLUMNS)]
-    lines += [" | ".join(["", *map(markdown, table_cells(row)), ""]).strip() for row in results]
-    if figure is not None:
-        lines += ["", f"![Query loss against gradient steps]({figure.name})"]
-    lines += ["", "## The rows", ""]
-    for name, row in rows.items():
-        lines += [f"- **{markdown(name)}**: {markdown(_described(name, row, results))}"]
-    return "\n".join(lines) + "\n"
+def reproduction_blocks(result: Reproduction) -> list[Block]:
+    """The table with its rule, and what each row is."""
+    columns = [Column(name, is_number=name not in _WORDS) for name in _COLUMNS]
+    said = [Text(paragraph) for paragraph in _introduction(result.results, result.seeds, fast=result.fast)]
+    rows = {name: f"{text} {_measured_on(result.results, name)}".strip() for name, text in result.described.items()}
+    table = Table(columns, [_line(row) for row in result.results])
+    return [said[0], table, *said[1:], *([Section("The rows", [Facts(list(rows.items()))])] if rows else [])]
 
 
-def html_report(
-    rows: dict[str, PublishedRow], results: Sequence[AnyRow], svg: str | None, *, fast: bool, seeds: Sequence[int]
-) -> str:
-    """Write the report as one page that needs no other file; `svg` is the figure's text."""
-    body = ["<h1>Reproduction</h1>"]
-    body += [f"<p>{page(paragraph)}</p>" for paragraph in _introduction(results, seeds, fast=fast)]
-    head = "".join(f"<th>{page(column)}</th>" for column in _COLUMNS)
-    body.append(f"<table><thead><tr>{head}</tr></thead><tbody>")
-    for row in results:
-        cells = "".join(f"<td>{page(cell)}</td>" for cell in table_cells(row))
-        kind = "yes" if row["verdict"] == "reproduced" else "no" if row["verdict"].startswith("not re") else "open"
-        body.append(f'<tr class="{kind}">{cells}</tr>')
-    body.append("</tbody></table>")
-    if svg is not None:
-        body.append(f"<h2>Loss against gradient steps</h2><figure>{svg[svg.index('<svg') :]}</figure>")
-    body.append("<h2>The rows</h2><dl>")
-    for name, published in rows.items():
-        body.append(f"<dt>{page(name)}</dt><dd>{page(_described(name, published, results))}</dd>")
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>Reproduction</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n<body>\n'
-        + "\n".join([*body, "</dl>"])
-        + "\n</body></html>\n"
-    )
+def _line(row: AnyRow) -> list[Cell]:
+    values = (None, row["shots"], row["inner_steps"], row["published"], row["mean"], row["ci95"], row["plain_mean"])
+    orders = (*values, row["median"], row["num_diverged"], None)
+    cells = zip(_COLUMNS, table_cells(row), orders, strict=True)
+    return [Cell(text, "" if name in _WORDS else order, _tone(name, text)) for name, text, order in cells]
+
+
+def _tone(name: str, text: str) -> Tone:
+    if name != "verdict":
+        return "plain"
+    return "good" if text == "reproduced" else "bad" if text.startswith("not re") else "plain"
