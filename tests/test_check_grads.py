@@ -88,7 +88,7 @@ def test_where_nothing_adapts_what_is_said_of_the_order_says_nothing(maml: Maml,
     assert report["info"]["second_order_share"] == 0
     said = check_grads(maml, override, f"algorithm.order={order}").out.splitlines()
     assert [line.startswith("says nothing here") for line in said[3:10]] == [False] * 2 + [True] * 5
-    assert said[-1] == "2 checks hold; 5 say nothing here: what they look for would change nothing in this config"
+    assert said[-1] == "2 checks hold; 5 say nothing here: what they look for would change nothing"
 
 
 def test_joint_training_has_no_order_and_no_row_of_it(maml: Maml) -> None:

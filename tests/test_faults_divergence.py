@@ -58,7 +58,7 @@ def test_freeze_lets_the_others_go_on_and_marks_the_dead_one_in_every_table(maml
     outcome = maml("train", *COMMON, *FREEZE, "--out", "run")
     assert outcome.code == 0
     assert "seed 5 diverged at step 6 (tasks 0, 2 of its meta-batch) and is frozen" in outcome.err
-    assert "diverged at step 6, frozen" in outcome.out
+    assert "frozen at step 6" in outcome.out
     dead = {3: None, 5: 6, 7: None}
     assert {row["seed"]: row["diverged_at_step"] for row in metrics(folder / "run")[-3:]} == dead
     evaluated = maml("eval", "run", "--json")
@@ -66,7 +66,7 @@ def test_freeze_lets_the_others_go_on_and_marks_the_dead_one_in_every_table(maml
     assert {row["seed"]: row["diverged_at_step"] for row in rows} == {"all": None} | dead
     assert all(row["num_diverged_seeds"] == 1 for row in rows if row["seed"] == "all")
     text = maml("eval", "run").out
-    assert "diverged at step 6, frozen" in text
+    assert "frozen at step 6" in text
     assert "1 seed(s) frozen" in text
     with (folder / "run" / "evaluation.csv").open() as file:
         assert {row["diverged_at_step"] for row in csv.DictReader(file) if row["seed"] == "5"} == {"6"}

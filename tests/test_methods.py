@@ -1,25 +1,23 @@
 """Joint training, oracle inputs and learned inner learning rates, against PyTorch's own training and closed forms."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from matplotlib.figure import Figure
 
 from mamlcli import Config, parse_config
 from mamlcli.errors import ConfigError
 from mamlcli.experiment import make_experiment
-from mamlcli.figures.training import loss_figure
 from mamlcli.methods.inner_loops import gradient_descent, init_rates, learned_rate, through
 from mamlcli.methods.meta_gradients import adapted, unrolled
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
+from mamlcli.runs.drawings import read_drawing
 from mamlcli.tasks.family import Request, TaskFamily
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
 from mamlcli.tasks.stream import TaskList
-from mamlcli.types import AnyRow, Order, Params
+from mamlcli.types import Order, Params
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
 from tests.test_tasks import PLAIN, sinusoids
@@ -59,19 +57,12 @@ def test_joint_training_is_supervised_learning_on_all_samples() -> None:
     ],
 )
 def test_a_method_is_called_by_its_name_and_has_an_order_only_where_there_is_one(
-    maml: Maml, monkeypatch: pytest.MonkeyPatch, override: str, name: str
+    maml: Maml, override: str, name: str
 ) -> None:
-    titles = []
-
-    def heard(rows: Sequence[AnyRow], *, title: str) -> Figure:
-        titles.append(title)
-        return loss_figure(rows, title=title)
-
-    monkeypatch.setattr("mamlcli.commands.train.loss_figure", heard)
     options = ("--set", override, "--set", "evaluation.shots=[10]")  # of a chain as many as its support shots
     outcome = maml("train", "-c", "tiny.yaml", "--out", "run", *options)
     assert outcome.code == 0
-    assert titles == [f"tiny: {name}, 2 seed(s)"]
+    assert read_drawing(Path("run/loss.figure.json")).labels["title"] == f"tiny: {name}, 2 seeds"
     assert f"{name}, dense, not compiled: 12 steps are too few" in outcome.err
     assert ("order" in outcome.err) == ("order" in name)
 

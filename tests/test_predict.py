@@ -592,7 +592,7 @@ def test_a_figure_has_a_panel_for_each_task_and_target(tasks: int, targets: int)
     legend = figure.legends[0]
     said = [text.get_text() for text in legend.get_texts()]
     assert said == ["before adaptation", "after 2 inner steps", "support samples", "shaded: range of the 2 seeds"]
-    assert legend.get_title().get_text() == "lines: mean over 2 seeds"
+    assert legend.get_title().get_text() == "lines: mean of 2 seeds"
 
 
 def test_the_figure_of_one_seed_shades_nothing() -> None:

@@ -173,7 +173,7 @@ def test_what_cannot_be_listed_is_refused(at_shelf: Maml) -> None:
 
 
 def test_where_nothing_was_trained_the_list_is_empty(maml: Maml) -> None:
-    assert maml("runs", "ls").out == "no runs in outputs/; train one: maml train --config quickstart\n"
+    assert maml("runs", "ls").out == "no runs in outputs/; train one: maml train quickstart\n"
     assert mamlcli.list_runs() == []
 
 

@@ -302,11 +302,15 @@ def parquet_bytes(columns: dict[str, object]) -> bytes:
 @pytest.mark.parametrize(
     ("content", "name", "said"),
     [
-        (gzip.compress(GOOD.encode()), "d.csv", "it is packed with gzip, not a text file"),
+        (gzip.compress(GOOD.encode(), mtime=0), "d.csv", "it is packed with gzip, not a text file"),
         (GOOD.encode(), "d.csv.gz", "its name ends in .gz, but it is not packed with gzip"),
-        (gzip.compress(GOOD.encode())[:-12], "d.csv.gz", "the gzip file is damaged: it ends too early"),
-        (gzip.compress(GOOD.encode())[:-8] + bytes(8), "d.csv.gz", "the gzip file is damaged: CRC check failed"),
-        (gzip.compress(GOOD.encode())[:12] + b"\xff" * 30, "d.csv.gz", "the gzip file is damaged: "),
+        (gzip.compress(GOOD.encode(), mtime=0)[:-12], "d.csv.gz", "the gzip file is damaged: it ends too early"),
+        (
+            gzip.compress(GOOD.encode(), mtime=0)[:-8] + bytes(8),
+            "d.csv.gz",
+            "the gzip file is damaged: CRC check failed",
+        ),
+        (gzip.compress(GOOD.encode(), mtime=0)[:12] + b"\xff" * 30, "d.csv.gz", "the gzip file is damaged: "),
         (b"", "d.csv.gz", "the file is empty"),
         (b"PK\x03\x04" + bytes(40), "d.csv", "it is a workbook or a zip archive, not a text file"),
         (parquet_bytes({"x": [1]}), "d.csv", "it is a Parquet file, not a text file"),

@@ -9,7 +9,11 @@ import typer
 
 _RULE = re.compile(r"-+(  -+)*")
 # Whole cells of a table, and what a line outside of one begins with.
-_GOOD, _BAD, _WARN = "ok|holds|reproduced|better|done", "FAILS|fails|not reproduced.*|worse|diverged.*|failed", "warn"
+_GOOD, _BAD, _WARN = (
+    "ok|holds|reproduced|better|done",
+    "FAILS|fails|not reproduced.*|worse|diverged.*|frozen.*|failed",
+    "warn",
+)
 _CELL = re.compile(rf"(?:^|(?<=  ))(?:(?P<green>{_GOOD})|(?P<red>{_BAD})|(?P<yellow>{_WARN}))(?=  |$)")
 _LINE = re.compile(
     r"(?P<green>all checks hold$|ok(?=  ))|(?P<red>not all checks hold$|fails(?=  ))|(?P<yellow>warn(?=  ))"

@@ -16,24 +16,22 @@ def gradient_report(report: "GradientReport", config: "Config") -> str:
     steps = f"{report.inner_steps} inner step(s), " if report.inner_steps else ""
     rows: list[Row] = [
         {
+            "verdict": "FAILS" if check["verdict"] == "fails" else check["verdict"],
             "check": check["name"],
             "error": _error(check["relative_error"]),
             "tolerance": f"{check['tolerance']:.2g}",
-            "verdict": "FAILS" if check["verdict"] == "fails" else check["verdict"],
         }
         for check in report.checks
     ]
     compared: list[Row] = [{"check": check["name"], "compared with": check["compared_with"]} for check in report.checks]
-    said = [*_norm_lines(report), *_approximation_lines(report), _closing_line(report)]
+    measured = f"errors are relative: {steps}{len(report.seeds)} seed(s), {report.tasks} tasks, float64"
+    said = [measured, *_norm_lines(report), *_approximation_lines(report), _closing_line(report)]
     return "\n".join(
         [
-            *wrapped(
-                f"gradient of {config.name}, {report.method}: {steps}"
-                f"{len(report.seeds)} seed(s), {report.tasks} tasks, float64; errors are relative"
-            ),
-            format_table(compared, left=("check", "compared with")),
+            *wrapped(f"gradient of {config.name}, {report.method}:"),
+            format_table(rows, left=("verdict", "check")),
             "",
-            format_table(rows, left=("check", "verdict")),
+            format_table(compared, left=("check", "compared with")),
             "",
             *(line for sentence in said for line in wrapped(sentence)),
         ]
@@ -64,7 +62,7 @@ def _closing_line(report: "GradientReport") -> str:
         return "not all checks hold"
     if not count["says nothing here"]:
         return "all checks hold"
-    mute = f"{count['says nothing here']} say nothing here: what they look for would change nothing in this config"
+    mute = f"{count['says nothing here']} say nothing here: what they look for would change nothing"
     return f"{count['holds']} checks hold; {mute}"
 
 

@@ -104,7 +104,7 @@ def _learned_lines(result: "EvalResult") -> list[str]:
 
 def _marked(shown: list[Row], rows: Sequence[AnyRow]) -> list[Row]:
     """Say of each seed that was frozen when it diverged; without any, the table stays as it is."""
-    marks = ["" if (step := row["diverged_at_step"]) is None else f"diverged at step {step}, frozen" for row in rows]
+    marks = ["" if (step := row["diverged_at_step"]) is None else f"frozen at step {step}" for row in rows]
     marks = [
         f"{row['num_diverged_seeds']} seed(s) frozen" if row["seed"] == "all" and row["num_diverged_seeds"] else mark
         for row, mark in zip(rows, marks, strict=True)

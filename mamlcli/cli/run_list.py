@@ -32,7 +32,7 @@ def run_list_report(result: "RunList", shots: int | None, inner_steps: int | Non
         inner_steps: Steps that were asked for.
     """
     if not result.total:
-        return f"no runs in {result.root}/; train one: maml train --config quickstart"
+        return f"no runs in {result.root}/; train one: maml train quickstart"
     rows = result.runs
     many = f"{result.total:,} run{'s' * (result.total != 1)} in {result.root}/"
     if not rows:
@@ -81,7 +81,13 @@ def _cells(row: "RunRow", root: Path) -> Row:
 
 
 def _abbreviated(method: str) -> str:
-    return method.replace("second-order", "2nd-order").replace("first-order", "1st-order")
+    """The name first, which tells methods apart where the rest is cut.
+
+    >>> _abbreviated("second-order MAML")
+    'MAML, 2nd'
+    """
+    order, _, name = method.partition("-order ")
+    return f"{name}, {'1st' if order == 'first' else '2nd'}" if name else method
 
 
 def _with_shots(cell: Row, row: "RunRow") -> Row:
