@@ -17,7 +17,7 @@ from mamlcli.escaping import markdown as escaped
 from mamlcli.escaping import visible
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Page, Section, Table, Text
 from mamlcli.pages.html import html
-from mamlcli.pages.inline import on_black
+from mamlcli.pages.inline import on_black, page_svg
 from mamlcli.pages.provenance import differing
 from mamlcli.pages.text import markdown
 from mamlcli.runs.folder import RunFolder
@@ -101,7 +101,7 @@ def test_pointing_at_a_figure_shows_the_value_that_was_measured(
         scale = box["width"] / float(view[2])
         page.mouse.move(box["x"] + point[0] * scale + 1, box["y"] + point[1] * scale - 1)
         said = figure.locator(".tip").inner_text().splitlines()
-        assert said[:2] == ["K = 5", "gradient steps of adaptation: 2"]
+        assert said[:2] == ["K = 5", "inner step (0: before adaptation): 2"]
         numbers = [float(number) for line in said[2:] for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", line)]
         low, high = row["mean"] - row["ci95"], row["mean"] + row["ci95"]
         assert numbers == pytest.approx([row["mean"], low, high], rel=1e-4)
@@ -121,7 +121,7 @@ def test_a_figure_is_read_by_the_keyboard_and_its_values_are_a_table(
         figure.locator("svg").focus()
         for key in ("End", "ArrowLeft"):
             page.keyboard.press(key)
-        assert "gradient steps of adaptation: 2" in figure.locator(".tip[role=status]").inner_text()
+        assert "inner step (0: before adaptation): 2" in figure.locator(".tip[role=status]").inner_text()
         page.keyboard.press("Escape")
         assert figure.locator(".tip").is_hidden()
         figure.locator("summary").click()
@@ -147,6 +147,17 @@ def test_a_table_sorts_by_numbers_and_words_and_what_is_missing_comes_last(brows
                 button.press("Enter")
                 assert (names(), button.locator("..").get_attribute("aria-sort")) == (order, direction)
         assert page.locator("th[aria-sort]").count() == 1
+
+
+def test_coordinates_are_cut_and_neither_texts_nor_sizes_are() -> None:
+    svg = page_svg('<svg><g transform="translate(1.23456 0.5) scale(0.015625)"><text>best: 3.006</text></g></svg>', "a")
+    assert svg.endswith('<g transform="translate(1.23 0.5) scale(0.015625)"><text>best: 3.006</text></g></svg>')
+
+
+def test_the_texts_of_figures_are_texts(run: Path) -> None:
+    page = (run / "report.html").read_text("utf-8")
+    assert page.count("<text") > 3 * 10
+    assert "DejaVuSans" not in page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

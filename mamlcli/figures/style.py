@@ -100,9 +100,9 @@ def _settings(look: Look) -> dict[str, Any]:
 
 
 @contextmanager
-def styled(look: Look) -> Iterator[None]:
-    """Let matplotlib draw so, whatever the user's own settings are."""
-    with matplotlib.style.context(["default", _settings(look)]):
+def styled(look: Look, own: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Let matplotlib draw so, whatever the user's own settings are; those of one figure alone go before."""
+    with matplotlib.style.context(["default", _settings(look) | dict(own or {})]):
         yield
 
 
@@ -111,16 +111,17 @@ class Drawn(Figure):
 
     def __init__(self, look: Look, **options: Any) -> None:
         self.look = look
+        self.settings: Mapping[str, Any] = {}
         super().__init__(**options)
 
     def draw(self, renderer: Any) -> None:
         """Draw it: matplotlib makes ticks only now, in the style that holds now."""
-        with styled(self.look):
+        with styled(self.look, self.settings):
             super().draw(renderer)
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save it."""
-        with styled(self.look):
+        with styled(self.look, self.settings):
             super().savefig(fname, **options)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
