@@ -95,13 +95,14 @@ def test_pointing_at_a_figure_shows_the_value_that_was_measured(
     with opened(browser, (run / "report.html").as_uri()) as page:
         figure = page.locator("figure#figure-adaptation")
         figure.locator("svg").scroll_into_view_if_needed()
+        assert "inner step (0: before adaptation)" in figure.locator("svg text").all_text_contents()  # text, not shapes
         panel = json.loads(figure.get_attribute("data-points"))[0]
         point = next(one for one in panel["series"] if one["name"] == "K = 5")["points"][2]
         box, view = figure.locator("svg").bounding_box(), figure.locator("svg").get_attribute("viewBox").split()
         scale = box["width"] / float(view[2])
         page.mouse.move(box["x"] + point[0] * scale + 1, box["y"] + point[1] * scale - 1)
         said = figure.locator(".tip").inner_text().splitlines()
-        assert said[:2] == ["K = 5", "gradient steps of adaptation: 2"]
+        assert said[:2] == ["K = 5", "inner step: 2"]
         numbers = [float(number) for line in said[2:] for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", line)]
         low, high = row["mean"] - row["ci95"], row["mean"] + row["ci95"]
         assert numbers == pytest.approx([row["mean"], low, high], rel=1e-4)
@@ -121,7 +122,7 @@ def test_a_figure_is_read_by_the_keyboard_and_its_values_are_a_table(
         figure.locator("svg").focus()
         for key in ("End", "ArrowLeft"):
             page.keyboard.press(key)
-        assert "gradient steps of adaptation: 2" in figure.locator(".tip[role=status]").inner_text()
+        assert "inner step: 2" in figure.locator(".tip[role=status]").inner_text()
         page.keyboard.press("Escape")
         assert figure.locator(".tip").is_hidden()
         figure.locator("summary").click()

@@ -36,6 +36,8 @@ class Look(NamedTuple):
     """Points, of most text; what stands small is a point less."""
     across: int
     """Panels side by side, at most."""
+    settings: Mapping[str, Any] = {}
+    """Of matplotlib, for the kind of file that it becomes."""
 
     def letters(self, share: float = 1.0) -> int:
         """How many letters of small text fit into a share of the width."""
@@ -96,6 +98,7 @@ def _settings(look: Look) -> dict[str, Any]:
         "savefig.dpi": DPI,
         "svg.hashsalt": "mamlcli",
         "pdf.fonttype": 42,
+        **look.settings,
     }
 
 

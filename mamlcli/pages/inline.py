@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mamlcli.figures.drawing import Drawing
+from mamlcli.figures.style import PAGE
 from mamlcli.pages.hover import HoverPanel, hover_panels
 
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "path.simplify_threshold": 0.4}
@@ -38,8 +39,10 @@ def inline(drawing: Drawing, prefix: str) -> Inline:
         drawing: What it shows.
         prefix: A word of letters and digits that begins the ids inside, so that several figures share a page.
     """
-    with mpl.rc_context(_SETTINGS), mpl.rc_context({"svg.hashsalt": prefix}):
-        figure = drawing.drawn()
+    settings = _SETTINGS | {"svg.hashsalt": prefix}
+    # Of a method's own, a figure takes them from matplotlib.
+    with mpl.rc_context(settings):
+        figure = drawing.drawn(PAGE._replace(settings=settings))
         figure.set_dpi(_POINTS_PER_INCH)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
