@@ -3,14 +3,18 @@
 A line `<!-- made: NAME -->` in a page is replaced by what the code says, so that the site cannot drift from it.
 """
 
+import json
 import re
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 from mamlcli.config.reference import config_reference
 from mamlcli.config.shipped import shipped_configs, shipped_rows
 from mamlcli.schemas import schema_files
 
 _MARK = re.compile(r"^<!-- made: (\S+) -->$", re.MULTILINE)
+_NOTEBOOKS = Path(__file__).parent / "notebooks"
 _MARKED_FENCE = re.compile(r"^(```\w+) (?:run|setup)$", re.MULTILINE)
 
 
@@ -54,9 +58,25 @@ def schemas() -> str:
     return "\n".join(f"- [{name}](../schemas/{name})" for name in sorted(schema_files()))
 
 
+def notebook(name: str) -> str:
+    """A notebook's texts and code, under its title a way to get it; what it draws is seen where it is run."""
+    cells = json.loads((_NOTEBOOKS / f"{name}.ipynb").read_text("utf-8"))["cells"]
+    parts = ["".join(cell["source"]) for cell in cells]
+    parts = [
+        part.replace(".ipynb)", ".md)") if cell["cell_type"] == "markdown" else f"```python\n{part}\n```"
+        for cell, part in zip(cells, parts, strict=True)
+    ]
+    title, _, rest = parts[0].partition("\n")
+    return "\n\n".join(
+        [title, f"*A notebook: [download it]({name}.ipynb), and run it in a folder of your own.*", rest, *parts[1:]]
+    )
+
+
 MADE: dict[str, Callable[[], str]] = {
     "config-keys": config_keys,
     "experiments": experiments,
     "published-rows": published_rows,
     "schemas": schemas,
+    "notebook-first-steps": partial(notebook, "first-steps"),
+    "notebook-your-data": partial(notebook, "your-data"),
 }

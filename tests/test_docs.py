@@ -18,6 +18,8 @@ FOLLOWED = [page for page in PAGES if marked(page, "run") and page.name != "your
 GUIDES = [page for page in sorted((DOCS / "guides").glob("*.md")) if page.stem not in ("index", "logging", "python")]
 # In a page, but no command that stands there whole.
 PLACEHOLDERS = ("…", "COMMAND")
+# Options that do at once what they say, which no test wants.
+AT_ONCE = {"-h", "--help", "--version", "--install-completion"}
 
 
 def names(page: Path) -> str:
@@ -31,7 +33,7 @@ def found(words: list[str]) -> Any:
         name = words.pop(0)
         assert name in command.commands, f"maml has no command {name!r}"
         command = command.commands[name]
-    if words and not {"-h", "--help", "--version"} & set(words):
+    if words and not AT_ONCE & set(words):
         command.make_context(command.name, words)
     return command
 

@@ -17,7 +17,7 @@ from mamlcli.escaping import markdown as escaped
 from mamlcli.escaping import visible
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Page, Section, Table, Text
 from mamlcli.pages.html import html
-from mamlcli.pages.inline import on_black
+from mamlcli.pages.inline import on_black, page_svg
 from mamlcli.pages.provenance import differing
 from mamlcli.pages.text import markdown
 from mamlcli.runs.folder import RunFolder
@@ -95,7 +95,6 @@ def test_pointing_at_a_figure_shows_the_value_that_was_measured(
     with opened(browser, (run / "report.html").as_uri()) as page:
         figure = page.locator("figure#figure-adaptation")
         figure.locator("svg").scroll_into_view_if_needed()
-        assert "inner step (0: before adaptation)" in figure.locator("svg text").all_text_contents()  # text, not shapes
         panel = json.loads(figure.get_attribute("data-points"))[0]
         point = next(one for one in panel["series"] if one["name"] == "K = 5")["points"][2]
         box, view = figure.locator("svg").bounding_box(), figure.locator("svg").get_attribute("viewBox").split()
@@ -148,6 +147,17 @@ def test_a_table_sorts_by_numbers_and_words_and_what_is_missing_comes_last(brows
                 button.press("Enter")
                 assert (names(), button.locator("..").get_attribute("aria-sort")) == (order, direction)
         assert page.locator("th[aria-sort]").count() == 1
+
+
+def test_coordinates_are_cut_and_neither_texts_nor_sizes_are() -> None:
+    svg = page_svg('<svg><g transform="translate(1.23456 0.5) scale(0.015625)"><text>best: 3.006</text></g></svg>', "a")
+    assert svg.endswith('<g transform="translate(1.23 0.5) scale(0.015625)"><text>best: 3.006</text></g></svg>')
+
+
+def test_the_texts_of_figures_are_texts(run: Path) -> None:
+    page = (run / "report.html").read_text("utf-8")
+    assert page.count("<text") > 3 * 10
+    assert "DejaVuSans" not in page
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

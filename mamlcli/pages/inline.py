@@ -18,6 +18,8 @@ from mamlcli.pages.hover import HoverPanel, hover_panels
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "path.simplify_threshold": 0.4}
 _POINTS_PER_INCH = 72
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}\b")
+# A coordinate to more than a hundredth of a point; how much something is scaled stays.
+_LONG = re.compile(r"(?<!scale\()(\d\.\d\d)\d+")
 _BLACK, _WHITE = "#000000", "#ffffff"
 # How light a colour must be to be seen on black, and how dark on white.
 _LEAST_LIGHT = 0.62
@@ -61,7 +63,7 @@ def page_svg(svg: str, prefix: str) -> str:
     svg = re.sub(r"<!--.*?-->\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"(\d\.\d\d)\d+", r"\1", svg)
+    svg = re.sub(r"<[^>]*>", lambda tag: _LONG.sub(r"\1", tag[0]), svg)
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>\s*", "", svg, count=1, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*;? ?", "", svg)  # that of the page
     svg = re.sub(r"\s+", " ", svg)
