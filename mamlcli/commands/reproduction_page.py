@@ -61,7 +61,7 @@ def _number(value: float | None) -> str:
 def _introduction(results: Sequence[AnyRow], seeds: Sequence[int], *, fast: bool) -> list[str]:
     return [
         _FAST if fast else f"{count_reproduced(results)} reproduced with seeds {', '.join(map(str, seeds))}.",
-        "Query loss (mean squared error) on fixed meta-test tasks after so many gradient steps on K support samples; "
+        "Query loss (mean squared error) on fixed meta-test tasks after so many inner steps on K support samples; "
         f"means over seeds and tasks; ± is the half-width of the 95% interval of ours, {interval_over(len(seeds))}. "
         "Tasks that diverged stay in the mean.",
         CORRECTION_NOTE,
@@ -78,7 +78,7 @@ def _measured_on(results: Sequence[AnyRow], name: str) -> str:
     ]
     for how in dict.fromkeys(row["correction"] for row in measured):
         steps = [str(row["inner_steps"]) for row in measured if row["correction"] == how]
-        some = f"After {', '.join(steps)} step(s) " if len(steps) < len(measured) else ""
+        some = f"After {', '.join(steps)} inner step(s) " if len(steps) < len(measured) else ""
         said.append(f"{some}{how}." if some else f"{how[0].upper()}{how[1:]}.")
     return " ".join(dict.fromkeys(said))
 
@@ -97,7 +97,7 @@ def markdown_report(
     lines += [" | ".join(["", *_COLUMNS, ""]).strip(), "|" + "---|" * len(_COLUMNS)]
     lines += [" | ".join(["", *map(markdown, table_cells(row)), ""]).strip() for row in results]
     if figure is not None:
-        lines += ["", f"![Query loss against gradient steps]({figure.name})"]
+        lines += ["", f"![Query loss against inner steps]({figure.name})"]
     lines += ["", "## The rows", ""]
     for name, row in rows.items():
         lines += [f"- **{markdown(name)}**: {markdown(_described(name, row, results))}"]
@@ -118,7 +118,7 @@ def html_report(
         body.append(f'<tr class="{kind}">{cells}</tr>')
     body.append("</tbody></table>")
     if svg is not None:
-        body.append(f"<h2>Loss against gradient steps</h2><figure>{svg[svg.index('<svg') :]}</figure>")
+        body.append(f"<h2>Loss against inner steps</h2><figure>{svg[svg.index('<svg') :]}</figure>")
     body.append("<h2>The rows</h2><dl>")
     for name, published in rows.items():
         body.append(f"<dt>{page(name)}</dt><dd>{page(_described(name, published, results))}</dd>")
