@@ -327,7 +327,7 @@ class ReproducedNumber(TypedDict):
 
 @with_config(SHAPE)
 class CurvePoint(TypedDict):
-    """A point of the figure of loss against gradient steps."""
+    """A point of the figure of loss against inner steps."""
 
     curve: str
     shots: Annotated[int, Field(ge=1)]

@@ -97,7 +97,7 @@ def test_a_figure_that_is_not_there_is_named_with_what_makes_it(maml: Maml, run:
         path.unlink()
     said = "run: no figure 'fits': it has adaptation, loss; "
     assert maml("plot", run, "--what", "fits").err == f"maml: {said}maml eval run makes it\n"
-    with pytest.raises(UsageError, match="mamlcli.evaluate\\('run'\\) makes it"):
+    with pytest.raises(UsageError, match=r"mamlcli\.evaluate\('run'\) makes it"):
         mamlcli.plot(run, "fits")
     with pytest.raises(CheckpointError, match="no such run folder"):
         mamlcli.plot("nowhere")

@@ -101,7 +101,7 @@ def test_pointing_at_a_figure_shows_the_value_that_was_measured(
         scale = box["width"] / float(view[2])
         page.mouse.move(box["x"] + point[0] * scale + 1, box["y"] + point[1] * scale - 1)
         said = figure.locator(".tip").inner_text().splitlines()
-        assert said[:2] == ["K = 5", "inner step (0: before adaptation): 2"]
+        assert said[:2] == ["K = 5", "inner step: 2"]
         numbers = [float(number) for line in said[2:] for number in re.findall(r"-?\d+\.?\d*(?:e-?\d+)?", line)]
         low, high = row["mean"] - row["ci95"], row["mean"] + row["ci95"]
         assert numbers == pytest.approx([row["mean"], low, high], rel=1e-4)
@@ -121,7 +121,7 @@ def test_a_figure_is_read_by_the_keyboard_and_its_values_are_a_table(
         figure.locator("svg").focus()
         for key in ("End", "ArrowLeft"):
             page.keyboard.press(key)
-        assert "inner step (0: before adaptation): 2" in figure.locator(".tip[role=status]").inner_text()
+        assert "inner step: 2" in figure.locator(".tip[role=status]").inner_text()
         page.keyboard.press("Escape")
         assert figure.locator(".tip").is_hidden()
         figure.locator("summary").click()

@@ -33,7 +33,7 @@ def reproduction_report(result: "Reproduction") -> str:
     held = f"{count_reproduced(result.results)} reproduced; the report states the rule"
     parts = [
         *wrapped(
-            f"query loss after N gradient steps on K samples, mean over {len(result.seeds)} seed(s) and all meta-test "
+            f"query loss after N inner steps on K samples, mean over {len(result.seeds)} seed(s) and all meta-test "
             f"tasks; ±: half-width of the 95% interval of ours, {interval_over(len(result.seeds))}"
         ),
         format_table([_cells(row) for row in result.results], left=("row", "verdict")),

@@ -18,6 +18,7 @@ from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.info import KINDS
 from mamlcli.runs.latest import latest_run
 from mamlcli.runs.named import FIGURE_KINDS, check_figure, check_writable, write_figure
+from mamlcli.runs.pointed import FolderLike, folder_of
 
 _Drawings: TypeAlias = dict[str, Callable[[], Drawing]]
 _FORMATS = tuple(suffix.removeprefix(".") for suffix in FIGURE_KINDS)
@@ -40,7 +41,7 @@ _MAKERS: Mapping[tuple[str, str], Remedy] = {
 """Of each kind of folder, what makes a figure that it lacks."""
 
 
-def plot(run: str | Path | None = None, what: str = "loss", *, width: Width = "page") -> Figure:
+def plot(run: FolderLike | None = None, what: str = "loss", *, width: Width = "page") -> Figure:
     """Draw a figure of a run again; a notebook shows what is returned, and its `savefig` writes it.
 
     Args:
@@ -57,7 +58,7 @@ def plot(run: str | Path | None = None, what: str = "loss", *, width: Width = "p
 
 
 def redraw(
-    run: str | Path | None = None,
+    run: FolderLike | None = None,
     *,
     what: Sequence[str] = (),
     formats: Sequence[str] = (),
@@ -100,9 +101,9 @@ def redraw(
     return PlotResult(run=folder.path, width=width or "page", figures=drawn)
 
 
-def _folder(run: str | Path | None) -> RunFolder:
+def _folder(run: FolderLike | None) -> RunFolder:
     """The folder that is meant."""
-    folder = latest_run() if run is None else RunFolder(Path(run))
+    folder = latest_run() if run is None else RunFolder(folder_of(run))
     if not folder.path.is_dir():
         raise CheckpointError(f"{folder.path}: no such run folder")
     if not drawings(folder.path) and _kind(folder) not in KINDS:

@@ -8,20 +8,21 @@ from mamlcli.pages.files import PAGE, write_report
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import ReportResult
 from mamlcli.runs.latest import latest_run
+from mamlcli.runs.pointed import FolderLike, folder_of
 
 _SUFFIXES = (".html", ".htm")
 
 
 def report(
-    *runs: str | Path,
+    *runs: FolderLike,
     out: str | Path | None = None,
     reporter: Reporter | None = None,
 ) -> ReportResult:
     """Write a report of runs: config, results, figures with values under the pointer, and where all of it comes from.
 
     Args:
-        *runs: Run folders, of a training, a comparison or a reproduction, finished or not; the run that finished last
-            under `outputs/` if none is named. Several stand side by side on one page.
+        *runs: Folders of trainings, comparisons or reproductions, finished or not, or what these returned; the run that
+            finished last under `outputs/` if none is named. Several stand side by side on one page.
         out: The page, whose name ends with .html; its Markdown is written beside it. None is `report.html` in the run
             folder, or for several runs in the working folder. A report that is there is replaced, and nothing else is.
         reporter: Hears which run is meant.
@@ -34,7 +35,7 @@ def report(
         CheckpointError: If one is no run folder.
         RunFolderError: If what is there is no report.
     """
-    paths = list(map(Path, runs)) or [_latest(reporter or Silent())]
+    paths = list(map(folder_of, runs)) or [_latest(reporter or Silent())]
     page = Path(out) if out is not None else _default(paths)
     if page.suffix.lower() not in _SUFFIXES:
         raise UsageError(f"{page}: a report is a page, whose name ends with .html")

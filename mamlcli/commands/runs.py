@@ -18,8 +18,8 @@ from mamlcli.runs.choosing import Purpose, no_run
 from mamlcli.runs.described import run_row
 from mamlcli.runs.evaluated import Evaluation, read_evaluation
 from mamlcli.runs.info import KINDS, OUTPUTS
-from mamlcli.runs.link import followed
 from mamlcli.runs.loose import count, flag, listing, mapping, text
+from mamlcli.runs.pointed import FolderLike, folder_of
 
 SortKey: TypeAlias = Literal["started", "name", "loss", "steps"]
 STATUSES = ("running", "done", "interrupted", "killed", "diverged", "failed", "stopped", "damaged")
@@ -137,7 +137,7 @@ def _sorted(rows: list[tuple[Found, RunRow]], sort: SortKey) -> list[tuple[Found
     return sorted(rows, key=lambda pair: keys[sort](pair[1]))
 
 
-def show_run(run: str | Path) -> RunShown:
+def show_run(run: FolderLike) -> RunShown:
     """Say what a run is: its config, how it stands, who worked on it, its checkpoints, evaluation and files.
 
     Args:
@@ -162,7 +162,7 @@ def show_run(run: str | Path) -> RunShown:
     )
 
 
-def diff_runs(first: str | Path, second: str | Path) -> RunDiff:
+def diff_runs(first: FolderLike, second: FolderLike) -> RunDiff:
     """Say what two runs differ in: their configs, what computed them, and their losses side by side.
 
     Raises:
@@ -186,8 +186,8 @@ def diff_runs(first: str | Path, second: str | Path) -> RunDiff:
     )
 
 
-def _found(run: str | Path, purpose: Purpose) -> Found:
-    path = followed(Path(run))
+def _found(run: FolderLike, purpose: Purpose) -> Found:
+    path = folder_of(run)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder")
     here = next((one for one in find_runs(path, inside=True) if one.path == path), None)

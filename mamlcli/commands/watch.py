@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mamlcli.errors import UsageError
 from mamlcli.interrupts import StopRequest
 from mamlcli.pages.live import LivePage
+from mamlcli.runs.pointed import FolderLike, folder_of
 
 _LOOPBACK = "127.0.0.1"
 _NAMES = (_LOOPBACK, "localhost")
@@ -27,7 +28,7 @@ class Served(NamedTuple):
 
 
 def watch(
-    run: str | Path,
+    run: FolderLike,
     *,
     port: int = 0,
     on_ready: Callable[[Served], object] = lambda _: None,
@@ -48,7 +49,7 @@ def watch(
         CheckpointError: If it is no run folder.
         UsageError: If the port cannot be used.
     """
-    page = LivePage(Path(run))
+    page = LivePage(folder_of(run))
     page.now()  # what is no run folder is said before anything is served
     token = secrets.token_urlsafe(16)
     try:

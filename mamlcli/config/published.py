@@ -52,7 +52,7 @@ class PublishedRow(_Part):
     start: Literal["trained", "random-init", "zero"] = "trained"
     """What is evaluated: trained parameters, those that training begins with, or a model that always says zero."""
     curve: str | None = None
-    """Its name in the figure of loss against gradient steps; null leaves it out."""
+    """Its name in the figure of loss against inner steps; null leaves it out."""
     flat: bool = False
     """Whether its curve is the loss before adaptation, drawn as a level."""
     published: Annotated[tuple[PublishedNumber, ...], BeforeValidator(list_to_tuple), Field(min_length=1)]

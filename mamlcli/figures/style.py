@@ -36,6 +36,8 @@ class Look(NamedTuple):
     """Points, of most text; what stands small is a point less."""
     across: int
     """Panels side by side, at most."""
+    settings: Mapping[str, Any] = {}
+    """Of matplotlib, for the kind of file that it becomes."""
 
     def letters(self, share: float = 1.0) -> int:
         """How many letters of small text fit into a share of the width."""
@@ -96,13 +98,14 @@ def _settings(look: Look) -> dict[str, Any]:
         "savefig.dpi": DPI,
         "svg.hashsalt": "mamlcli",
         "pdf.fonttype": 42,
+        **look.settings,
     }
 
 
 @contextmanager
-def styled(look: Look, own: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Let matplotlib draw so, whatever the user's own settings are; those of one figure alone go before."""
-    with matplotlib.style.context(["default", _settings(look) | dict(own or {})]):
+def styled(look: Look) -> Iterator[None]:
+    """Let matplotlib draw so, whatever the user's own settings are."""
+    with matplotlib.style.context(["default", _settings(look)]):
         yield
 
 
@@ -111,17 +114,16 @@ class Drawn(Figure):
 
     def __init__(self, look: Look, **options: Any) -> None:
         self.look = look
-        self.settings: Mapping[str, Any] = {}
         super().__init__(**options)
 
     def draw(self, renderer: Any) -> None:
         """Draw it: matplotlib makes ticks only now, in the style that holds now."""
-        with styled(self.look, self.settings):
+        with styled(self.look):
             super().draw(renderer)
 
     def savefig(self, fname: Any, **options: Any) -> None:
         """Save it."""
-        with styled(self.look, self.settings):
+        with styled(self.look):
             super().savefig(fname, **options)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:

@@ -34,7 +34,7 @@ def headline(result: EvalResult) -> str:
     """What the meta-test says in a sentence, at the K in the middle."""
     first, last = ends(result)
     where = f"On {count(result.tasks, 'meta-test task')}, with K = {first['shots']} support samples"
-    steps = count(last["inner_steps"], "gradient step")
+    steps = count(last["inner_steps"], "inner step")
     of = f" of the {first['model']}" if "model" in first else ""
     before = with_interval(first["mean"], first["ci95"]).text
     if last["inner_steps"] == 0:
@@ -83,7 +83,7 @@ def _by_step(rows: Sequence[EvalRow], model: str | None) -> Table:
     lines = [
         [word(step), *(with_interval(found[k, step]["mean"], found[k, step]["ci95"]) for k in shots)] for step in steps
     ]
-    caption = "Query loss after so many gradient steps of adaptation" + (f", {model}" if model else "")
+    caption = "Query loss after so many inner steps" + (f", {model}" if model else "")
     return Table([Column("steps"), *(Column(f"K = {k}") for k in shots)], lines, caption)
 
 

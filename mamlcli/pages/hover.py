@@ -64,7 +64,7 @@ def _panel(axes: Axes, figure: Figure, height: float) -> HoverPanel:
             series.append(Series(name, _color(line), points))
     box = [round(edge, 1) for edge in (left, height - top, right, height - bottom)]
     title = axes.get_title() if len(figure.axes) > 1 else ""
-    return HoverPanel(box, _plain(title), _plain(axes.get_xlabel()), _plain(axes.get_ylabel()), _y_words(axes), series)
+    return HoverPanel(box, _plain(title), _x_name(axes), _plain(axes.get_ylabel()), _y_words(axes), series)
 
 
 def _y_words(axes: Axes) -> dict[int, str]:
@@ -155,6 +155,11 @@ def _band(axes: Axes, line: Line2D) -> dict[float, list[float | None]]:
 def _digits(value: float | np.floating) -> float | None:
     """To five digits, which a reader wants no more of; None for what JSON has no number for."""
     return float(f"{value:.5g}") if np.isfinite(value) else None
+
+
+def _x_name(axes: Axes) -> str:
+    """What x is, without what its label explains."""
+    return _plain(axes.get_xlabel()).partition(" (")[0]
 
 
 def _plain(label: str) -> str:

@@ -12,7 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from mamlcli.figures.drawing import Drawing
-from mamlcli.figures.style import Drawn
+from mamlcli.figures.style import PAGE
 from mamlcli.pages.hover import HoverPanel, hover_panels
 
 _SETTINGS: dict[Any, Any] = {"svg.fonttype": "none", "path.simplify_threshold": 0.4}
@@ -42,12 +42,11 @@ def inline(drawing: Drawing, prefix: str) -> Inline:
         prefix: A word of letters and digits that begins the ids inside, so that several figures share a page.
     """
     settings = _SETTINGS | {"svg.hashsalt": prefix}
-    figure = drawing.drawn()
-    if isinstance(figure, Drawn):  # which takes no settings from around it
-        figure.settings = settings
-    figure.set_dpi(_POINTS_PER_INCH)
-    buffer = io.BytesIO()
+    # Of a method's own, a figure takes them from matplotlib.
     with mpl.rc_context(settings):
+        figure = drawing.drawn(PAGE._replace(settings=settings))
+        figure.set_dpi(_POINTS_PER_INCH)
+        buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     panels = hover_panels(figure)
     return Inline(page_svg(buffer.getvalue().decode(), prefix), _width(figure), panels)

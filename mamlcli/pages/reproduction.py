@@ -54,7 +54,7 @@ def _number(value: float | None) -> str:
 def _introduction(results: Sequence[AnyRow], seeds: Sequence[int], *, fast: bool) -> list[str]:
     return [
         _FAST if fast else f"{count_reproduced(results)} reproduced with seeds {', '.join(map(str, seeds))}.",
-        "Query loss (mean squared error) on fixed meta-test tasks after so many gradient steps on K support samples; "
+        "Query loss (mean squared error) on fixed meta-test tasks after so many inner steps on K support samples; "
         f"means over seeds and tasks; ± is the half-width of the 95% interval of ours, {interval_over(len(seeds))}. "
         "Tasks that diverged stay in the mean.",
         CORRECTION_NOTE,

@@ -14,7 +14,7 @@ from mamlcli.best import Best, Chosen, choose
 from mamlcli.config.changes import refused_changes
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, parse_config
-from mamlcli.errors import CheckpointError, ConfigError
+from mamlcli.errors import CheckpointError, ConfigError, UsageError
 from mamlcli.reading import open_file
 from mamlcli.runs.archive import check_archive
 from mamlcli.runs.best_content import best_content, best_of
@@ -179,7 +179,7 @@ def _checked(path: Path, sha256: str, content: Any) -> Checkpoint:
     except ConfigError as error:
         problems = "\n".join(error.problems)
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {problems}", error.remedy) from None
-    except (KeyError, AttributeError, TypeError) as error:
+    except (KeyError, AttributeError, TypeError, UsageError) as error:
         raise CheckpointError(f"{path}: not a checkpoint that this version can use: {error}") from None
     step, updates = checkpoint.step, checkpoint.updates
     if type(step) is not int or not 0 <= step <= config.outer.steps:
