@@ -15,12 +15,15 @@ from mamlcli.schemas import schema_files
 
 _MARK = re.compile(r"^<!-- made: (\S+) -->$", re.MULTILINE)
 _NOTEBOOKS = Path(__file__).parent / "notebooks"
+# In a table GitHub wants `a\|b` for the code a|b, and Python-Markdown would show the backslash.
+_ROW, _CODE = re.compile(r"^\|.*$", re.MULTILINE), re.compile(r"`[^`]+`")
 _MARKED_FENCE = re.compile(r"^(```\w+) (?:run|setup)$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Fill in what is made from the code, and take the tests' marks off fences, which readers need not see."""
-    return _MARKED_FENCE.sub(r"\1", _MARK.sub(lambda mark: MADE[mark[1]](), markdown))
+    made = _MARKED_FENCE.sub(r"\1", _MARK.sub(lambda mark: MADE[mark[1]](), markdown))
+    return _ROW.sub(lambda row: _CODE.sub(lambda code: code[0].replace(r"\|", "|"), row[0]), made)
 
 
 def config_keys() -> str:
