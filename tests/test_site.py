@@ -3,7 +3,6 @@
 import functools
 import http.server
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -15,13 +14,13 @@ import pytest
 from filelock import FileLock
 
 from mamlcli.config.reference import key_tables
+from tests.browser import chromium
 from tests.conftest import ROOT
 from tests.pages import DOCS
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PHONE, DESKTOP = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
 # The least contrast of texts by the Web Content Accessibility Guidelines 2.1, 1.4.3, level AA.
 LEAST_CONTRAST = 4.5
@@ -79,15 +78,11 @@ def address(site: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    playwright = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed here")
-    with playwright.sync_playwright() as running:
-        opened = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    """Of this module alone: a process has one Playwright at a time."""
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 class Visit:
