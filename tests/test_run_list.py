@@ -245,6 +245,7 @@ def test_a_run_is_shown_with_what_is_set_who_worked_on_it_and_what_to_do_next(
     text = at_shelf("runs", "show", shelf["interrupted"]).out
     assert f"go on:     maml train --resume {shelf['interrupted']}" in text
     assert f"evaluate:  maml eval {shelf['interrupted']}" in text
+    assert f"a page:    maml report {shelf['done']}" in at_shelf("runs", "show", shelf["done"]).out
     both = mamlcli.show_run(shelf["both"])
     assert [Path(one["run"]).name for one in both.inside] == ["first", "second"]
     assert at_shelf("runs", "show", shelf["cut"]).code == 0

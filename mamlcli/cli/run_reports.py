@@ -109,7 +109,7 @@ def _file_lines(shown: "RunShown") -> list[str]:
 
 
 def _next_lines(shown: "RunShown") -> list[str]:
-    """The commands that go on with a run and evaluate it."""
+    """The commands that go on with a run, and evaluate it or, where that is done, make a page of it."""
     row = shown.run
     folder = shlex.quote(row["run"])
     if row["kind"] == "compare-orders" and row["status"] != "done":
@@ -119,6 +119,8 @@ def _next_lines(shown: "RunShown") -> list[str]:
     if row["kind"] != "train" or row["status"] == "damaged":
         return []
     goes_on = [f"go on:     maml train --resume {folder}"] if row["status"] in _GOES_ON else []
+    if row["evaluated_at_step"] is not None and row["evaluated_at_step"] == row["outer_steps"]:
+        return [*goes_on, f"a page:    maml report {folder}"]
     return goes_on + ([f"evaluate:  maml eval {folder}"] if shown.checkpoints else [])
 
 
