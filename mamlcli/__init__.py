@@ -16,6 +16,11 @@ An experiment
     load                                      a run as a TrainedModel, which adapts to your tasks: Predictor
     predict                                   the same from files: PredictResult
 
+What there is
+    list_runs, show_run, diff_runs            the runs in a folder, one of them, and what two differ in
+    plot                                      a figure of a run, drawn again
+    report                                    runs as a page, HTML and Markdown
+
 Around it
     RunLike                                   what says which run: its folder, its TrainResult, None for the last
     Table                                     rows that show themselves; `to_pandas()`

@@ -199,11 +199,8 @@ def test_how_hard_the_tasks_happen_to_be_is_corrected_by_what_zero_scores(maml: 
 def test_a_mean_of_adaptations_that_diverged_is_not_corrected(maml: Maml, folder: Path, row: Path) -> None:
     row.write_text(TINY_ROW.replace("query_shots: 9", "query_shots: 9, diverged_above: 0.001"))
     outcome = maml("reproduce", row, "--out", "back")
-    assert (
-        "by the zero predictor as control variate; where the uncorrected is the same, adaptations diverged"
-        in outcome.out
-    )
-    assert re.search(r"tiny-row +3 +1 +0.5 .* same ", outcome.out)
+    said = " ".join(outcome.out.split())
+    assert "by the zero predictor as control variate; the reports have the uncorrected means too" in said
     found = json.loads((folder / "back" / "reproduction.json").read_text())["results"][0]
     assert found["num_diverged"] > 0
     assert found["correction"] == "not corrected: adaptations diverged, and the mean is theirs"
@@ -213,7 +210,7 @@ def test_a_mean_of_adaptations_that_diverged_is_not_corrected(maml: Maml, folder
 
 def test_with_one_seed_the_table_says_that_nothing_is_known_of_others(maml: Maml, row: Path) -> None:
     out = maml("reproduce", row, "--seeds", "0", "--out", "back").out
-    assert "over tasks of one seed; nothing is known of other seeds" in out
+    assert "over tasks of one seed; nothing is known of other seeds" in " ".join(out.split())
 
 
 def test_rows_are_listed_and_unknown_ones_refused(maml: Maml) -> None:

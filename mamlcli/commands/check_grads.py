@@ -27,6 +27,7 @@ _MAX_FLOAT32_TASKS = 40
 _CPU = torch.device("cpu")
 
 
+@torch.random.fork_rng(devices=[])  # a derivative of torch.func takes a number of torch's own generator
 def check_grads(config: Config, *, reporter: Reporter | None = None) -> GradientReport:
     """Check the meta-gradient of a config in float64, on its initial parameters and its first meta-batch.
 
