@@ -363,6 +363,7 @@ def test_the_package_needs_no_module_of_unix() -> None:
     # The libraries need theirs; they have been imported by then.
     needed = "filelock, torch, matplotlib.pyplot, pydantic, typer, scipy.stats"
     ours = "mamlcli.cli.entry, mamlcli.runs.folder, mamlcli.runs.lock, mamlcli.memory.free, mamlcli.commands.train"
+    ours += ", mamlcli.commands.watch, mamlcli.commands.report, mamlcli.commands.doctor, mamlcli.commands.plot"
     script = f"import sys, {needed}; sys.modules |= dict.fromkeys(['fcntl', 'resource', 'pwd', 'grp']); import {ours}"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
 

@@ -4,8 +4,10 @@ import os
 import platform
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 import torch
@@ -110,10 +112,10 @@ def _cores() -> Cores:
     time.sleep(_LOOK_S)
     now = read_usage()
     others = round(used_by_others(before, now), 2) if before and now else None
-    try:
-        load = [round(one, 2) for one in os.getloadavg()]
-    except OSError:
-        load = []
+    load: list[float] = []
+    if sys.platform != "win32":  # which has none
+        with suppress(OSError):
+            load = [round(one, 2) for one in os.getloadavg()]
     return {"name": cpu_name(), "usable": usable_cores(), "used_by_others": others, "load": load}
 
 

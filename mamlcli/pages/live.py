@@ -12,7 +12,8 @@ from mamlcli.pages.files import written_now
 from mamlcli.pages.html import drawn, html
 from mamlcli.pages.inline import Inline
 from mamlcli.pages.run import run_page
-from mamlcli.runs.contents import is_held, read_contents, signature
+from mamlcli.runs.contents import read_contents, signature
+from mamlcli.runs.lock import is_held
 
 EVERY_S = 3.0
 """How often a page that is open asks for its next state, in seconds."""

@@ -1,6 +1,5 @@
 """All that a run folder holds, as values: for a page, which is made of them alone."""
 
-import fcntl
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ from mamlcli.runs.drawings import drawings, read_drawing
 from mamlcli.runs.files import read_json
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.info import KINDS
+from mamlcli.runs.lock import is_held
 from mamlcli.types import ORDERS, Row
 
 _MAX_BYTES = 2**28
@@ -109,20 +109,6 @@ def read_contents(path: Path) -> Contents:
         entries=_entries(path),
         problems=problems,
     )
-
-
-def is_held(path: Path) -> bool:
-    """Whether a process works in a run folder now.
-
-    To find out, the lock is shared for a moment. Ask of a run that says it is running: of another one, who begins to
-    continue it in that moment would be told that it is in use.
-    """
-    with suppress(OSError), (path / ".lock").open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def signature(path: Path) -> tuple[tuple[str, int, int], ...]:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from mamlcli.trackers.destination import About, Place
 
@@ -30,7 +30,7 @@ class Process:
             OSError: If no process can be started.
         """
         # In a file, since nobody reads a pipe meanwhile.
-        self.said: BinaryIO = tempfile.TemporaryFile()  # noqa: SIM115
+        self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         path = os.pathsep.join(filter(None, sys.path))
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "mamlcli.trackers.child", name],
@@ -97,7 +97,7 @@ class Process:
             raise TrackerError(said or f"its process ended with {code}")
 
 
-def _last_line(file: BinaryIO) -> str:
+def _last_line(file: IO[bytes]) -> str:
     file.seek(max(file.seek(0, os.SEEK_END) - _MOST_SAID, 0))
     lines = file.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
