@@ -2,8 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.reports import SHOWN_STEPS
-from mamlcli.cli.tables import format_bytes, format_table, located, with_interval, wrapped
+from mamlcli.cli.tables import SHOWN_STEPS, format_bytes, format_table, located, with_interval, wrapped
 from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:

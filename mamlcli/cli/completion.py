@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 Offer: TypeAlias = tuple[str, str]
 """A word, and what it means; empty where nothing needs to be said."""
-# Where commands make run folders, as `runs.folder.OUTPUTS`, which would load matplotlib.
-OUTPUTS = Path("outputs")
 _DEEPEST = 5
 # Folders that were moved aside or are being made; and those in a run that hold none.
 _PASSED_OVER, _OF_A_RUN = re.compile(r"\.|.*\.old-\d{8}T\d{6}"), re.compile("checkpoints$|evaluation")
@@ -114,9 +112,11 @@ def complete_device() -> list[str]:
     return ["auto", "cpu", "cuda", "mps"]
 
 
-def run_folders(root: Path = OUTPUTS) -> list[Path]:
+def run_folders(root: Path | None = None) -> list[Path]:
     """Find the folders with a run.json under a root, the one that was written last first; reads none of them."""
-    found: dict[Path, float] = {}
+    from mamlcli.runs.info import OUTPUTS
+
+    root, found = root or OUTPUTS, dict[Path, float]()
     for folder, inside, files in os.walk(root):
         path = Path(folder)
         inside[:] = [name for name in inside if not _PASSED_OVER.match(name)]

@@ -4,15 +4,13 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mamlcli.cli.tables import format_table, located, with_interval, wrapped
+from mamlcli.cli.tables import SHOWN_STEPS, format_table, located, with_interval, wrapped
 from mamlcli.cli.unit_report import summary_lines, unit_lines
 from mamlcli.types import AnyRow, Row
 
 if TYPE_CHECKING:
     from mamlcli.results import EvalResult, ReportResult, TrainResult
 
-SHOWN_STEPS = (0, 1, 2, 5, 10)
-"""Inner steps that a printed table shows; the files have them all."""
 _TEXT = ("model", "training")
 
 

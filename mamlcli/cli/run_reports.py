@@ -6,18 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mamlcli.cli.tables import format_table, with_interval, wrapped
+from mamlcli.cli.tables import SHOWN_STEPS, format_table, with_interval, wrapped
 from mamlcli.escaping import visible
 from mamlcli.plain import Row
+from mamlcli.runs.catalogue import UNFINISHED
 
 if TYPE_CHECKING:
     from mamlcli.results import RunDiff, RunShown
     from mamlcli.rows import CheckpointRow, RunRow, SessionRow
 
-# Inner steps that a printed table shows; the files have them all.
-_SHOWN_STEPS = (0, 1, 2, 5, 10)
 _MOST_SESSIONS, _MOST_FILES, _LONGEST = 5, 30, 60
-_GOES_ON = ("interrupted", "killed", "failed", "stopped")
 
 
 def run_report(shown: "RunShown") -> str:
@@ -40,7 +38,7 @@ def run_report(shown: "RunShown") -> str:
                 "query loss": with_interval(row["mean"], row["ci95"]),
             }
             for row in shown.evaluation
-            if row["inner_steps"] in _SHOWN_STEPS
+            if row["inner_steps"] in SHOWN_STEPS
         ]
         at = shown.run["evaluated_at_step"]
         parts += ["", f"evaluated at step {at} (± is the 95% interval):", format_table(losses)]
@@ -118,7 +116,7 @@ def _next_lines(shown: "RunShown") -> list[str]:
         return [f"go on:     maml reproduce --resume {folder}, with the same options"]
     if row["kind"] != "train" or row["status"] == "damaged":
         return []
-    goes_on = [f"go on:     maml train --resume {folder}"] if row["status"] in _GOES_ON else []
+    goes_on = [f"go on:     maml train --resume {folder}"] if row["status"] in UNFINISHED else []
     if row["evaluated_at_step"] is not None and row["evaluated_at_step"] == row["outer_steps"]:
         return [*goes_on, f"a page:    maml report {folder}"]
     return goes_on + ([f"evaluate:  maml eval {folder}"] if shown.checkpoints else [])
@@ -143,7 +141,7 @@ def diff_report(diff: "RunDiff") -> str:
                 "second": with_interval(row["second"], row["second_ci95"]),
             }
             for row in diff.losses
-            if row["inner_steps"] in _SHOWN_STEPS
+            if row["inner_steps"] in SHOWN_STEPS
         ]
         lines += ["", "query loss, ± its 95% interval; each by itself, not paired by task:", format_table(losses)]
     return "\n".join([*lines, *([""] if diff.notes else []), *(line for note in diff.notes for line in wrapped(note))])

@@ -9,6 +9,8 @@ from mamlcli.tables.text import format_cell as format_cell
 from mamlcli.tables.text import format_table as format_table
 from mamlcli.tables.text import table_width as table_width
 
+SHOWN_STEPS = (0, 1, 2, 5, 10)
+"""Inner steps that a printed table shows; the files have them all."""
 _LABEL = 13
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -14,7 +15,7 @@ from mamlcli.best import Chosen
 from mamlcli.compute.plan import make_plan, update_memory_bytes
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import cosine_drawing, learning_drawing, save_or_warn
+from mamlcli.drawing import cosine_drawing, learning_drawing, losses_of_orders, save_or_warn
 from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -146,8 +147,9 @@ def _train_in_turn_or_say(trainings: dict[Order, Training], folder: RunFolder, r
     try:
         return _train_in_turn(trainings, folder, reporter)
     except (InterruptedRunError, DivergedError) as error:
-        begun = any(training.run.metrics.read() for training in trainings.values())
-        figure = save_or_warn(folder, "learning", lambda: learning_drawing(folder), reporter) if begun else None
+        metrics = {order: training.run.metrics.read() for order, training in trainings.items()}
+        drawing = partial(losses_of_orders, trainings["second"].config.name, metrics)
+        figure = save_or_warn(folder, "learning", drawing, reporter) if any(metrics.values()) else None
         say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
         raise
 

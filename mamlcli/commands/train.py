@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import loss_drawing, run_title, save_or_warn
+from mamlcli.drawing import losses, run_title, save_or_warn
 from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
@@ -100,7 +101,7 @@ def train(
                         except KeyboardInterrupt as error:
                             steps.throw(error)  # it ends as one that comes within a step does
             except (InterruptedRunError, DivergedError) as error:
-                say_how_to_go_on(error, "train", run, run, _draw_loss(training))
+                say_how_to_go_on(error, "train", run, run, _draw_loss(training, run.metrics.read()))
                 raise
             metrics, chosen = run.metrics.read(), training.chosen()
             figure = _draw(training, metrics)
@@ -124,7 +125,7 @@ def train(
 def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the loss, and what the method shows of itself; returns the loss figure."""
     run, reporter = training.run, training.reporter
-    figure = _draw_loss(training)
+    figure = _draw_loss(training, metrics)
     begun = training.experiment.initial_state(torch.device("cpu")).params
     for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
         title = run_title(training.config.name, metrics, panel.what)
@@ -132,10 +133,12 @@ def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
     return figure
 
 
-def _draw_loss(training: Training) -> Path | None:
+def _draw_loss(training: Training, metrics: Sequence[Row]) -> Path | None:
     """Draw the losses so far; None where there are none, or no figure could be written."""
-    run = training.run
-    return save_or_warn(run, "loss", lambda: loss_drawing(run), training.reporter) if run.metrics.read() else None
+    if not metrics:
+        return None
+    drawing = partial(losses, training.config.name, training.experiment.method.title, metrics)
+    return save_or_warn(training.run, "loss", drawing, training.reporter)
 
 
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:

@@ -24,6 +24,8 @@ _ASIDE = re.compile(r"\.old-\d{8}T\d{6}")
 # Folders of a run in which no run is looked for.
 _OWN = ("checkpoints", "evaluations")
 _TAIL_BYTES = 2**16
+UNFINISHED = ("interrupted", "killed", "stopped", "failed")
+"""How a run stands that can be gone on with."""
 
 
 class Found(NamedTuple):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mamlcli.errors import CheckpointError, Remedy
-from mamlcli.runs.catalogue import Found, find_runs, finished, newest_first, state, status_of
+from mamlcli.runs.catalogue import UNFINISHED, Found, find_runs, finished, newest_first, state, status_of
 
 # How many folders a message names.
 _NAMED = 5
@@ -72,6 +72,6 @@ def _proposed(below: Sequence[Found], purpose: Purpose) -> Found | None:
     """The run that is most likely meant."""
     usable = [one for one in below if one.kind == purpose.kind]
     if purpose.unfinished:
-        open_ones = [one for one in usable if status_of(one) in ("interrupted", "killed", "stopped", "failed")]
+        open_ones = [one for one in usable if status_of(one) in UNFINISHED]
         return next(iter(open_ones or usable), None)
     return next(iter(finished(usable) or usable), None)
