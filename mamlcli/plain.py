@@ -25,6 +25,9 @@ Over: TypeAlias = Literal[
 Verdict: TypeAlias = Literal["fails", "holds", "says nothing here"]
 """Of a check of the meta-gradient."""
 
+Statement: TypeAlias = Literal["equivalent", "better", "worse", "inconclusive", "diverged"]
+"""What an interval of a difference says of two means; see `mamlcli.verdicts`."""
+
 
 class Learned(NamedTuple):
     """What a method has learned beside the weights of models, for people."""

@@ -38,12 +38,15 @@ class MeanSquares(NamedTuple):
     residual: Float[np.ndarray, "*batch"]
 
 
-def half_width(sample: Float[np.ndarray, "*batch n"], *, fitted: int = 0) -> Float[np.ndarray, "*batch"]:
-    """Half-width of the 95% Student interval of a mean over the last axis.
+def half_width(
+    sample: Float[np.ndarray, "*batch n"], *, fitted: int = 0, confidence: float = 0.95
+) -> Float[np.ndarray, "*batch"]:
+    """Half-width of the Student interval of a mean over the last axis.
 
     Args:
         sample: Values; (..., n).
         fitted: How many coefficients were fitted to them before; each takes a degree of freedom.
+        confidence: How often such intervals hold the truth, 0 to 1.
 
     Returns:
         Half-widths; NaN for fewer than 2 + fitted values, and where one is not finite or too large to be squared.
@@ -52,29 +55,31 @@ def half_width(sample: Float[np.ndarray, "*batch n"], *, fitted: int = 0) -> Flo
     if count < 2 + fitted:
         return np.full(sample.shape[:-1], np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
-        return _finite(_student(count - 1 - fitted) * sample.std(axis=-1, ddof=1 + fitted) / np.sqrt(count))
+        return _finite(_student(count - 1 - fitted, confidence) * sample.std(axis=-1, ddof=1 + fitted) / np.sqrt(count))
 
 
 def crossed_half_width(
-    values: Float[np.ndarray, "*batch seeds tasks"], *, fitted: int = 0
+    values: Float[np.ndarray, "*batch seeds tasks"], *, fitted: int = 0, confidence: float = 0.95
 ) -> Float[np.ndarray, "*batch"]:
-    """Half-width of the 95% interval of a mean over seeds and tasks, both of which are samples of more.
+    """Half-width of the interval of a mean over seeds and tasks, both of which are samples of more.
 
     Every seed meets every task, so the two are crossed random effects. With one seed the interval is over tasks.
 
     Args:
         values: A number for each seed and task, as losses or paired differences; (..., S, T) with S >= 1, T >= 1.
         fitted: How many coefficients were fitted to the tasks' means before; each takes a degree of freedom.
+        confidence: How often such intervals hold the truth, 0 to 1.
 
     Returns:
         Half-widths; NaN where a value is not finite, and where there are too few tasks for any.
     """
     num_seeds, num_tasks = values.shape[-2:]
     if num_seeds == 1 or num_tasks < 2 + fitted:
-        return half_width(values[..., 0, :], fitted=fitted)
+        return half_width(values[..., 0, :], fitted=fitted, confidence=confidence)
     with np.errstate(invalid="ignore", over="ignore"):
         squares = mean_squares(values, fitted=fitted)
-        return _finite(half_width_of(squares, num_seeds=num_seeds, num_tasks=num_tasks, fitted=fitted))
+        found = half_width_of(squares, num_seeds=num_seeds, num_tasks=num_tasks, fitted=fitted, confidence=confidence)
+        return _finite(found)
 
 
 def mean_squares(values: Float[np.ndarray, "*batch seeds tasks"], *, fitted: int = 0) -> MeanSquares:
@@ -91,7 +96,7 @@ def mean_squares(values: Float[np.ndarray, "*batch seeds tasks"], *, fitted: int
 
 
 def half_width_of(
-    squares: MeanSquares, *, num_seeds: int, num_tasks: int, fitted: int = 0
+    squares: MeanSquares, *, num_seeds: int, num_tasks: int, fitted: int = 0, confidence: float = 0.95
 ) -> Float[np.ndarray, "*batch"]:
     """Half-width of the interval of the mean of a table, from its analysis of variance.
 
@@ -107,8 +112,10 @@ def half_width_of(
         num_seeds: S, >= 2.
         num_tasks: T, >= 2 + fitted.
         fitted: As for `crossed_half_width`.
+        confidence: The same.
     """
-    by_seeds, by_tasks = (squares.seeds, _student(num_seeds - 1)), (squares.tasks, _student(num_tasks - 1 - fitted))
+    by_seeds = (squares.seeds, _student(num_seeds - 1, confidence))
+    by_tasks = (squares.tasks, _student(num_tasks - 1 - fitted, confidence))
     (few, t_few), (many, t_many) = sorted((by_seeds, by_tasks), key=lambda side: -side[1])
     more = np.maximum(many - squares.residual, 0.0)
     variance = few + more
@@ -149,11 +156,11 @@ def control_variate(
         return Corrected(values - shift, coefficient, float(shift.mean()))
 
 
-def _student(degrees: int) -> float:
-    """The t with P(-t < T < t) = 0.95, for Student's distribution of so many degrees of freedom, >= 1."""
+def _student(degrees: int, confidence: float) -> float:
+    """The t with P(-t < T < t) = confidence, for Student's distribution of so many degrees of freedom, >= 1."""
     from scipy.special import stdtrit  # takes a while to load, and no command needs it to answer a mistake
 
-    return float(stdtrit(degrees, 0.975))
+    return float(stdtrit(degrees, (1 + confidence) / 2))
 
 
 def _finite(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:
