@@ -248,6 +248,8 @@ class GradientReport(Result):
     info: Info
     approximation: Approximation | None
     """Of a chain; null for other methods."""
+    notes: list[str] = []
+    """What could not be checked, and why."""
 
     def table(self) -> Table:
         """What was compared with what, and how it went."""

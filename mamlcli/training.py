@@ -52,6 +52,8 @@ class TrainState:
     """Whether all losses and gradients of a seed were finite so far; one that is not is frozen."""
     updates: Int[Tensor, " seeds"]
     """Updates made of each seed: `step`, or for a frozen one the last step before it diverged."""
+    made: Int[Tensor, ""]
+    """`step` as a tensor, for meta-gradients that change along the training."""
     step: int = 0
     best: Best | None = None
     """What the meta-validation losses so far say; None before the first."""
@@ -93,6 +95,7 @@ def init_state(seeds: Sequence[Params], *, optimizer: str, lr: float, device: to
         rate,
         alive=torch.ones(len(seeds), dtype=torch.bool, device=device),
         updates=torch.zeros(len(seeds), dtype=torch.int64, device=device),
+        made=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
@@ -209,6 +212,7 @@ def train_steps(
         logged = is_logged(state.step + 1)
         before = pre_adapt_loss(state.params, tasks) if logged else None
         state.lr.fill_(lr)
+        state.made.fill_(state.step)
         log, norms = update(tasks)
         if logged or norms.device.type == "cpu":
             check_alive(state, log["post_adapt_loss"], norms, seeds=seeds, on_divergence=on_divergence)

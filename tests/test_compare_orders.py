@@ -3,7 +3,6 @@
 import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import in_order, make_experiment
 from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.proofs.reference import loop_meta_gradient, module_outputs
+from mamlcli.proofs.reference import Textbook, loop_meta_gradient, module_outputs
 from mamlcli.results import Comparison
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.tasks.samples import Samples
@@ -137,10 +136,8 @@ def test_cosines_are_those_of_both_orders_on_the_tasks_of_the_next_step(tiny: Co
         checkpoint = load_checkpoint(path)
         tasks = make_experiment(config).stream().batch(checkpoint.step).map(torch.Tensor.double)
         params = {name: value.double() for name, value in checkpoint.params.items()}
-        settings: dict[str, Any] = {"rates": lambda *_: 0.1, "inner_steps": 2}
-        first, second = (
-            flat_per_seed(loop_meta_gradient(loss_fn, params, tasks, order=order, **settings)[0]) for order in ORDERS
-        )
+        textbook = Textbook(loss_fn, rates=lambda *_: 0.1, inner_steps=2)
+        first, second = (flat_per_seed(loop_meta_gradient(textbook, params, tasks, order=order)[0]) for order in ORDERS)
         for seed in config.seeds:
             between = first[seed] @ second[seed] / (first[seed].norm() * second[seed].norm())
             expected[checkpoint.step, seed] = between.item()

@@ -126,7 +126,7 @@ def test_a_step_beyond_training_takes_the_rates_of_the_last_one() -> None:
     inner = gradient_descent(quadratic, learned_rate("tensor_and_step"))
     after_four = adapted(inner, params, samples, inner_steps=4, gradient=through)[""]
     assert after_four["theta"].item() == pytest.approx(0.5 * 0.8 * 0.8 * 0.8)
-    assert inner.step(params, theta, samples, 1, through)["theta"].item() == pytest.approx(0.8)
+    assert inner.step(params, inner.start(params), samples, 1, through).theta["theta"].item() == pytest.approx(0.8)
 
 
 def test_rates_are_drawn_apart_from_the_weights_and_from_other_seeds() -> None:

@@ -25,7 +25,7 @@ def gradient_report(report: "GradientReport", config: "Config") -> str:
     ]
     compared: list[Row] = [{"check": check["name"], "compared with": check["compared_with"]} for check in report.checks]
     measured = f"errors are relative: {steps}{len(report.seeds)} seed(s), {report.tasks} tasks, float64"
-    said = [measured, *_norm_lines(report), *_approximation_lines(report), _closing_line(report)]
+    said = [measured, *_norm_lines(report), *_approximation_lines(report), *report.notes, _closing_line(report)]
     return "\n".join(
         [
             *wrapped(f"gradient of {config.name}, {report.method}:"),
@@ -47,7 +47,10 @@ def _norm_lines(report: "GradientReport") -> list[str]:
     info = report.info
     if info["first_norm"] is None or not report.inner_steps:
         norm = format_cell(info["second_norm"])
-        return [f"norm of the gradient: {norm}; there is no inner gradient, and so no order"]
+        no_order = (
+            "there is no order to compare" if report.inner_steps else "there is no inner gradient, and so no order"
+        )
+        return [f"norm of the gradient: {norm}; {no_order}"]
     return [
         f"norm of the meta-gradient: first order {format_cell(info['first_norm'])}, "
         f"second order {format_cell(info['second_norm'])}",

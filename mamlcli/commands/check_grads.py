@@ -65,6 +65,7 @@ def check_grads(config: Config, *, reporter: Reporter | None = None) -> Gradient
         tasks=config.outer.meta_batch_size,
         info=_info(case),
         approximation=method.asides(case),  # type: ignore[arg-type]
+        notes=[] if method.no_slope is None else [method.no_slope],
     )
 
 
@@ -103,6 +104,8 @@ def _gradients(experiment: Experiment) -> dict[Order, MetaGradient]:
 def _slopes(experiment: Experiment, case: Case) -> list[Check]:
     """The check that every method has, whatever else it shows: of its order, or where that says nothing of itself."""
     gradient, checks = case.gradients["second"], []
+    if experiment.method.no_slope is not None:
+        return []
     if experiment.method.order is not None:
         name, first = "second order: slope of the meta-loss", case.gradients["first"]
         checks.append(slope_check(gradient, case.params, case.tasks, mistaken=first, name=name))

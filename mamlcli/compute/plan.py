@@ -5,7 +5,7 @@ The numbers are the same but for rounding. The plan depends on the config alone,
 first part did.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient
+from mamlcli.methods.method import MetaGradient, Phase, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
@@ -149,16 +149,29 @@ def is_wide(layers: Layers | None) -> bool:
     return layers is not None and max(layers.sizes[1:-1], default=0) >= _WIDE
 
 
-def uncompiled_gradient(experiment: Experiment, plan: Plan) -> MetaGradient:
-    """The meta-gradient that training differentiates, in chunks, before it is compiled."""
-    return in_chunks(_of_chunk(experiment, plan.form), plan.chunk)
+def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:
+    """The meta-gradient that training differentiates, in chunks, before it is compiled.
+
+    Args:
+        experiment: What is trained.
+        plan: Of this experiment.
+        made: After so many meta-updates; None for the last phase's end.
+    """
+    gradient = experiment.method.meta_gradient
+    if made is not None:
+        gradient = _phase_at(phases_of(experiment.method), made).meta_gradient(torch.tensor(made))
+    return in_chunks(_of_chunk(experiment, plan.form, gradient), plan.chunk)
 
 
-def _of_chunk(experiment: Experiment, form: Form) -> MetaGradient:
+def _phase_at(phases: Sequence[Phase], made: int) -> Phase:
+    return [phase for phase in phases if phase.begins <= made][-1]
+
+
+def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGradient:
     """The meta-gradient of tasks that are differentiated at once."""
     descent, layers = experiment.method.descent, experiment.model.layers
     if form != "low_rank":
-        return experiment.method.meta_gradient
+        return plain
     assert descent is not None
     assert layers is not None
     return partial(low_rank_meta_gradient, ACTIVATIONS[layers.activation], **descent._asdict())
@@ -186,17 +199,14 @@ def planned_update(
             the error pass.
         note: Hears that something is compiled, before it is.
     """
-    outer = experiment.config.outer
-    gradient = _of_chunk(experiment, plan.form)
-    eager = make_update(state, in_chunks(gradient, plan.chunk), outer.max_grad_norm)
-    if not plan.compiled:
-        return eager
+    phases = phases_of(experiment.method)
     if plan.form != "fused":
-        if plan.chunk >= outer.meta_batch_size:
-            return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure, note)
-        compiled = compile_graph(gradient, device, on_failure, note)
-        return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
-    descent, layers = experiment.method.descent, experiment.model.layers
+        updates = {
+            phase: _graph_update(experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note)
+            for phase in phases
+        }
+        return lambda tasks: updates[_phase_at(phases, state.step)](tasks)
+    outer, descent, layers = experiment.config.outer, experiment.method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
     try:
@@ -207,7 +217,26 @@ def planned_update(
         if on_failure is None:
             raise
         on_failure(error)
-        return eager
+        return make_update(state, in_chunks(experiment.method.meta_gradient, plan.chunk), outer.max_grad_norm)
+
+
+def _graph_update(
+    experiment: Experiment,
+    state: TrainState,
+    plan: Plan,
+    device: torch.device,
+    plain: MetaGradient,
+    on_failure: Callable[[Exception], None] | None,
+    note: Callable[[str], None],
+) -> Update:
+    """The meta-update of a phase as torch computes it, in a graph or without."""
+    outer, gradient = experiment.config.outer, _of_chunk(experiment, plan.form, plain)
+    if not plan.compiled:
+        return make_update(state, in_chunks(gradient, plan.chunk), outer.max_grad_norm)
+    if plan.chunk >= outer.meta_batch_size:
+        return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure, note)
+    compiled = compile_graph(gradient, device, on_failure, note)
+    return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
 
 
 def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> int:

@@ -1,16 +1,17 @@
-"""What adapts, and by which rule: gradient descent with rates that are fixed or learned.
+"""What adapts, and by which rule: gradient descent of all weights or some, with rates that are fixed or learned.
 
 Pure functions of one task; nothing here knows of families, models or configs.
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mamlcli.methods.method import Gradient, InnerLoop, State
+from mamlcli.methods.inner_optimizers import SGD, InnerOptimizer, Memory
+from mamlcli.methods.method import Gradient, InnerLoop
 from mamlcli.tasks.samples import Samples
 from mamlcli.types import Data, LossFn, Order, Params
 
@@ -18,8 +19,13 @@ Rate: TypeAlias = Callable[[Params, str, int], float | Tensor]
 """Maps (meta-parameters, a parameter's name, the number of the inner step) to what multiplies its gradient."""
 RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
 
-RATES = "inner_lr."
-"""What the names of learned rates begin with."""
+InnerMap: TypeAlias = Callable[[Params, Params], Params]
+"""Maps (meta-parameters, inner gradients) to what is stepped along in their place: a preconditioner."""
+
+RATES, MAPS = "inner_lr.", "inner_map."
+"""What the names of learned rates, and of what learned maps are made of, begin with."""
+BESIDE = (RATES, MAPS)
+"""Meta-parameters with such names are no weights of the model, and do not adapt."""
 # Keeps the rates of a seed apart from whatever else is drawn with it.
 _STREAM = 1
 
@@ -46,22 +52,53 @@ def descend(params: Params, grads: Params, rate: Callable[[str], float | Tensor]
     return {name: theta - rate(name) * grads[name] for name, theta in params.items()}
 
 
-def gradient_descent(loss_fn: LossFn[Samples], rate: Rate) -> InnerLoop:
-    """Adapt all weights: theta' <- theta' - rate * grad L_support(theta').
+class Descending(NamedTuple):
+    """A task's weights on their way."""
 
-    With a constant rate it is the inner loop of MAML (Finn et al. 2017, arXiv:1703.03400, Algorithm 1). Rates that are
-    learned stand among the meta-parameters under `inner_lr.<name>`, and do not adapt.
+    theta: Params
+    """All weights of the model, those that do not adapt too."""
+    memory: Memory
+
+
+def gradient_descent(
+    loss_fn: LossFn[Samples],
+    rate: Rate,
+    *,
+    adapts: Callable[[str], bool] = lambda _: True,
+    inner_map: InnerMap = lambda _, grads: grads,
+    optimizer: InnerOptimizer = SGD,
+) -> InnerLoop:
+    """Adapt weights: theta' <- theta' - rate * direction(map(grad L_support(theta'))).
+
+    With a constant rate and nothing else it is the inner loop of MAML (Finn et al. 2017, arXiv:1703.03400,
+    Algorithm 1). Rates and maps that are learned stand among the meta-parameters under the names of `BESIDE`, and do
+    not adapt.
+
+    Args:
+        loss_fn: Maps (the model's parameters, samples) to a scalar loss.
+        rate: What multiplies a direction.
+        adapts: Which weights do, by name: all, or those of a part of the model.
+        inner_map: What becomes of gradients first.
+        optimizer: What becomes of them then; its memory begins anew with each task.
     """
 
-    def step(params: Params, theta: State, support: Samples, number: int, gradient: Gradient[Samples]) -> State:
-        grads = gradient(loss_fn, theta, support)
-        return descend(theta, grads, lambda name: rate(params, name, number))
+    def start(params: Params) -> Descending:
+        theta = {name: value for name, value in params.items() if not name.startswith(BESIDE)}
+        return Descending(theta, optimizer.start(_part(theta, adapts)))
 
-    return InnerLoop(
-        start=lambda params: {name: value for name, value in params.items() if not name.startswith(RATES)},
-        step=step,
-        predictors=lambda _params, theta, _support, _steps, _gradient: {"": theta},
-    )
+    def step(
+        params: Params, state: Descending, support: Samples, number: int, gradient: Gradient[Samples]
+    ) -> Descending:
+        theta, moving = state.theta, _part(state.theta, adapts)
+        grads = gradient(lambda part, samples: loss_fn(theta | part, samples), moving, support)
+        directions, memory = optimizer.direction(inner_map(params, grads), state.memory, number)
+        return Descending(theta | descend(moving, directions, lambda name: rate(params, name, number)), memory)
+
+    return InnerLoop(start, step, lambda _params, state, _support, _steps, _gradient: {"": state.theta})
+
+
+def _part(theta: Params, adapts: Callable[[str], bool]) -> Params:
+    return {name: value for name, value in theta.items() if adapts(name)}
 
 
 def constant_rate(inner_lr: float) -> Rate:

@@ -71,29 +71,41 @@ def on_all_samples(loss_fn: LossFn[Samples]) -> MetaGradient:
 
 
 def gradient_per_seed(losses_of: Callable[[Params, Task], Tensor], params: Params, tasks: Task) -> tuple[Params, Log]:
-    """Differentiate the losses of S seeds, each in its own parameters.
+    """Differentiate the losses of S seeds, which are their `post_adapt_loss`; see `gradient_and_log`."""
+
+    def objective(params: Params, tasks: Task) -> tuple[Tensor, Log]:
+        losses = losses_of(params, tasks)
+        return losses, {"post_adapt_loss": losses}
+
+    return gradient_and_log(objective, params, tasks)
+
+
+def gradient_and_log(
+    objective: Callable[[Params, Task], tuple[Tensor, Log]], params: Params, tasks: Task
+) -> tuple[Params, Log]:
+    """Differentiate a loss of each of S seeds in the seed's own parameters.
 
     No seed's loss depends on another seed's parameters, so the gradient of their sum is the stack of their
     gradients. What a loss does not depend on has a gradient of zero.
 
     Args:
-        losses_of: Maps stacked parameters and tasks to S losses.
+        objective: Maps stacked parameters and tasks to S losses, and what is logged.
         params: name -> tensor of shape (S, ...); not modified.
         tasks: The meta-batches of S seeds.
 
     Returns:
-        Gradients, same names and shapes as params, and the losses as `post_adapt_loss`.
+        Gradients, same names and shapes as params, and the log, as constants.
     """
 
-    def total(params: Params) -> tuple[Tensor, Tensor]:
-        losses = losses_of(params, tasks)
-        return losses.sum(), losses
+    def total(params: Params) -> tuple[Tensor, Log]:
+        losses, log = objective(params, tasks)
+        return losses.sum(), log
 
     if torch.compiler.is_compiling():  # torch.compile traces torch.func, and not autograd.grad
-        grads, losses = torch.func.grad(total, has_aux=True)(params)
-        return grads, {"post_adapt_loss": losses}
+        grads, log = torch.func.grad(total, has_aux=True)(params)
+        return grads, log
     # Run eagerly, plain autograd does the same with a quarter less overhead.
     leaves = {name: theta.detach().requires_grad_() for name, theta in params.items()}
-    loss, losses = total(leaves)
+    loss, log = total(leaves)
     gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(leaves, gradients, strict=True)), {"post_adapt_loss": losses.detach()}
+    return dict(zip(leaves, gradients, strict=True)), {name: value.detach() for name, value in log.items()}

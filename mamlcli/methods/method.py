@@ -18,7 +18,8 @@ from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples,
 from mamlcli.types import Data, LossFn, Order, Params, Row
 
 Log: TypeAlias = dict[str, Tensor]
-"""Named values of each seed, shape (S,); `post_adapt_loss` is always among them."""
+"""Named values of each seed, shape (S,). `post_adapt_loss` is always among them, and `meta_loss` where the gradient is
+not of that but of another loss."""
 
 MetaGradient: TypeAlias = Callable[[Params, Task], tuple[Params, Log]]
 """Maps (name -> (S, ...), tasks (S, B, ...)) to gradients like the parameters, and a log."""
@@ -72,6 +73,16 @@ class Footprint(NamedTuple):
     """Activations of so many samples, at all units of the model."""
 
 
+class Phase(NamedTuple):
+    """A stretch of training with a meta-gradient of its own."""
+
+    begins: int
+    """After so many meta-updates."""
+    meta_gradient: Callable[[Tensor], MetaGradient]
+    """Maps the number of meta-updates made, a scalar that changes in place, to the meta-gradient. It reads it at each
+    call: a number would become part of a compiled graph."""
+
+
 class Panel(NamedTuple):
     """A figure of a method's own."""
 
@@ -103,6 +114,7 @@ class Method(NamedTuple):
     """Maps a seed to its initial meta-parameters: the model's, and whatever else is learned."""
     inner: InnerLoop
     meta_gradient: MetaGradient
+    """Of the last phase's end, where there are several."""
     inner_steps: int
     """Steps of adaptation in meta-training."""
     num_params: int
@@ -110,7 +122,11 @@ class Method(NamedTuple):
     num_learned: int = 0
     """Numbers of one seed that are learned beside those, like step sizes."""
     order: Order | None = None
-    """None where there is no inner gradient to differentiate through."""
+    """None where there is no inner gradient to differentiate through, or but one way to do so."""
+    phases: tuple[Phase, ...] = ()
+    """Where the meta-gradient changes along the training: the first begins with it. None where it is the same."""
+    no_slope: str | None = None
+    """Why the meta-gradient is not the slope of a loss that could be measured, in a sentence; None where it is."""
     unrolled_steps: int = 0
     """Inner steps of one task that a compiler sees one after the other."""
     descent: Descent | None = None
@@ -130,6 +146,8 @@ class Method(NamedTuple):
     """What `check-grads` shows of it beyond finite differences."""
     asides: Callable[[Case], Row | None] = lambda _: None
     """What `check-grads` reports of it that can neither hold nor fail; None for nothing."""
+    proof_panels: Callable[[Case], list[Panel]] = lambda _: []
+    """Figures of what `check-grads` found."""
     panels: Callable[[Trained], list[Panel]] = lambda _: []
     """Figures of its own, drawn when a training ends."""
     learned: Callable[[Params, Sequence[int]], Learned | None] = lambda *_: None
@@ -137,6 +155,11 @@ class Method(NamedTuple):
     taught: Callable[[Params, Samples, int], Mapping[str, tuple[str, Samples]]] = lambda *_: {}
     """(meta-parameters of one seed, support, steps) to points worth drawing beside a predictor: its name to a label and
     the points."""
+
+
+def phases_of(method: Method) -> tuple[Phase, ...]:
+    """The stretches of a training, at least one."""
+    return method.phases or (Phase(0, lambda _: method.meta_gradient),)
 
 
 def descent_footprint(inner_steps: int, order: Order, support_shots: int, query_shots: int) -> Footprint:

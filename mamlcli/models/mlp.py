@@ -42,6 +42,7 @@ def mlp(config: MlpConfig, num_inputs: int, num_outputs: int) -> Model:
         num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
         num_units=sum(sizes),
         num_tensors=2 * (len(sizes) - 1),
+        head=tuple(f"layer{len(sizes) - 2}.{kind}" for kind in ("weight", "bias")),
         layers=Layers(sizes, config.activation),
         reference=partial(module_outputs, sizes, config.activation),
     )

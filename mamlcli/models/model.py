@@ -33,6 +33,8 @@ class Model(NamedTuple):
     """Numbers that a sample leaves on its way through, about."""
     num_tensors: int = 2
     """How many tensors the parameters are."""
+    head: tuple[str, ...] = ()
+    """Names of the parameters of the last layer, which maps features to outputs; none where it is not known."""
     layers: Layers | None = None
     """Where it is an MLP that backends can compute in ways of their own."""
     reference: Callable[[], Predict] | None = None

@@ -49,7 +49,14 @@ def module_model(make: Callable[[], nn.Module], num_inputs: int, num_outputs: in
         num_params=sum(value.numel() for value in module.parameters()),
         num_units=num_units,
         num_tensors=len(names),
+        head=_last_layer(names),
     )
+
+
+def _last_layer(names: list[str]) -> tuple[str, ...]:
+    """The parameters of the module that was made last, which are named after it; none where there is but one module."""
+    owners = [name.rpartition(".")[0] for name in names]
+    return tuple(name for name, owner in zip(names, owners, strict=True) if owner == owners[-1]) if owners[-1] else ()
 
 
 def _seeded(make: Callable[[], nn.Module], seed: int) -> nn.Module:

@@ -17,7 +17,7 @@ from mamlcli.proofs.checks import (
     relative_error,
     term_error,
 )
-from mamlcli.proofs.reference import Rates, loop_meta_gradient, second_order_term
+from mamlcli.proofs.reference import Textbook, loop_meta_gradient, second_order_term
 from mamlcli.tasks.samples import Samples, Task, all_samples
 from mamlcli.types import LossFn, Order, Params
 
@@ -26,43 +26,28 @@ _UNROLLED = "a loop over tasks, autograd.grad(create_graph=True)"
 
 
 def descent_checks(
-    textbook: LossFn[Samples],
-    rates: Rates,
-    on_quadratic: Callable[[LossFn[Samples], Order], MetaGradient],
-    inner_lr: float,
-    inner_steps: int,
-    case: Case,
+    textbook: Textbook, on_quadratic: Callable[[LossFn[Samples], Order], MetaGradient], inner_lr: float, case: Case
 ) -> list[Check]:
     """Compare with loops, with Hessian-vector products, and with the closed form on a quadratic.
 
     Args:
-        textbook: The loss, written apart from the code under test.
-        rates: What multiplies an inner gradient.
+        textbook: How a task is adapted to, along plain gradients.
         on_quadratic: Builds the method's plain meta-gradient for another loss, of `{"theta": ...}`, all rates alpha.
         inner_lr: alpha.
-        inner_steps: Steps of adaptation in training.
         case: What is to be proven.
     """
     first, second = case.gradients["first"], case.gradients["second"]
     params, tasks = case.params, case.tasks
 
     @cache
-    def expected(order: Order) -> tuple[Params, Tensor]:
-        return loop_meta_gradient(textbook, params, tasks, rates=rates, inner_steps=inner_steps, order=order)
-
-    def against_loop(order: Order) -> Callable[[MetaGradient], float]:
-        return lambda gradient: gradient_error(gradient(params, tasks), expected(order))
-
-    @cache
     def expected_term() -> Params:
-        return second_order_term(textbook, params, tasks, rates=rates, inner_steps=inner_steps)
+        return second_order_term(textbook, params, tasks)
 
     def second_order_alone(subtracted: MetaGradient) -> float:
         return term_error(subtracted(params, tasks)[0], second(params, tasks)[0], expected_term())
 
-    checks = [
-        attempt("second order: gradient and loss", _UNROLLED, EXACT, against_loop("second"), second, mistaken=first),
-        attempt("first order: gradient and loss", _DETACHED, EXACT, against_loop("first"), first, mistaken=second),
+    return [
+        *loop_checks(textbook, case),
         attempt(
             "second order minus first order",
             "Hessian-vector products, -alpha H_support grad L_query for one step",
@@ -75,12 +60,29 @@ def descent_checks(
             "both orders on a quadratic",
             "closed form: second = first x (1 - alpha a)^steps",
             EXACT,
-            partial(_quadratic_error, on_quadratic, inner_lr, inner_steps),
+            partial(_quadratic_error, on_quadratic, inner_lr, textbook.inner_steps),
             ("first", "second"),
             mistaken=("first", "first"),
         ),
     ]
-    if checks[0].verdict == "says nothing here":  # both orders are one; what is left to show is that it is right
+
+
+def loop_checks(textbook: Textbook, case: Case) -> list[Check]:
+    """Compare both orders with loops over tasks; where both are one, what is left to show is that it is right."""
+    first, second = case.gradients["first"], case.gradients["second"]
+
+    @cache
+    def expected(order: Order) -> tuple[Params, Tensor]:
+        return loop_meta_gradient(textbook, case.params, case.tasks, order=order)
+
+    def against_loop(order: Order) -> Callable[[MetaGradient], float]:
+        return lambda gradient: gradient_error(gradient(case.params, case.tasks), expected(order))
+
+    checks = [
+        attempt("second order: gradient and loss", _UNROLLED, EXACT, against_loop("second"), second, mistaken=first),
+        attempt("first order: gradient and loss", _DETACHED, EXACT, against_loop("first"), first, mistaken=second),
+    ]
+    if checks[0].verdict == "says nothing here":
         plain = attempt(
             "gradient and loss", _UNROLLED, EXACT, against_loop("second"), second, mistaken=left_out(second)
         )
@@ -88,12 +90,45 @@ def descent_checks(
     return checks
 
 
+def optimizer_check(
+    textbook: Textbook,
+    optimizer: Callable[[list[Tensor]], torch.optim.Optimizer],
+    adapted: Callable[[Params, Samples], Params],
+    plain: Callable[[Params, Samples], Params],
+    case: Case,
+) -> Check:
+    """Compare one adaptation with torch.optim, step by step.
+
+    Args:
+        textbook: Its loss and its number of steps are read.
+        optimizer: Makes one of torch.optim, of tensors that adapt.
+        adapted: Maps (meta-parameters, support) of one seed and task to what has adapted, by name.
+        plain: The same along plain gradients, which is the mistake of leaving the optimiser out.
+        case: What is to be proven.
+    """
+    params = {name: value[0] for name, value in case.params.items()}
+    support = Samples(*(part[0, 0] for part in case.tasks.support))
+
+    def error_of(ours: Callable[[Params, Samples], Params]) -> float:
+        found = ours(params, support)
+        theirs = {name: params[name].clone().requires_grad_() for name in found}
+        torch_optimizer = optimizer(list(theirs.values()))
+        for _ in range(textbook.inner_steps):
+            torch_optimizer.zero_grad()
+            textbook.loss_fn(params | theirs, support).backward()  # type: ignore[no-untyped-call]
+            torch_optimizer.step()
+        moved = {name: value.detach() - params[name] for name, value in theirs.items()}
+        return relative_error({name: value.detach() - params[name] for name, value in found.items()}, moved)
+
+    return attempt("inner steps", "torch.optim, step by step", EXACT, error_of, adapted, mistaken=plain)
+
+
 def joint_checks(textbook: LossFn[Samples], case: Case) -> list[Check]:
     """Compare joint training with a loop: it is MAML without a step, measured on all samples."""
     tasks = Task(case.tasks.support, all_samples(case.tasks))
 
     def error_of(gradient: MetaGradient) -> float:
-        expected = loop_meta_gradient(textbook, case.params, tasks, rates=lambda *_: 0.0, inner_steps=0, order="second")
+        expected = loop_meta_gradient(Textbook(textbook, lambda *_: 0.0, 0), case.params, tasks, order="second")
         return gradient_error(gradient(case.params, case.tasks), expected)
 
     compared_with = "a loop over tasks, autograd.grad on all samples"

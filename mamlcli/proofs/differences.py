@@ -108,5 +108,7 @@ def _central_difference(
         meta_gradient({name: value + sign * step * direction[name] for name, value in params.items()}, tasks)[1]
         for sign in (1, -1)
     )
-    slope: Tensor = (ahead["post_adapt_loss"] - behind["post_adapt_loss"]) / (2 * step)
+    # Where the gradient is of another loss than the logged one, that is logged too.
+    loss = "meta_loss" if "meta_loss" in ahead else "post_adapt_loss"
+    slope: Tensor = (ahead[loss] - behind[loss]) / (2 * step)
     return slope

@@ -5,7 +5,7 @@ Nothing here shares a line with the code that it is compared with.
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -47,15 +47,74 @@ def module_outputs(sizes: Sequence[int], activation: str) -> Outputs:
     return predict
 
 
-def rates_of(kind: str | None, inner_lr: float) -> Rates:
+Turned: TypeAlias = Callable[[Sequence[Tensor]], Sequence[Tensor]]
+"""Maps the gradients of one step after the other to what is stepped along: an optimiser with a memory."""
+
+
+class Textbook(NamedTuple):
+    """How a task is adapted to, written apart from the code under test."""
+
+    loss_fn: LossFn[Samples]
+    rates: Rates
+    """Zero for what does not adapt."""
+    inner_steps: int
+    optimizer: Callable[[], Turned] = lambda: lambda grads: grads
+    """Makes an optimiser for a task."""
+    mapped: Callable[[Params, Params], Params] = lambda _, grads: grads
+    """Maps (meta-parameters, gradients) to what the optimiser sees."""
+
+
+def textbook_optimizer(name: str, decay: float) -> Callable[[], Turned]:
+    """Make optimisers by their update rules; see `mamlcli.methods.inner_optimizers`."""
+
+    def adam() -> Turned:
+        history: list[Sequence[Tensor]] = []
+
+        def turned(grads: Sequence[Tensor]) -> list[Tensor]:
+            history.append(grads)
+            count, directions = len(history), []
+            for index in range(len(grads)):
+                # Both averages written out as sums over all gradients so far.
+                first = sum(0.1 * 0.9 ** (count - 1 - k) * past[index] for k, past in enumerate(history))
+                second = sum(0.001 * 0.999 ** (count - 1 - k) * past[index] ** 2 for k, past in enumerate(history))
+                assert isinstance(first, Tensor)
+                assert isinstance(second, Tensor)
+                second = second / (1 - 0.999**count)
+                seen = second > 0
+                root = torch.where(seen, torch.where(seen, second, 1.0) ** 0.5, 0.0)
+                directions.append(first / (1 - 0.9**count) / (root + 1e-8))
+            return directions
+
+        return turned
+
+    def momentum() -> Turned:
+        history: list[Sequence[Tensor]] = []
+
+        def turned(grads: Sequence[Tensor]) -> list[Tensor]:
+            history.append(grads)
+            count = len(history)
+            return [
+                torch.stack([decay ** (count - 1 - k) * past[index] for k, past in enumerate(history)]).sum(dim=0)
+                for index in range(len(grads))
+            ]
+
+        return turned
+
+    return {"sgd": lambda: lambda grads: grads, "adam": adam, "momentum": momentum}[name]
+
+
+def rates_of(kind: str | None, inner_lr: float, adapts: Callable[[str], bool] = lambda _: True) -> Rates:
     """Build the function that says by what a parameter's gradient is multiplied at an inner step.
 
     Args:
         kind: The config's learned_inner_lr.
         inner_lr: alpha, where no rate is learned.
+        adapts: Which parameters adapt; the rate of others is zero.
     """
 
     def rate(params: Params, name: str, step: int) -> float | Tensor:
+        if not adapts(name):
+            return 0.0
         if kind is None:
             return inner_lr
         learned = params[f"inner_lr.{name}"]
@@ -64,13 +123,12 @@ def rates_of(kind: str | None, inner_lr: float) -> Rates:
     return rate
 
 
-def loop_meta_gradient(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, rates: Rates, inner_steps: int, order: Order
-) -> tuple[Params, Tensor]:
+def loop_meta_gradient(textbook: Textbook, params: Params, tasks: Task, *, order: Order) -> tuple[Params, Tensor]:
     """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps.
 
-    `rates` says by what an inner gradient is multiplied. Returns gradients like the parameters, and S losses.
+    Returns gradients like the parameters, and S losses.
     """
+    loss_fn = textbook.loss_fn
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     grads, losses = [], []
     for seed in range(num_seeds):
@@ -78,13 +136,14 @@ def loop_meta_gradient(
         query_losses = []
         for index in range(num_tasks):
             support, query = (Samples(side.x[seed, index], side.y[seed, index]) for side in tasks)
-            adapted = {name: leaves[name] for name in _weights(leaves)}
-            for step in range(inner_steps):
+            adapted, turned = {name: leaves[name] for name in _weights(leaves)}, textbook.optimizer()
+            for step in range(textbook.inner_steps):
                 inner = torch.autograd.grad(loss_fn(adapted, support), list(adapted.values()), create_graph=True)
                 if order == "first":
                     inner = tuple(gradient.detach() for gradient in inner)
-                for name, gradient in zip(_weights(leaves), inner, strict=True):
-                    adapted = adapted | {name: adapted[name] - rates(leaves, name, step) * gradient}
+                mapped = textbook.mapped(leaves, dict(zip(_weights(leaves), inner, strict=True)))
+                for name, direction in zip(mapped, turned(list(mapped.values())), strict=True):
+                    adapted = adapted | {name: adapted[name] - textbook.rates(leaves, name, step) * direction}
             query_losses.append(loss_fn(adapted, query))
         meta_loss = torch.stack(query_losses).mean()
         grads.append(torch.autograd.grad(meta_loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
@@ -93,9 +152,7 @@ def loop_meta_gradient(
     return {name: torch.stack(column) for name, column in zip(params, columns, strict=True)}, torch.stack(losses)
 
 
-def second_order_term(
-    loss_fn: LossFn[Samples], params: Params, tasks: Task, *, rates: Rates, inner_steps: int
-) -> Params:
+def second_order_term(textbook: Textbook, params: Params, tasks: Task) -> Params:
     """What second order adds to first order, by Hessian-vector products in forward-over-reverse mode.
 
     The second-order meta-gradient of a task is (I - H_0 alpha_0) ... (I - H_{n-1} alpha_{n-1}) v with
@@ -103,9 +160,12 @@ def second_order_term(
     step the difference is -H_0 alpha_0 v. A learned rate of step k has the gradient -g_k v_{k+1}, where v_{k+1} is
     the product from the right as far as step k + 1, and v in first order.
 
+    Of plain gradients: no optimiser, no map.
+
     Returns:
         The difference of the meta-gradients, name -> (S, ...).
     """
+    loss_fn, rates, inner_steps = textbook.loss_fn, textbook.rates, textbook.inner_steps
 
     def of_task(params: Params, task: Task) -> Params:
         theta = {name: params[name] for name in _weights(params)}
@@ -133,4 +193,4 @@ def second_order_term(
 
 
 def _weights(params: Params) -> list[str]:
-    return [name for name in params if not name.startswith("inner_lr.")]
+    return [name for name in params if not name.startswith(("inner_lr.", "inner_map."))]

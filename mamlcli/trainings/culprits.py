@@ -27,8 +27,9 @@ def name_tasks(experiment: Experiment, plan: Plan, state: TrainState, seed: int)
     """
     index = experiment.config.seeds.index(seed)
     params = {name: theta[index : index + 1].detach() for name, theta in state.params.items()}
-    batch = experiment.stream().batch(int(state.updates[index]), state.flat.device)
-    gradient, losses, norms = uncompiled_gradient(experiment, plan), [], []
+    made = int(state.updates[index])
+    batch = experiment.stream().batch(made, state.flat.device)
+    gradient, losses, norms = uncompiled_gradient(experiment, plan, made), [], []
     for task in range(experiment.config.outer.meta_batch_size):
         part = (slice(index, index + 1), slice(task, task + 1))
         grads, log = gradient(params, batch.map(lambda values, part=part: values[part]))  # type: ignore[misc]
