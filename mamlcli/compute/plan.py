@@ -19,7 +19,7 @@ from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient, Phase, phases_of
+from mamlcli.methods.method import MetaGradient, Method, Phase, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
@@ -254,6 +254,13 @@ def _chunk(experiment: Experiment, form: Form) -> int:
         floats_per_task=method.num_params if holds_copies else samples * model.num_units,
         seeds=len(config.seeds),
         tasks=config.outer.meta_batch_size,
-        # A pass over activations that no step is made with counts as one.
-        inner_steps=method.inner_steps if method.holds_copies else max(1, method.inner_steps),
+        inner_steps=_steps_held(method),
     )
+
+
+def _steps_held(method: Method) -> int:
+    """Of how many inner steps a task holds weights or activations at once."""
+    if not method.holds_path:
+        return 1
+    # A pass over activations that no step is made with counts as one.
+    return method.inner_steps if method.holds_copies else max(1, method.inner_steps)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from mamlcli.section import InnerRule
 from mamlcli.types import Params
 
 Memory: TypeAlias = Any
@@ -23,8 +24,9 @@ class InnerOptimizer(NamedTuple):
 
     start: Callable[[Params], Memory]
     """What adapts to what is remembered before the first step."""
-    direction: Callable[[Params, Memory, int], tuple[Params, Memory]]
-    """(gradient, memory, the step's number from 0) to the direction, and what is remembered next."""
+    direction: Callable[[Params, Memory, int | Tensor], tuple[Params, Memory]]
+    """(gradient, memory, the step's number from 0) to the direction, and what is remembered next. A number that is a
+    tensor is the same graph at every step."""
 
 
 SGD = InnerOptimizer(start=lambda _: {}, direction=lambda grads, memory, _: (grads, memory))
@@ -34,7 +36,7 @@ SGD = InnerOptimizer(start=lambda _: {}, direction=lambda grads, memory, _: (gra
 def momentum(decay: float) -> InnerOptimizer:
     """The heavy ball of `torch.optim.SGD(momentum=decay)`: v <- decay v + g, from v = g at the first step."""
 
-    def direction(grads: Params, velocity: Params, _: int) -> tuple[Params, Params]:
+    def direction(grads: Params, velocity: Params, _: int | Tensor) -> tuple[Params, Params]:
         velocity = {name: decay * velocity[name] + grad for name, grad in grads.items()}
         return velocity, velocity
 
@@ -48,7 +50,7 @@ def adam() -> InnerOptimizer:
     through the square root is taken as zero too.
     """
 
-    def direction(grads: Params, memory: Memory, number: int) -> tuple[Params, Memory]:
+    def direction(grads: Params, memory: Memory, number: int | Tensor) -> tuple[Params, Memory]:
         first, second = memory
         first = {name: _BETA1 * first[name] + (1 - _BETA1) * grad for name, grad in grads.items()}
         second = {name: _BETA2 * second[name] + (1 - _BETA2) * grad.square() for name, grad in grads.items()}
@@ -57,6 +59,15 @@ def adam() -> InnerOptimizer:
         return stepped, (first, second)
 
     return InnerOptimizer(lambda theta: (_zeros(theta), _zeros(theta)), direction)
+
+
+def inner_optimizer(rule: InnerRule, decay: float) -> InnerOptimizer:
+    """What a config's `inner_optimizer` and `inner_momentum` stand for."""
+    return {"sgd": SGD, "momentum": momentum(decay), "adam": adam()}[rule]
+
+
+IN_TITLES: dict[InnerRule, str] = {"sgd": "", "momentum": ", inner momentum", "adam": ", inner Adam"}
+"""What a title says of them."""
 
 
 def _root(square: Tensor) -> Tensor:

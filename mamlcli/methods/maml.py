@@ -8,18 +8,17 @@ as they were taken.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mamlcli.errors import UsageError
-from mamlcli.section import CountOrZero, Interval, NonNegative, OrderedSection
+from mamlcli.section import CountOrZero, Decay, InnerRule, Interval, NonNegative, OrderedSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mamlcli.methods.inner_loops import Rate
-    from mamlcli.methods.inner_optimizers import InnerOptimizer
     from mamlcli.methods.method import Bench, Footprint, InnerLoop, Log, MetaGradient, Method, Panel, Trained
     from mamlcli.models.model import Model
     from mamlcli.proofs.checks import Case, Check
@@ -44,10 +43,10 @@ class MamlConfig(OrderedSection):
     adapts: Literal["all", "head", "body"] = "all"
     """What of the model adapts to a task: `all` weights; the `head` alone, its last layer (ANIL); or the `body` alone,
     all but that (BOIL). What does not adapt is learned all the same."""
-    inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+    inner_optimizer: InnerRule = "sgd"
     """What turns inner gradients into steps: the optimisers of torch.optim, begun anew with each task. Second order
     sees through them."""
-    inner_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    inner_momentum: Decay = 0.9
     """How much of the last step's direction `momentum` keeps."""
     learned_inner_lr: Literal["tensor", "tensor_and_step", "parameter"] | None = None
     """Learn the step sizes too, one for each tensor, for each tensor and step, or for each parameter (Meta-SGD). A step
@@ -104,10 +103,10 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
 
 def _inner_loop(config: MamlConfig, bench: Bench) -> InnerLoop:
     from mamlcli.methods.inner_loops import gradient_descent
+    from mamlcli.methods.inner_optimizers import inner_optimizer
 
-    return gradient_descent(
-        bench.loss_fn, _rate(config), adapts=_adapts(config, bench.model), optimizer=_optimizer(config)
-    )
+    optimizer = inner_optimizer(config.inner_optimizer, config.inner_momentum)
+    return gradient_descent(bench.loss_fn, _rate(config), adapts=_adapts(config, bench.model), optimizer=optimizer)
 
 
 def _rate(config: MamlConfig) -> Rate:
@@ -115,12 +114,6 @@ def _rate(config: MamlConfig) -> Rate:
 
     kind = config.learned_inner_lr
     return learned_rate(kind) if kind else constant_rate(config.inner_lr)
-
-
-def _optimizer(config: MamlConfig) -> InnerOptimizer:
-    from mamlcli.methods.inner_optimizers import SGD, adam, momentum
-
-    return {"sgd": SGD, "momentum": momentum(config.inner_momentum), "adam": adam()}[config.inner_optimizer]
 
 
 def _adapts(config: MamlConfig, model: Model) -> Callable[[str], bool]:
@@ -154,13 +147,14 @@ _RATES = {
 
 def _title(config: MamlConfig) -> str:
     """What it is called; without a step there is no inner gradient, and so no order."""
+    from mamlcli.methods.inner_optimizers import IN_TITLES
+
     if config.inner_steps == 0:
         return "MAML without inner steps"
     what = _PARTS[config.adapts] + _RATES[config.learned_inner_lr]
     if config.learned_inner_lr == "parameter" and config.adapts == "all":
         what = "Meta-SGD"
-    optimizer = {"sgd": "", "momentum": ", inner momentum", "adam": ", inner Adam"}[config.inner_optimizer]
-    return f"{config.order}-order {what}{optimizer}"
+    return f"{config.order}-order {what}{IN_TITLES[config.inner_optimizer]}"
 
 
 def _footprint(config: MamlConfig, support_shots: int, query_shots: int) -> Footprint:
@@ -211,11 +205,10 @@ def _proofs(config: MamlConfig, bench: Bench, case: Case) -> list[Check]:
 
 
 def _optimizer_check(config: MamlConfig, bench: Bench, textbook: Textbook, case: Case) -> Check:
-    import torch
-
     from mamlcli.methods.inner_loops import constant
     from mamlcli.methods.meta_gradients import adapted
     from mamlcli.proofs.descent import optimizer_check
+    from mamlcli.proofs.reference import torch_optimizer
 
     adapts = _adapts(config, bench.model)
 
@@ -226,11 +219,7 @@ def _optimizer_check(config: MamlConfig, bench: Bench, textbook: Textbook, case:
 
         return moved
 
-    def made(tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
-        if config.inner_optimizer == "adam":
-            return torch.optim.Adam(tensors, lr=config.inner_lr)
-        return torch.optim.SGD(tensors, lr=config.inner_lr, momentum=config.inner_momentum)
-
+    made = torch_optimizer(config.inner_optimizer, config.inner_momentum, config.inner_lr)
     plain = config.model_copy(update={"inner_optimizer": "sgd"})
     return optimizer_check(textbook, made, by(_inner_loop(config, bench)), by(_inner_loop(plain, bench)), case)
 
