@@ -36,6 +36,9 @@ _WIDE = 128
 # one inner step gained 2.5 ms by it, one of ten 19 ms. The kernel compiles in 3 s, and gains as much.
 _GRAPH_EARNED_AFTER = 5_000
 _KERNEL_EARNED_AFTER = 1_000
+# Where no step is differentiated through, a graph costs and gains in proportion to its steps: 32 of Adam compiled in 70
+# to 150 s and gained 40 ms a meta-step. Nobody waits for a graph of more than so many.
+_MOST_STEPS_APART = 100
 
 
 class Plan(NamedTuple):
@@ -73,7 +76,7 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
-    earned_after = _GRAPH_EARNED_AFTER * (1 + experiment.method.unrolled_steps) if kernel else _KERNEL_EARNED_AFTER
+    earned_after = _graph_earned_after(experiment.method) if kernel else _KERNEL_EARNED_AFTER
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
@@ -88,6 +91,13 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
         ),
     )
+
+
+def _graph_earned_after(method: Method) -> int:
+    """Meta-steps that gain as much time as compiling the graph takes, on the safe side."""
+    if not method.holds_path and method.unrolled_steps <= _MOST_STEPS_APART:
+        return _GRAPH_EARNED_AFTER
+    return _GRAPH_EARNED_AFTER * (1 + method.unrolled_steps)
 
 
 def idle_threads(experiment: Experiment, num_samples: int) -> int:

@@ -24,9 +24,8 @@ class InnerOptimizer(NamedTuple):
 
     start: Callable[[Params], Memory]
     """What adapts to what is remembered before the first step."""
-    direction: Callable[[Params, Memory, int | Tensor], tuple[Params, Memory]]
-    """(gradient, memory, the step's number from 0) to the direction, and what is remembered next. A number that is a
-    tensor is the same graph at every step."""
+    direction: Callable[[Params, Memory, int], tuple[Params, Memory]]
+    """(gradient, memory, the step's number from 0) to the direction, and what is remembered next."""
 
 
 SGD = InnerOptimizer(start=lambda _: {}, direction=lambda grads, memory, _: (grads, memory))
@@ -36,7 +35,7 @@ SGD = InnerOptimizer(start=lambda _: {}, direction=lambda grads, memory, _: (gra
 def momentum(decay: float) -> InnerOptimizer:
     """The heavy ball of `torch.optim.SGD(momentum=decay)`: v <- decay v + g, from v = g at the first step."""
 
-    def direction(grads: Params, velocity: Params, _: int | Tensor) -> tuple[Params, Params]:
+    def direction(grads: Params, velocity: Params, _: int) -> tuple[Params, Params]:
         velocity = {name: decay * velocity[name] + grad for name, grad in grads.items()}
         return velocity, velocity
 
@@ -50,7 +49,7 @@ def adam() -> InnerOptimizer:
     through the square root is taken as zero too.
     """
 
-    def direction(grads: Params, memory: Memory, number: int | Tensor) -> tuple[Params, Memory]:
+    def direction(grads: Params, memory: Memory, number: int) -> tuple[Params, Memory]:
         first, second = memory
         first = {name: _BETA1 * first[name] + (1 - _BETA1) * grad for name, grad in grads.items()}
         second = {name: _BETA2 * second[name] + (1 - _BETA2) * grad.square() for name, grad in grads.items()}

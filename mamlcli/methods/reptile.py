@@ -65,7 +65,7 @@ def reptile(config: ReptileConfig, bench: Bench) -> Method:
         inner_steps=config.inner_steps,
         num_params=bench.model.num_params,
         no_slope=_no_slope(config),
-        unrolled_steps=1,  # of which a compiler sees all others
+        unrolled_steps=config.inner_steps,
         holds_path=False,
         footprint=partial(_footprint, config),
         proofs=partial(_proofs, config, bench),
@@ -107,7 +107,7 @@ def _footprint(config: ReptileConfig, support_shots: int, query_shots: int) -> F
 
     weights = {"sgd": 4.0, "momentum": 6.0, "adam": 10.0}[config.inner_optimizer]
     adapted_on = support_shots + query_shots * (config.samples == "all")
-    return Footprint(weights, 2.6 * max(adapted_on, query_shots))
+    return Footprint(weights, 1.8 * max(adapted_on, query_shots))
 
 
 def _proofs(config: ReptileConfig, bench: Bench, case: Case) -> list[Check]:
