@@ -16,6 +16,7 @@ from mamlcli.compute.compiled import compile_graph, decide_compile
 from mamlcli.compute.fused.library import is_built
 from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
+from mamlcli.compute.per_task import clamped_per_task
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
@@ -124,6 +125,7 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
         f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
         **_loss_obstacles(experiment),
         f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+        **_task_grad_obstacle(experiment),
         f"the device {device.type}": device.type != "cpu",
         f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",
         "engine.compile: off": config.engine.compile == "off",
@@ -138,6 +140,7 @@ def low_rank_obstacles(experiment: Experiment) -> list[str]:
         f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
         "a model that is no MLP": layers is None,
         **_loss_obstacles(experiment),
+        **_task_grad_obstacle(experiment),
         f"engine.inner_update: {setting}": setting in ("dense", "fused"),
         f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
     }
@@ -152,6 +155,12 @@ def _loss_obstacles(experiment: Experiment) -> dict[str, bool]:
         "a loss that is not the squared error": family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR),
         "tasks of unequal size": family.loss is PRESENT_SQUARED_ERROR and has_gaps,
     }
+
+
+def _task_grad_obstacle(experiment: Experiment) -> dict[str, bool]:
+    """What keeps backends from it that know the sum over tasks alone."""
+    bound = experiment.config.outer.max_task_grad
+    return {f"outer.max_task_grad: {bound}": bound is not None}
 
 
 def is_wide(layers: Layers | None) -> bool:
@@ -179,6 +188,9 @@ def _phase_at(phases: Sequence[Phase], made: int) -> Phase:
 
 def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGradient:
     """The meta-gradient of tasks that are differentiated at once."""
+    bound = experiment.config.outer.max_task_grad
+    if bound is not None:
+        return clamped_per_task(plain, bound)
     descent, layers = experiment.method.descent, experiment.model.layers
     if form != "low_rank":
         return plain
@@ -258,7 +270,7 @@ def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> in
 def _chunk(experiment: Experiment, form: Form) -> int:
     config, method, model = experiment.config, experiment.method, experiment.model
     samples = config.tasks.support_shots + config.tasks.query_shots
-    holds_copies = method.holds_copies and form != "low_rank"
+    holds_copies = (method.holds_copies and form != "low_rank") or config.outer.max_task_grad is not None
     return resolve_chunk(
         config.engine.task_chunk,
         floats_per_task=method.num_params if holds_copies else samples * model.num_units,
