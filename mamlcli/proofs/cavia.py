@@ -88,9 +88,7 @@ def _with_context(samples: Samples, phi: Tensor) -> Samples:
     return Samples(torch.cat([samples.x, phi.expand(len(samples.x), -1)], dim=1), samples.y)
 
 
-def _identity_check(
-    loop: ContextLoop, plain_loss: LossFn[Samples], second_order: MetaGradient, case: Case
-) -> Check:
+def _identity_check(loop: ContextLoop, plain_loss: LossFn[Samples], second_order: MetaGradient, case: Case) -> Check:
     """Where V is the identity, b + V phi is a bias that adapts: MAML of that bias alone, with the same alpha."""
     theta = {name: value for name, value in case.params.items() if name != loop.context}
     units = theta[_BIAS].shape[-1]
