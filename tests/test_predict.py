@@ -99,13 +99,39 @@ def network(params: Mapping[str, Tensor], prefix: str = "") -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def descended(model: nn.Sequential, x: Tensor, y: Tensor, lr: float, steps: int) -> nn.Sequential:
-    """The textbook: torch.optim.SGD on the mean squared error."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+def descended(
+    model: nn.Sequential, x: Tensor, y: Tensor, lr: float, steps: int, optimizer: torch.optim.Optimizer | None = None
+) -> nn.Sequential:
+    """The textbook: torch.optim, SGD where none is given, on the mean squared error."""
+    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=lr)
     for _ in range(steps):
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+    return model
+
+
+def turned(settings: dict[str, Any], tensors: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimiser of torch.optim that a method steps with, of what it adapts."""
+    lr, moving = settings["inner_lr"], {"head": tensors[-2:], "body": tensors[:-2]}
+    chosen = moving.get(settings.get("adapts", "all"), tensors)
+    rule = settings.get("inner_optimizer", "sgd")
+    if rule == "adam":
+        return torch.optim.Adam(chosen, lr=lr)
+    return torch.optim.SGD(chosen, lr=lr, momentum=settings["inner_momentum"] if rule == "momentum" else 0.0)
+
+
+def in_context(settings: dict[str, Any], params: dict[str, Tensor], x: Tensor, y: Tensor, steps: int) -> nn.Sequential:
+    """The network with the context that has adapted in its first bias, where it is the same."""
+    weight = params.pop("context.weight")
+    phi = torch.zeros(weight.shape[1], requires_grad=True)
+    model = network(params)
+    first, rest = model[0], model[1:]
+    assert isinstance(first, nn.Linear)
+    for _ in range(steps):
+        (grad,) = torch.autograd.grad(nn.functional.mse_loss(rest(first(x) + weight @ phi), y), phi)
+        phi = (phi - settings["inner_lr"] * grad).detach().requires_grad_()
+    first.bias.data += (weight @ phi).detach()
     return model
 
 
@@ -135,10 +161,13 @@ def by_hand(config: mamlcli.Config, params: dict[str, Tensor], steps: int) -> ND
         for step in range(steps):
             grads = torch.autograd.grad(nn.functional.mse_loss(model(x), y), list(model.parameters()))
             for name, parameter, grad in zip(names, model.parameters(), grads, strict=True):
-                rate = params[f"inner_lr.{name}"]
+                rate = params.get(f"inner_lr.{name}", torch.zeros(1))  # none of what does not adapt
                 parameter.data -= (rate if rate.shape == grad.shape else rate[min(step, len(rate) - 1)]) * grad
+    elif "context_size" in settings:
+        model = in_context(settings, params, x, y, steps)
     else:
-        model = descended(network(params), x, y, lr, steps)
+        begun = network(params)
+        model = descended(begun, x, y, lr, steps, turned(settings, list(begun.parameters())))
     said: NDArray[np.float32] = model(x_new)[:, 0].detach().numpy()
     return said
 
