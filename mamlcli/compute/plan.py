@@ -25,7 +25,7 @@ from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
 from mamlcli.threads import resolve_threads
-from mamlcli.training import TrainState, Update, make_update
+from mamlcli.training import Stack, TrainState, Update, make_update
 
 Form: TypeAlias = Literal["dense", "low_rank", "fused"]
 """How adapted weights are held: a matrix per task; the factors of its change; a matrix per task, in the kernel."""
@@ -166,7 +166,7 @@ def _of_chunk(experiment: Experiment, form: Form) -> MetaGradient:
 
 def planned_update(
     experiment: Experiment,
-    state: TrainState,
+    state: TrainState | Stack,
     plan: Plan,
     device: torch.device,
     on_failure: Callable[[Exception], None] | None = None,
@@ -175,34 +175,34 @@ def planned_update(
     """Build the meta-update that a plan describes.
 
     One graph holds the whole update where the meta-batch is not cut, and the gradient of a chunk where it is:
-    a loop over chunks would be unrolled.
+    a loop over chunks would be unrolled. Of a stack too it holds the gradient alone: each part has its own optimiser.
 
     Args:
         experiment: What is trained.
-        state: What is updated.
+        state: What is updated; a stack where the experiment is several.
         plan: Of this experiment.
         device: Where it computes.
         on_failure: Hears of an error in compiling, and raises; if it returns, the update goes on uncompiled. None lets
             the error pass.
         note: Hears that something is compiled, before it is.
     """
-    outer = experiment.config.outer
+    outer, max_norm = experiment.config.outer, experiment.max_grad_norm
     gradient = _of_chunk(experiment, plan.form)
-    eager = make_update(state, in_chunks(gradient, plan.chunk), outer.max_grad_norm)
+    eager = make_update(state, in_chunks(gradient, plan.chunk), max_norm)
     if not plan.compiled:
         return eager
     if plan.form != "fused":
-        if plan.chunk >= outer.meta_batch_size:
-            return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure, note)
+        if plan.chunk >= outer.meta_batch_size and len(state.parts) == 1:
+            return compile_graph(make_update(state, gradient, max_norm), device, on_failure, note)
         compiled = compile_graph(gradient, device, on_failure, note)
-        return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
+        return make_update(state, in_chunks(compiled, plan.chunk), max_norm)
     descent, layers = experiment.method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
-        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=max_norm)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise

@@ -20,6 +20,9 @@ RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
 
 RATES = "inner_lr."
 """What the names of learned rates begin with."""
+GIVEN = "given."
+"""What the names begin with of what each seed is given beside its meta-parameters, and nothing learns: where runs of
+several values of a key are trained side by side, `given.<key>` holds that of each."""
 # Keeps the rates of a seed apart from whatever else is drawn with it.
 _STREAM = 1
 
@@ -58,15 +61,15 @@ def gradient_descent(loss_fn: LossFn[Samples], rate: Rate) -> InnerLoop:
         return descend(theta, grads, lambda name: rate(params, name, number))
 
     return InnerLoop(
-        start=lambda params: {name: value for name, value in params.items() if not name.startswith(RATES)},
+        start=lambda params: {name: value for name, value in params.items() if not name.startswith((RATES, GIVEN))},
         step=step,
         predictors=lambda _params, theta, _support, _steps, _gradient: {"": theta},
     )
 
 
 def constant_rate(inner_lr: float) -> Rate:
-    """The same alpha for every parameter and step."""
-    return lambda _params, _name, _step: inner_lr
+    """The same alpha for every parameter and step; that which a seed is given in place of it, if any."""
+    return lambda params, _name, _step: params.get(f"{GIVEN}inner_lr", inner_lr)
 
 
 def learned_rate(kind: RateKind) -> Rate:
