@@ -36,7 +36,7 @@ class Experiment(NamedTuple):
     loss_fn: LossFn[Samples]
     """Maps (the parameters of a predictor, samples) to the loss that a run is measured by."""
     members: "tuple[Experiment, ...]" = ()
-    """Where it is several, each of them; the config then has a seed for each row, and in all else is the first one's."""
+    """Where it is several, each of them; the config then has a seed for each row, and else is the first one's."""
 
     def num_test_tasks(self, split: Split = "meta-test") -> int:
         """How many fixed tasks of a split are measured: as many as the config says, or all where there are fewer.

@@ -13,7 +13,7 @@ from mamlcli.config.changes import flat
 from mamlcli.config.experiment import Config
 from mamlcli.experiment import Experiment
 from mamlcli.methods.inner_loops import GIVEN
-from mamlcli.methods.method import Log, Method, MetaGradient
+from mamlcli.methods.method import Log, MetaGradient, Method
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Params
 

@@ -265,8 +265,31 @@ def train_steps(
         raise error
 
     rule = Rule(seeds, learning_rate, on_divergence)
-    for steps in train_stack(state, batches, update, pre_adapt_loss, [rule], is_logged=is_logged, ended=ended):
-        yield from steps.values()
+    for step in train_stack(state, batches, update, pre_adapt_loss, [rule], is_logged=is_logged, ended=ended):
+        yield step.of(0)
+
+
+class StackStep(NamedTuple):
+    """What one meta-step of a stack saw, of all its rows."""
+
+    running: tuple[int, ...]
+    """The numbers of the parts that go on."""
+    lrs: Sequence[float]
+    """Of each part."""
+    whole: MetaStep
+    """Its `lr` is the first part's."""
+    sizes: Sequence[int]
+    """Rows of each part."""
+
+    def of(self, index: int) -> MetaStep:
+        """What it was for one part."""
+        if len(self.sizes) == 1:
+            return self.whole
+        first = sum(self.sizes[:index])
+        rows, whole = slice(first, first + self.sizes[index]), self.whole
+        before = None if whole.pre_adapt_loss is None else whole.pre_adapt_loss[rows]
+        log = {name: value[rows] for name, value in whole.log.items()}
+        return MetaStep(whole.step, self.lrs[index], before, log, whole.grad_norm[rows])
 
 
 def train_stack(
@@ -278,7 +301,7 @@ def train_stack(
     *,
     is_logged: Callable[[int], bool],
     ended: Callable[[int, DivergedError], None],
-) -> Iterator[dict[int, MetaStep]]:
+) -> Iterator[StackStep]:
     """Train states side by side; see `train_steps`.
 
     A state that diverges, as its rule says it, makes no more updates. The others go on; that none is left ends it.
@@ -291,55 +314,48 @@ def train_stack(
         rules: Of each part.
         is_logged: As for `train_steps`.
         ended: Hears which part has diverged, before its step is counted; what it raises ends all.
-
-    Yields:
-        What the step was for each part that goes on, by its number.
     """
     sizes = [len(part.flat) for part in state.parts]
-    running = {index: part for index, part in enumerate(state.parts) if bool(part.alive.any())}
+    running = tuple(index for index, part in enumerate(state.parts) if bool(part.alive.any()))
+    set_to: list[float] | None = None
     for tasks in batches:
-        step = state.step
-        logged = is_logged(step + 1)
+        number = state.step + 1
+        logged = is_logged(number)
         before = pre_adapt_loss(state.params, tasks) if logged else None
-        lrs = [rule.learning_rate(step) for rule in rules]
-        for part, lr in zip(state.parts, lrs, strict=True):
-            part.lr.fill_(lr)
+        lrs = [rule.learning_rate(number - 1) for rule in rules]
+        if lrs != set_to:
+            set_to = lrs
+            for part, lr in zip(state.parts, lrs, strict=True):
+                part.lr.fill_(lr)
         log, norms = update(tasks)
-        seen = _of_parts(sizes, before, log, norms) if len(sizes) > 1 else [(before, log, norms)]
-        if logged or norms.device.type == "cpu":
-            for index, error in _diverged(running, rules, seen).items():
-                ended(index, error)
-                running.pop(index).alive.fill_(False)
-        if not running:
-            return
-        for part in running.values():
-            part.step += 1
-        yield {index: MetaStep(step + 1, lrs[index], *seen[index]) for index in running}
+        step = StackStep(running, lrs, MetaStep(number, lrs[0], before, log, norms), sizes)
+        if (logged or norms.device.type == "cpu") and not bool(state.alive.all()):
+            running = _going_on(state, step, rules, ended)
+            if not running:
+                return
+        for index in running:
+            state.parts[index].step = number
+        yield step._replace(running=running)
 
 
-def _of_parts(
-    sizes: Sequence[int], before: Tensor | None, log: Log, norms: Tensor
-) -> list[tuple[Tensor | None, Log, Tensor]]:
-    """What a step saw, cut to the rows of each part."""
-    split = {name: value.split(sizes) for name, value in log.items()}
-    pre = [None] * len(sizes) if before is None else before.split(sizes)
-    logs = [{name: values[index] for name, values in split.items()} for index in range(len(sizes))]
-    return list(zip(pre, logs, norms.split(sizes), strict=True))
-
-
-def _diverged(
-    running: Mapping[int, TrainState], rules: Sequence[Rule], seen: Sequence[tuple[Tensor | None, Log, Tensor]]
-) -> dict[int, DivergedError]:
-    """Which states have diverged, and what is said of each."""
-    found = {}
-    for index, part in running.items():
-        _, log, norms = seen[index]
-        rule = rules[index]
+def _going_on(
+    state: TrainState | Stack,
+    step: StackStep,
+    rules: Sequence[Rule],
+    ended: Callable[[int, DivergedError], None],
+) -> tuple[int, ...]:
+    """Which parts go on after a step that some seed has not survived, or an earlier one."""
+    found = []
+    for index in step.running:
+        part, rule, seen = state.parts[index], rules[index], step.of(index)
+        losses, norms = seen.log["post_adapt_loss"], seen.grad_norm
         try:
-            check_alive(part, log["post_adapt_loss"], norms, seeds=rule.seeds, on_divergence=rule.on_divergence)
+            check_alive(part, losses, norms, seeds=rule.seeds, on_divergence=rule.on_divergence)
+            found.append(index)
         except DivergedError as error:
-            found[index] = error
-    return found
+            ended(index, error)
+            part.alive.fill_(False)
+    return tuple(found)
 
 
 def check_alive(

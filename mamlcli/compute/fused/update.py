@@ -76,19 +76,28 @@ class FusedUpdate:
 
     def _of_adam(self) -> dict[str, Tensor]:
         """What Adam holds of all parameters, one update later; parts of a stack hold views of it."""
-        each = [_moments(part) for part in self._state.parts]
-        for one in each:
-            one["step"] += 1
-        if len(each) == 1:
-            return each[0]
-        first = self._moments.get("exp_avg")
-        if first is None or each[0]["exp_avg"].data_ptr() != first.data_ptr():
-            self._moments = {name: torch.cat([one[name] for one in each]) for name in ("exp_avg", "exp_avg_sq")}
-            for name, whole in self._moments.items():
-                for one, rows in zip(each, whole.split(self._rows), strict=True):
-                    one[name] = rows
-        # One that has ended before this process began was not counted on.
-        return self._moments | {"step": max((one["step"] for one in each), key=Tensor.item)}
+        parts = self._state.parts
+        if len(parts) == 1:
+            moments = _moments(parts[0])
+        else:
+            moments = self._moments
+            if not moments or _moments(parts[0])["exp_avg"].data_ptr() != moments["exp_avg"].data_ptr():
+                moments = self._moments = _gathered([_moments(part) for part in parts], self._rows)
+        moments["step"] += 1
+        return moments
+
+
+def _gathered(each: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
+    """Put what Adam holds of each part into one memory, of which the parts then hold views."""
+    # A part that had ended before this process began has counted fewer updates, and takes part in none.
+    found = {"step": max((one["step"] for one in each), key=Tensor.item)}
+    for name in ("exp_avg", "exp_avg_sq"):
+        found[name] = torch.cat([one[name] for one in each])
+        first = 0
+        for one, count in zip(each, rows, strict=True):
+            one[name], one["step"] = found[name][first : first + count], found["step"]
+            first += count
+    return found
 
 
 def _numbers(value: float | Tensor, count: int) -> ctypes.Array[ctypes.c_double]:
