@@ -233,8 +233,9 @@ def _ranked(
         for number, member in enumerate(grid.members):
             reporter.progress("meta-validation", number, len(grid.members))
             threads.look()
-            if member.name in failed or status_of_run(run_path(folder, member)) != "done":
+            if status_of_run(run_path(folder, member)) != "done":
                 continue
+            problems.pop(member.name, None)  # what failed came after its training
             try:
                 checkpoint, chosen = _trained(folder, member, device, reporter)
             except CheckpointError as error:

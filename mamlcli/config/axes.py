@@ -94,7 +94,7 @@ def members_of(config: Config, axes: Axes) -> list[Member]:
         ConfigError: If a key is unknown, or a value cannot be one of its key.
     """
     _check(axes)
-    short = _short_keys(axes)
+    short = short_keys(axes)
     members: list[Member] = []
     problems: dict[str, None] = {}
     remedy: Remedy | None = None
@@ -158,9 +158,13 @@ def shown(value: Any) -> str:
     return value if isinstance(value, str) else _yaml(value).strip("[]").replace(", ", ",").replace('"', "")
 
 
-def _short_keys(axes: Axes) -> dict[str, str]:
-    """What an axis is called in names: the end of its key, unless two have the same."""
-    ends = [key.rpartition(".")[2] for key in axes]
+def short_keys(axes: Iterable[str]) -> dict[str, str]:
+    """What axes are called in names: the end of each key, unless two have the same.
+
+    >>> short_keys(["outer.lr", "algorithm.name"])
+    {'outer.lr': 'lr', 'algorithm.name': 'algorithm'}
+    """
+    ends = [key.removesuffix(".name").rpartition(".")[2] for key in axes]
     return {key: end if ends.count(end) == 1 else key for key, end in zip(axes, ends, strict=True)}
 
 

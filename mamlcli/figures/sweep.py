@@ -75,15 +75,21 @@ def _curve(
     order = sorted((value for value in values if value in by_value), key=places.__getitem__)
     chosen = [by_value[value] for value in order]
     x, mean, half = [places[value] for value in order], column(chosen, "mean"), column(chosen, "ci95")
-    panel.plot(x, mean, "o-", color=BLUE, label="mean")
-    panel.fill_between(x, mean - half, mean + half, color=BLUE, alpha=SHADE, linewidth=0)
-    shade_key(panel, interval_name(interval))
-    _mark(panel, [places[row[key]] for row in chosen], chosen)
-    return legend_below([panel], note=log_scale([panel]))
+    if _is_numeric(values):
+        panel.plot(x, mean, "o-", color=BLUE, label="mean")
+        panel.fill_between(x, mean - half, mean + half, color=BLUE, alpha=SHADE, linewidth=0)
+        shade_key(panel, interval_name(interval))
+    else:  # between words there is no line
+        panel.plot(x, mean, "o", color=BLUE, label="mean")
+        panel.vlines(x, mean - half, mean + half, color=BLUE, label=interval_name(interval))
+    _mark_best(panel, x, chosen)
+    note = log_scale([panel])
+    _mark_lost(panel, x, chosen)
+    return legend_below([panel], note=note)
 
 
 def _map(rows: Sequence[AnyRow], title: Title, axes: Mapping[str, Sequence[str]], look: Look) -> Figure:
-    (across, columns), (down, lines) = axes.items()
+    (across, columns), (down, lines) = ((key, _ascending(values)) for key, values in axes.items())
     table = np.full((len(lines), len(columns)), np.nan)
     for row in rows:
         if row["mean"] is not None:
@@ -116,7 +122,7 @@ def _numbers(panel: Axes, table: np.ndarray, norm: Normalize) -> None:
     """The number of each cell, in a colour that is read on it."""
     for (line, place), value in np.ndenumerate(table):
         is_dark = math.isfinite(value) and float(norm(value)) > 0.45
-        text = f"{value:.3g}" if math.isfinite(value) else "diverged"
+        text = f"{value:.3g}" if math.isfinite(value) else "n/a"
         panel.text(place, line, text, ha="center", va="center", color="white" if is_dark else "black")
 
 
@@ -133,31 +139,37 @@ def _profiles(rows: Sequence[AnyRow], title: Title, axes: Mapping[str, Sequence[
             for value in order
         ]
         panel.plot([places[value] for value in order], best, "-", color=BLUE, label="best at each value")
-        _mark(panel, [places[row[key]] for row in rows], rows)
-        panel.set_xlabel(escaped(key))
+        _mark_best(panel, [places[row[key]] for row in rows], rows)
     outer_labels(panels, "", _LOSS)
-    for panel, key in zip(panels, axes, strict=True):
+    note = log_scale(panels)
+    for panel, (key, values) in zip(panels, axes.items(), strict=True):
         panel.set_xlabel(escaped(key))
-    return legend_below(panels, note=log_scale(panels))
+        places = _places(panel, values)
+        _mark_lost(panel, [places[row[key]] for row in rows], rows)
+    return legend_below(panels, note=note)
 
 
-def _mark(panel: Axes, places: Sequence[float], rows: Sequence[AnyRow]) -> None:
-    """Mark the best member, and those without a finite loss."""
+def _mark_best(panel: Axes, places: Sequence[float], rows: Sequence[AnyRow]) -> None:
     best = [(place, row["mean"]) for place, row in zip(places, rows, strict=True) if row["rank"] == 1]
     panel.plot(*zip(*best, strict=True), "o", color=ORANGE, markersize=7, markerfacecolor="none", label="best")
+
+
+def _mark_lost(panel: Axes, places: Sequence[float], rows: Sequence[AnyRow]) -> None:
+    """Mark members without a finite loss at the top, once the axis has its range."""
     lost = [place for place, row in zip(places, rows, strict=True) if row["mean"] is None]
     if lost:
-        panel.plot(lost, [0.97] * len(lost), "x", color=GREY, transform=panel.get_xaxis_transform(), label="diverged")
+        panel.plot(
+            lost, [0.97] * len(lost), "x", color=GREY, transform=panel.get_xaxis_transform(), label="no finite loss"
+        )
 
 
 def _places(panel: Axes, values: Sequence[str]) -> dict[str, float]:
     """Where each value stands: by its number where all are numbers, and else side by side, each with its name."""
-    numbers = [_number(value) for value in values]
-    if any(number is None for number in numbers):
+    if not _is_numeric(values):
         panel.set_xticks(range(len(values)), [escaped(value) for value in values])
         panel.set_xlim(-0.5, len(values) - 0.5)
         return {value: float(place) for place, value in enumerate(values)}
-    found = {value: number for value, number in zip(values, numbers, strict=True) if number is not None}
+    found = {value: float(value) for value in values}
     least, most = min(found.values()), max(found.values())
     if least > 0 and most / least >= _WIDE:
         panel.set_xscale("log")
@@ -167,8 +179,13 @@ def _places(panel: Axes, values: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def _number(value: str) -> float | None:
+def _ascending(values: Sequence[str]) -> list[str]:
+    """Numbers in their order; words as they come."""
+    return sorted(values, key=float) if _is_numeric(values) else list(values)
+
+
+def _is_numeric(values: Sequence[str]) -> bool:
     try:
-        return float(value)
+        return all(math.isfinite(float(value)) for value in values)
     except ValueError:
-        return None
+        return False
