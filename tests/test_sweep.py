@@ -344,6 +344,27 @@ def test_what_follows_from_a_key_follows_from_each_value_of_its_axis(tiny: Confi
     )
 
 
+def test_members_can_be_named_one_by_one_where_they_make_no_grid(tiny: Config, tmp_path: Path) -> None:
+    points = [{"outer.lr": 0.002, "algorithm.inner_lr": 0.02}, {"outer.lr": 0.0123, "algorithm.inner_lr": 0.1}]
+    found = m.sweep(tiny, points, out=tmp_path / "search", test=False)
+    assert sorted((row["values"] for row in found.results), key=lambda values: values["outer.lr"]) == points
+    assert found.winner_run is not None
+    assert found.winner_test == []
+    assert not (found.winner_run / "evaluation.json").exists()
+    again = m.sweep(tiny, points, out=tmp_path / "search", resume=True, test=False)
+    assert again.results == found.results
+    assert m.report(found).html.exists()
+    with pytest.raises(UsageError, match="it is of 2 points, and not of 1 points"):
+        m.sweep(tiny, points[:1], out=tmp_path / "search", resume=True)
+    for wrong, said in (
+        ([], "a list of values by key"),
+        ([{"outer.lr": 1}, {}], "the same keys"),
+        (points[:1] * 2, "same"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            members_of(tiny, wrong)
+
+
 def test_a_stack_and_a_pick_that_are_not_there_are_refused(tiny: Config, tmp_path: Path) -> None:
     for wrong, said in ({"stack": 2}, "the sweep has 1"), ({"pick": "worst"}, "no member is called so"):
         with pytest.raises(UsageError, match=said):

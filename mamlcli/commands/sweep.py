@@ -1,6 +1,7 @@
 """`maml sweep`: a grid of settings, trained side by side as seeds are, and ranked on meta-validation tasks."""
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,8 @@ from mamlcli.best import Chosen
 from mamlcli.commands.evaluate import evaluate
 from mamlcli.commands.stacks import run_path, stacks_of, status_of_run, to_go_on, train_here, train_in_processes
 from mamlcli.config.arguments import check_config, check_count
-from mamlcli.config.axes import Axes, Member, members_of, shown
+from mamlcli.config.axes import Axes, Member, Points, members_of, shown
+from mamlcli.config.axes import axes_of as values_of
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config
 from mamlcli.drawing import save_or_warn
@@ -50,11 +52,13 @@ class _Grid(NamedTuple):
     """By the name of their member."""
     stacks: list[list[Member]]
     axes: list[SweepAxis]
+    asked: Any
+    """The axes or points as they were passed, as plain values."""
 
 
 def sweep(
     config: Config,
-    axes: Axes,
+    axes: Axes | Points,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -62,6 +66,7 @@ def sweep(
     jobs: int | None = None,
     stack: int | None = None,
     pick: str | None = None,
+    test: bool = True,
     reporter: Reporter | None = None,
     stop: StopRequest | None = None,
 ) -> Sweep:
@@ -73,7 +78,8 @@ def sweep(
     Args:
         config: What all members have.
         axes: Values of keys, like `{"outer.lr": [0.001, 0.0003]}`; not of `seeds`, which are trained side by side as
-            they are, nor of what says how a run is tested, kept or computed.
+            they are, nor of what says how a run is tested, kept or computed. Or members one by one, where they make no
+            grid: `[{"outer.lr": 0.0012}, {"outer.lr": 0.0007}]`.
         out: The folder; a new one under `outputs/<name>-sweep/` if None. Each member is a run in it, in `runs/`.
         overwrite: Move a sweep that is in `out` aside first; what is no run is refused.
         resume: Continue the sweep in `out` if there is one, and start it otherwise.
@@ -81,6 +87,7 @@ def sweep(
         stack: Train but the members of this program, from 1, of the sweep in `out`, and rank none: for who spreads a
             sweep over machines that share a disk. None trains all.
         pick: `best`, or the name of a member, whose config is written to `<pick>.yaml` in the folder.
+        test: Whether the winner is tested; a search that goes on from here leaves that to its end.
         reporter: Hears of progress.
         stop: Asked between steps whether to end early; None goes on to the end.
 
@@ -110,15 +117,14 @@ def sweep(
         folder, resumed = start_or_open(
             config, held, reporter, out=path, overwrite=overwrite, resume=resume, kind="sweep"
         )
-        by_key = {axis["key"]: axis["values"] for axis in grid.axes}
         if resumed:
             check_same_experiment(folder, config)
-            _check_same_axes(folder, by_key)
+            _check_same_axes(folder, grid)
             update_config(folder, config)
-        with recorded(folder, {"axes": by_key, "method": _methods(grid), "steps": config.outer.steps}):
+        with recorded(folder, {"axes": grid.asked, "method": _methods(grid), "steps": config.outer.steps}):
             failed = _train(grid, folder, device, jobs, stop, reporter)
             result = _ranked(grid, config, folder, failed, device, stop, reporter)
-            result = _tested(result, reporter, stop, folder)
+            result = _tested(result, reporter, stop, folder) if test else result
             result = result.model_copy(update={"picked": _pick(pick, result, grid.members, folder)})
             result = result.model_copy(update={"wall_s": round(time.perf_counter() - start, 3)})
             _write(folder, result)
@@ -130,15 +136,25 @@ def sweep(
     return result
 
 
-def _grid(config: Config, axes: Axes) -> _Grid:
+def _grid(config: Config, axes: Axes | Points) -> _Grid:
     members = members_of(config, axes)
     stacks = stacks_of(members)
     by_row = set.intersection(*(set(row_keys(member.config)) for member in members))
     found: list[SweepAxis] = [
         {"key": key, "values": [_plain(value) for value in values], "stacked": key in by_row}
-        for key, values in axes.items()
+        for key, values in (axes if isinstance(axes, Mapping) else values_of(axes)).items()
     ]
-    return _Grid(members, {member.name: make_experiment(member.config) for member in members}, stacks, found)
+    return _Grid(
+        members,
+        {member.name: make_experiment(member.config) for member in members},
+        stacks,
+        found,
+        _plain(_as_dicts(axes)),
+    )
+
+
+def _as_dicts(axes: Axes | Points) -> Any:
+    return dict(axes) if isinstance(axes, Mapping) else [dict(point) for point in axes]
 
 
 def _plain(value: Any) -> Any:
@@ -164,21 +180,28 @@ def _check_memory(grid: _Grid, device: torch.device, count: int, jobs: int | Non
         check_meta_test(one, device)
 
 
-def _check_same_axes(folder: RunFolder, axes: Mapping[str, Any]) -> None:
+def _check_same_axes(folder: RunFolder, grid: _Grid) -> None:
     before = axes_of(folder)
-    if before != axes:
-        was, now = (", ".join(f"{key}={shown(tuple(values))}" for key, values in one.items()) for one in (before, axes))
+    if before != grid.asked:
+        was, now = (_in_words(one) for one in (before, grid.asked))
         raise UsageError(f"{folder.path} cannot be resumed as another sweep: it is of {was}, and not of {now}")
 
 
-def axes_of(folder: RunFolder) -> dict[str, list[Any]]:
-    """The axes of a sweep that was begun.
+def _in_words(asked: Any) -> str:
+    if isinstance(asked, list):
+        return f"{len(asked)} points"
+    return ", ".join(f"{key}={shown(tuple(values))}" for key, values in asked.items())
+
+
+def axes_of(folder: RunFolder) -> Any:
+    """The axes of a sweep that was begun, or its points.
 
     Raises:
         CheckpointError: If its run.json does not say them.
     """
     found = folder.read_info().get("axes")
-    if not isinstance(found, dict) or not all(isinstance(values, list) for values in found.values()):
+    are_axes = isinstance(found, dict) and all(isinstance(values, list) for values in found.values())
+    if not are_axes and not (isinstance(found, list) and all(isinstance(point, dict) for point in found)):
         raise CheckpointError(f"{folder.path}: not a sweep that can be gone on with: run.json does not say its axes")
     return found
 
@@ -208,7 +231,7 @@ def _train_stack(
         remedy = Remedy("pass its folder as out=", "give its folder with --resume")
         raise UsageError("to train a stack, say of which sweep", remedy)
     folder = open_run(Path(out), "sweep")
-    _check_same_axes(folder, {axis["key"]: axis["values"] for axis in grid.axes})
+    _check_same_axes(folder, grid)
     members = grid.stacks[number - 1]
     train_here(members, grid.experiments, folder, device, stop, reporter)
     rows = [_row(member, Ranked(None, None, None), folder, 0, None) for member in members]
@@ -383,6 +406,7 @@ def _draw(folder: RunFolder, config: Config, result: Sweep, reporter: Reporter) 
         "title": f"{config.name}: {len(rows)} members, {seeds}, {result.tasks} meta-validation tasks",
         "axes": {axis["key"]: [shown(value) for value in axis["values"]] for axis in result.axes},
         "interval": result.interval,
+        "is_grid": math.prod(len(axis["values"]) for axis in result.axes) == len(rows),
     }
     if not any(row["mean"] is not None for row in rows):
         return []

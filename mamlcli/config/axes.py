@@ -23,6 +23,8 @@ _CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Values of each key, by its dotted name."""
+Points: TypeAlias = Sequence[Mapping[str, Any]]
+"""Members one by one, where they make no grid: the same keys in each, with a value for each."""
 
 
 class Member(NamedTuple):
@@ -82,24 +84,48 @@ def _split(text: str) -> list[str]:
     return parts
 
 
-def members_of(config: Config, axes: Axes) -> list[Member]:
-    """The grid: every combination of the values of all axes, the last axis going through its values first.
+def axes_of(points: Points) -> dict[str, list[Any]]:
+    """The values that each key goes through in some points.
+
+    Raises:
+        UsageError: If they are none, or not of the same keys.
+    """
+    if not points or not all(isinstance(point, Mapping) for point in points):
+        raise UsageError('points of a sweep are a list of values by key, like [{"outer.lr": 0.001}]')
+    if any(point.keys() != points[0].keys() for point in points):
+        raise UsageError("points of a sweep have the same keys")
+    found: dict[str, list[Any]] = {key: [] for key in points[0]}
+    for point in points:
+        for key, value in point.items():
+            if value not in found[key]:
+                found[key].append(value)
+    return found
+
+
+def members_of(config: Config, axes: Axes | Points) -> list[Member]:
+    """The members of a sweep: of axes every combination of their values, the last axis going through its values first.
 
     Args:
         config: What stays as it is.
-        axes: At least one key; each with at least one value.
+        axes: At least one key, each with at least one value; or the members one by one.
 
     Raises:
         UsageError: If a key cannot be an axis, or there are too many members.
         ConfigError: If a key is unknown, or a value cannot be one of its key.
     """
-    _check(axes)
-    short = short_keys(axes)
+    if isinstance(axes, Mapping):
+        by_key: Axes = axes
+        points: Iterable[tuple[Any, ...]] = itertools.product(*axes.values())
+    else:
+        by_key = axes_of(axes)
+        points = (tuple(point[key] for key in by_key) for point in axes)
+    _check(by_key, math.prod(map(len, by_key.values())) if isinstance(axes, Mapping) else len(axes))
+    short = short_keys(by_key)
     members: list[Member] = []
     problems: dict[str, None] = {}
     remedy: Remedy | None = None
-    for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
+    for values in points:
+        chosen = dict(zip(by_key, values, strict=True))
         try:
             made = _changed(config, chosen)
             members.append(Member(_name({short[key]: value for key, value in chosen.items()}), chosen, made))
@@ -109,11 +135,11 @@ def members_of(config: Config, axes: Axes) -> list[Member]:
     if problems:
         raise ConfigError(list(problems)[:_MAX_PROBLEMS], remedy)
     if len({member.name for member in members}) < len(members):
-        raise UsageError("two members of the sweep would have the same folder: their values differ in signs alone")
+        raise UsageError("two members of the sweep would have the same folder: they are the same, or differ in signs")
     return members
 
 
-def _check(axes: Axes) -> None:
+def _check(axes: Axes, count: int) -> None:
     if not axes:
         remedy = Remedy('pass axes={"outer.lr": [0.001, 0.0003]}', "use --set outer.lr=0.001,0.0003")
         raise UsageError("a sweep needs an axis, a key with several values", remedy)
@@ -129,7 +155,6 @@ def _check(axes: Axes) -> None:
             raise UsageError(f"{visible(shorten(key))}: an axis is a list of values, like [0.001, 0.0003]")
         if len({repr(value) for value in values}) < len(values):
             raise UsageError(f"{visible(shorten(key))}: an axis has each value once")
-    count = math.prod(len(values) for values in axes.values())
     if count > MAX_MEMBERS:
         raise UsageError(f"the axes make {count:,} members; a sweep has at most {MAX_MEMBERS:,}: take fewer values")
 

@@ -32,6 +32,7 @@ from mamlcli.plain import AnyRow
 _LOSS = "meta-validation loss"
 # Values so far apart, from the least to the largest, stand on a logarithmic axis.
 _WIDE = 9.0
+_MOST_NAMED = 8
 _MOST_NUMBERS = 144
 """Cells of a map with a number in each."""
 
@@ -42,28 +43,31 @@ def sweep_figure(
     title: Title,
     axes: Mapping[str, Sequence[str]],
     interval: str | None = None,
+    is_grid: bool = True,
     look: Look = PAGE,
 ) -> Figure:
     """The meta-validation loss of every member of a sweep.
 
     Over one axis it is a curve with the 95% interval of the mean; over two a map with the number in each cell. Over
-    more axes there is a panel for each: every member is a dot, and the line goes through the best that is to be had at
-    each value. The best member is marked, and members without a finite loss are crosses at the top.
+    more axes, or where members make no grid, there is a panel for each axis: every member is a dot, and the line goes
+    through the best that is to be had at each value. The best member is marked, and members without a finite loss are
+    crosses at the top.
 
     Args:
         rows: Of each member: what it has of each axis, as a text under its key; mean and ci95, null where there is
             none; rank, 1 for the best.
         title: Of the figure.
         axes: The values of each key, as texts in the order of their axis.
+        is_grid: Whether every combination of values is there; where not, two axes have no map.
         interval: Over what the 95% intervals are.
         look: For which place it is drawn.
     """
     varied = {key: values for key, values in axes.items() if len(values) > 1} or dict(axes)
     if len(varied) == 1:
         return _curve(rows, title, *next(iter(varied.items())), interval, look)
-    if len(varied) == 2:
+    if len(varied) == 2 and is_grid:
         return _map(rows, title, varied, look)
-    return _profiles(rows, title, varied, look)
+    return _profiles(rows, title, varied, look, is_grid=is_grid)
 
 
 def _curve(
@@ -126,27 +130,31 @@ def _numbers(panel: Axes, table: np.ndarray, norm: Normalize) -> None:
         panel.text(place, line, text, ha="center", va="center", color="white" if is_dark else "black")
 
 
-def _profiles(rows: Sequence[AnyRow], title: Title, axes: Mapping[str, Sequence[str]], look: Look) -> Figure:
+def _profiles(
+    rows: Sequence[AnyRow], title: Title, axes: Mapping[str, Sequence[str]], look: Look, *, is_grid: bool
+) -> Figure:
     panels = new_panels(title, look, len(axes), sharey=True)
     for panel, (key, values) in zip(panels, axes.items(), strict=True):
-        places = _places(panel, values)
+        places = _places(panel, values, named=is_grid)
         panel.plot(
             [places[row[key]] for row in rows], column(rows, "mean"), "o", color=GREY, alpha=0.6, label="a member"
         )
-        order = sorted(values, key=places.__getitem__)
-        best = [
-            min((row["mean"] for row in rows if row[key] == value and row["mean"] is not None), default=math.nan)
-            for value in order
-        ]
-        panel.plot([places[value] for value in order], best, "-", color=BLUE, label="best at each value")
+        if is_grid:
+            order = sorted(values, key=places.__getitem__)
+            best = [_least([row for row in rows if row[key] == value]) for value in order]
+            panel.plot([places[value] for value in order], best, "-", color=BLUE, label="best at each value")
         _mark_best(panel, [places[row[key]] for row in rows], rows)
     outer_labels(panels, "", _LOSS)
     note = log_scale(panels)
     for panel, (key, values) in zip(panels, axes.items(), strict=True):
         panel.set_xlabel(escaped(key))
-        places = _places(panel, values)
+        places = _places(panel, values, named=is_grid)
         _mark_lost(panel, [places[row[key]] for row in rows], rows)
     return legend_below(panels, note=note)
+
+
+def _least(rows: Sequence[AnyRow]) -> float:
+    return min((row["mean"] for row in rows if row["mean"] is not None), default=math.nan)
 
 
 def _mark_best(panel: Axes, places: Sequence[float], rows: Sequence[AnyRow]) -> None:
@@ -163,8 +171,11 @@ def _mark_lost(panel: Axes, places: Sequence[float], rows: Sequence[AnyRow]) -> 
         )
 
 
-def _places(panel: Axes, values: Sequence[str]) -> dict[str, float]:
-    """Where each value stands: by its number where all are numbers, and else side by side, each with its name."""
+def _places(panel: Axes, values: Sequence[str], *, named: bool = True) -> dict[str, float]:
+    """Where each value stands: by its number where all are numbers, and else side by side.
+
+    Words have their names there, and a few numbers, if `named`.
+    """
     if not _is_numeric(values):
         panel.set_xticks(range(len(values)), [escaped(value) for value in values])
         panel.set_xlim(-0.5, len(values) - 0.5)
@@ -173,7 +184,7 @@ def _places(panel: Axes, values: Sequence[str]) -> dict[str, float]:
     least, most = min(found.values()), max(found.values())
     if least > 0 and most / least >= _WIDE:
         panel.set_xscale("log")
-    if len(found) <= 8:
+    if named and len(found) <= _MOST_NAMED:
         panel.set_xticks(list(found.values()), [escaped(value) for value in found], minor=False)
         panel.set_xticks([], minor=True)
     return found

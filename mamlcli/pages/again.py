@@ -73,12 +73,11 @@ def _reproduced(contents: Contents) -> list[Block]:
 
 def _swept(contents: Contents, options: Sequence[str]) -> list[Block]:
     axes = contents.info.get("axes")
-    values = axes.items() if isinstance(axes, dict) else ()
-    words = [word for key, each in values for word in ("--set", f"{key}={','.join(map(_in_words, each))}")]
-    blocks: list[Block] = [
-        Text("The same sweep from its start, in a new folder:"),
-        Code(command("sweep", "--config", contents.path / "config.yaml", *words, *options)),
-    ]
+    blocks: list[Block] = []
+    if isinstance(axes, dict):  # members that a program chose one by one make no command
+        words = [word for key, each in axes.items() for word in ("--set", f"{key}={','.join(map(_in_words, each))}")]
+        again = command("sweep", "--config", contents.path / "config.yaml", *words, *options)
+        blocks += [Text("The same sweep from its start, in a new folder:"), Code(again)]
     if contents.info.get("status") != "done" and not contents.is_held:
         blocks += [Text("Go on where it was saved:"), Code(command("sweep", "--resume", contents.path, *options))]
     if contents.sweep is not None and contents.sweep.winner_run is not None:

@@ -65,7 +65,8 @@ def sweep(
     out = resume_folder(resume, out)
     from mamlcli.config.axes import split_axes
 
-    settings, axes = split_axes(set_ or [])
+    settings, given = split_axes(set_ or [])
+    axes: Any = given
     overrides = overrides_of(settings, seeds, device)
     begun = out if resume and out is not None and out.exists() else None
     resolved = resolve(name, config, begun, overrides, command="sweep", kind="sweep")
@@ -93,7 +94,7 @@ def sweep(
     show(result.as_json(), sweep_report(result), as_json=as_json)
 
 
-def _axes_of(folder: Path) -> dict[str, list[Any]]:
+def _axes_of(folder: Path) -> Any:
     """The axes of the sweep that is resumed without them."""
     from mamlcli.commands.sweep import axes_of
     from mamlcli.runs.choosing import RESUMING
