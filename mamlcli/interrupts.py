@@ -26,16 +26,15 @@ class StopRequest:
     def __init__(self, signals: Sequence[int] = ()) -> None:
         self.signals = signals
         self.signal_number: int | None = None
-        self._previous: list[dict[int, Any]] = []
+        self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopRequest":
-        is_main = threading.current_thread() is threading.main_thread()
-        # A list, since a command within another enters the same request once more.
-        self._previous.append({number: signal.signal(number, self._hear) for number in self.signals if is_main})
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {number: signal.signal(number, self._hear) for number in self.signals}
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.pop().items():
+        for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def ask(self, signal_number: int = signal.SIGINT) -> None:

@@ -97,11 +97,8 @@ def _winner_lines(result: "Sweep") -> list[str]:
 
 def _next_lines(result: "Sweep") -> list[str]:
     if result.picked is not None:
-        return ["", located("picked", result.picked), located("next: ", _train(str(result.picked)), gap=6)]
+        command = f"maml train --config {shlex.quote(str(result.picked))}"
+        return ["", located("picked", result.picked), located("next: ", command, gap=6)]
     if result.winner_run is None:
         return []
-    return ["", located("next: ", _train(str(result.winner_run / "config.yaml")), gap=6)]
-
-
-def _train(config: str) -> str:
-    return f"maml train --config {shlex.quote(config)}"
+    return ["", located("next: ", f"maml eval {shlex.quote(str(result.winner_run))}", gap=6)]

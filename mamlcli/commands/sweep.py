@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import torch
 
 from mamlcli.best import Chosen
-from mamlcli.commands.evaluate import evaluate
 from mamlcli.commands.stacks import run_path, stacks_of, status_of_run, to_go_on, train_here, train_in_processes
 from mamlcli.config.arguments import check_config, check_count
 from mamlcli.config.axes import Axes, Member, Points, members_of, shown
@@ -26,11 +25,11 @@ from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_stacks
-from mamlcli.meta_test.measure import over_seeds
+from mamlcli.meta_test.measure import meta_test, over_seeds, rows_of, threads_of_test
 from mamlcli.meta_test.ranking import Ranked, ranked
 from mamlcli.meta_test.validation import validation_losses
 from mamlcli.reporting import Reporter, Silent
-from mamlcli.results import EvalResult, Sweep
+from mamlcli.results import Sweep
 from mamlcli.rows import SweepAxis, SweptRow
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
@@ -124,7 +123,7 @@ def sweep(
         with recorded(folder, {"axes": grid.asked, "method": _methods(grid), "steps": config.outer.steps}):
             failed = _train(grid, folder, device, jobs, stop, reporter)
             result = _ranked(grid, config, folder, failed, device, stop, reporter)
-            result = _tested(result, reporter, stop, folder) if test else result
+            result = _tested(result, grid, device, stop, reporter, folder) if test else result
             result = result.model_copy(update={"picked": _pick(pick, result, grid.members, folder)})
             result = result.model_copy(update={"wall_s": round(time.perf_counter() - start, 3)})
             _write(folder, result)
@@ -357,16 +356,24 @@ def _notes(result: Sweep) -> list[str]:
     return notes
 
 
-def _tested(result: Sweep, reporter: Reporter, stop: StopRequest, folder: RunFolder) -> Sweep:
-    """Test the winner on the meta-test tasks, as `maml eval` does, once it is chosen."""
-    if result.winner_run is None:
+def _tested(
+    result: Sweep, grid: _Grid, device: torch.device, stop: StopRequest, reporter: Reporter, folder: RunFolder
+) -> Sweep:
+    """Measure the winner on the meta-test tasks, once it is chosen; the numbers are those of `maml eval`."""
+    if result.winner is None:
         return result
-    try:
-        tested: EvalResult = evaluate(result.winner_run, reporter=reporter, stop=stop)
-    except InterruptedRunError as error:
-        error.say_more([], to_go_on(folder))
-        raise
-    return result.model_copy(update={"winner_test": over_seeds(tested.results), "test_tasks": tested.tasks})
+    experiment = grid.experiments[result.winner]
+    member = next(member for member in grid.members if member.name == result.winner)
+    checkpoint, chosen = _trained(folder, member, device, reporter)
+    params = {name: theta.to(device) for name, theta in chosen.params.items()}
+    with Threads(member.config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
+        try:
+            losses = meta_test(experiment, params, device, stop, threads, reporter=reporter)
+        except InterruptedRunError as error:
+            error.say_more([], to_go_on(folder))
+            raise
+    rows = over_seeds(rows_of(experiment, losses, checkpoint.frozen))
+    return result.model_copy(update={"winner_test": rows, "test_tasks": experiment.num_test_tasks()})
 
 
 def _pick(pick: str | None, result: Sweep, members: Sequence[Member], folder: RunFolder) -> Path | None:
