@@ -13,6 +13,7 @@ An experiment
     compare_orders                            first against second order, paired: Comparison
     check_grads                               a proof of the meta-gradient: GradientReport
     reproduce                                 published results beside what is found here: Reproduction
+    sweep                                     a grid of settings trained side by side, ranked: Sweep
     load                                      a run as a TrainedModel, which adapts to your tasks: Predictor
     predict                                   the same from files: PredictResult
 
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.runs import diff_runs as diff_runs
     from mamlcli.commands.runs import list_runs as list_runs
     from mamlcli.commands.runs import show_run as show_run
+    from mamlcli.commands.sweep import sweep as sweep
     from mamlcli.commands.train import train as train
     from mamlcli.config.experiment import Config as Config
     from mamlcli.config.file import dump_config as dump_config
@@ -91,6 +93,7 @@ if TYPE_CHECKING:
     from mamlcli.results import GradientReport as GradientReport
     from mamlcli.results import PredictResult as PredictResult
     from mamlcli.results import Reproduction as Reproduction
+    from mamlcli.results import Sweep as Sweep
     from mamlcli.results import TrainResult as TrainResult
     from mamlcli.runs.located import RunLike as RunLike
     from mamlcli.section import AlgorithmSection as AlgorithmSection
@@ -127,12 +130,13 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.compare_orders": ("compare_orders",),
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
+    "commands.sweep": ("sweep",),
     "commands.plot": ("plot",),
     "commands.report": ("report",),
     "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),
-    "results": ("TrainResult", "EvalResult", "PredictResult", "Comparison", "GradientReport", "Reproduction"),
+    "results": ("TrainResult", "EvalResult", "PredictResult", "Comparison", "GradientReport", "Reproduction", "Sweep"),
     "tables.table": ("Table",),
     "runs.located": ("RunLike",),
     "trainings.training": ("LoggedStep",),

@@ -55,6 +55,8 @@ from mamlcli.rows import (
     Seeds,
     SeedStep,
     SessionRow,
+    SweepAxis,
+    SweptRow,
     UnitRow,
     WorstRow,
 )
@@ -69,6 +71,7 @@ from mamlcli.tables.of_results import (
     orders_table,
     predictions_table,
     reproduction_table,
+    sweep_table,
 )
 from mamlcli.tables.table import Table
 
@@ -351,6 +354,48 @@ class Reproduction(Result):
     def _repr_html_(self) -> str:
         figures = [] if self.figure is None else [self.figure]
         return shown(f"Published and found: {self.run}", self.table(), figures=figures)
+
+
+class Sweep(Result):
+    """`maml sweep --json`."""
+
+    command = "sweep"
+    run: Path
+    axes: list[SweepAxis]
+    seeds: Seeds
+    tasks: Annotated[int, Field(ge=1)]
+    """Of the meta-validation, by which members are ranked."""
+    shots: Annotated[int, Field(ge=1)]
+    """K, there; of the first member."""
+    inner_steps: Count
+    """Steps of adaptation before the loss, there; of the first member."""
+    interval: str
+    """What the intervals are over."""
+    parameters: Which
+    """Which ones of each member are ranked, as `run.keep` says."""
+    results: list[SweptRow]
+    """The best first; those without a finite loss last."""
+    winner: str | None
+    """The member that ranks first; null where only a part was trained, or none has a finite loss."""
+    winner_run: Path | None
+    test_tasks: Count
+    """Of the meta-test of the winner; 0 where there was none."""
+    winner_test: list[EvalRow]
+    """The meta-test of the winner, made once: over seeds, or of the only one."""
+    picked: Path | None
+    """The config that `pick` wrote."""
+    wall_s: Seconds
+    notes: list[str]
+    """What is to be said in words."""
+    figures: list[Path]
+
+    def table(self) -> Table:
+        """The members, the best first: their values, and their loss on the meta-validation tasks."""
+        return sweep_table(self.results)
+
+    def _repr_html_(self) -> str:
+        heading = f"Sweep of {', '.join(axis['key'] for axis in self.axes)}: {self.tasks} meta-validation tasks"
+        return shown(heading, self.table(), said=self.notes, figures=self.figures)
 
 
 class ReportResult(Result):

@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
-from mamlcli.plain import Over, Verdict
+from mamlcli.plain import Over, Statement, Verdict
 from mamlcli.section import Which, list_to_tuple
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -404,7 +404,7 @@ class RunRow(TypedDict):
 
     run: str
     """The folder."""
-    kind: Literal["train", "compare-orders", "reproduce"] | None
+    kind: Literal["train", "compare-orders", "reproduce", "sweep"] | None
     """What made it; null where that cannot be read."""
     name: str | None
     """The experiment's name."""
@@ -435,7 +435,46 @@ class RunRow(TypedDict):
     evaluated_at_step: Count | None
     """Meta-updates behind what was evaluated; null where nothing was."""
     inside: bool
-    """Whether it is a part of a comparison or a reproduction, or was moved aside."""
+    """Whether it is a part of a comparison, a reproduction or a sweep, or was moved aside."""
+
+
+@with_config(SHAPE)
+class SweepAxis(TypedDict):
+    """A key that goes through several values."""
+
+    key: str
+    """Dotted, as in a config."""
+    values: Annotated[list[Any], Field(min_length=1)]
+    stacked: bool
+    """Whether members that differ in it are rows of one program; where not, they are trained by several processes."""
+
+
+@with_config(SHAPE)
+class SweptRow(TypedDict):
+    """A member of a sweep: a run of its own, and its loss on the meta-validation tasks."""
+
+    rank: Annotated[int, Field(ge=1)] | None
+    """From 1, by the mean; null where there is no finite one."""
+    member: str
+    """The name of its folder in `runs/`."""
+    values: dict[str, Any]
+    """What it has of each axis, by its dotted key."""
+    status: str
+    """How its training ended, as in a list of runs."""
+    mean: Number
+    """Query loss over seeds and meta-validation tasks, after the inner steps of meta-training."""
+    ci95: Number
+    """Half-width of the 95% interval of the mean."""
+    difference: Number
+    """Its mean less that of the winner, on the same seeds and tasks."""
+    difference_ci95: Number
+    """Half-width of the 95% interval of the paired difference; null for the winner itself."""
+    statement: Statement | None
+    """What that interval says of it beside the winner; null for the winner itself and for who has no mean."""
+    num_diverged_seeds: Count
+    """Seeds that diverged in training, and count with the parameters that they kept."""
+    problem: str | None
+    """Why it was not trained whole, where another reason than its own loss kept it from that."""
 
 
 @with_config(SHAPE)

@@ -26,6 +26,7 @@ from mamlcli.results import (
     RunList,
     RunShown,
     ShownConfig,
+    Sweep,
     TrainResult,
 )
 
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "sweep": Sweep,
     "configs-ls": ConfigList,
     "configs-show": ShownConfig,
     "configs-cp": CopiedConfig,

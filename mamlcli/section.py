@@ -117,6 +117,9 @@ class TasksSection(Section):
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say on which tasks a run is tested."""
 
+    row_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that may differ between runs which are trained as rows of one program: other numbers, of the same shapes."""
+
     place_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that say where the data lie, which may be elsewhere as long as they are the same."""
 
@@ -140,6 +143,7 @@ class FunctionTasksSection(TasksSection):
     """What families have in common whose tasks are functions y = f(x), drawn with their inputs."""
 
     test_keys: ClassVar[tuple[str, ...]] = ("x", "noise_std", "corrupted_slots")
+    row_keys: ClassVar[tuple[str, ...]] = ("x", "noise_std")
 
     x: Interval = (-5.0, 5.0)
     """Inputs of support and query samples are uniform in [low, high]."""
@@ -179,6 +183,10 @@ class AlgorithmSection(Section):
 
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say how a task is adapted to when training is over."""
+
+    row_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that may differ between runs which are trained as rows of one program: they say where training begins, or
+    are numbers that the method takes from `given.<key>` among the meta-parameters of a seed where it stands there."""
 
     name: str
     """The method's name."""

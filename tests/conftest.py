@@ -12,6 +12,7 @@ _SHAPED = (
     "experiment",
     "meta_test.joined",
     "meta_test.losses",
+    "meta_test.ranking",
     "meta_test.validation",
     "meta_test.units",
     "methods.meta_gradients",

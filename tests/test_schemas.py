@@ -24,6 +24,7 @@ COMMANDS = {
     "check-grads": ("check-grads", "-c", "tiny.yaml"),
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
     "reproduce": ("reproduce", "zero", "--out", "back"),
+    "sweep": ("sweep", "-c", "tiny.yaml", "--set", "outer.lr=0.001,0.01", "--out", "grid", "--pick", "best"),
     "reproduce-list": ("reproduce", "--list"),
     "configs-ls": ("configs", "ls"),
     "configs-show": ("configs", "show", "tiny.yaml"),

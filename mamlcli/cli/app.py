@@ -15,6 +15,7 @@ from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.report import report
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.runs import runs
+from mamlcli.cli.subcommands.sweep import sweep
 from mamlcli.cli.subcommands.train import train
 from mamlcli.cli.subcommands.watch import watch
 
@@ -50,6 +51,7 @@ def maml(
 
 
 app.command(cls=ConfigCommand)(train)
+app.command(cls=ConfigCommand)(sweep)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(plot)

@@ -36,6 +36,7 @@ _MAKERS: Mapping[tuple[str, str], Remedy] = {
     ("train", "fits"): _EVALUATE,
     ("train", "loss"): Remedy("mamlcli.train with resume=True makes it", "maml train --resume {run} makes it"),
     **{("compare-orders", stem): _COMPARE for stem in ("learning", "adaptation", "cosine")},
+    ("sweep", "sweep"): Remedy("mamlcli.sweep with resume=True makes it", "maml sweep --resume {run} makes it"),
     ("reproduce", "curves"): Remedy("reproducing again makes it", "maml reproduce --resume {run} makes it"),
 }
 """Of each kind of folder, what makes a figure that it lacks."""

@@ -202,14 +202,14 @@ def _override(document: Document, text: str, source: str) -> None:
         section = section[part]
         if not isinstance(section, dict):
             raise ConfigError([f"{source}: {part} holds a value, not keys"])
-    section[path[-1]] = _override_value(value, source)
+    section[path[-1]] = override_value(value, source)
     for places in (document.keys, document.values):
         for old in [old for old in places if old[: len(path)] == path]:
             del places[old]
         places.update({path[:length]: source for length in range(1, len(path) + 1) if path[:length] not in places})
 
 
-def _override_value(text: str, source: str) -> Any:
+def override_value(text: str, source: str) -> Any:
     """Read a value as the file would, after its key and on one line."""
     if len(text.splitlines()) > 1:
         raise ConfigError([f"{source}: a value stands on one line"])

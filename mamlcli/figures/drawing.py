@@ -10,6 +10,7 @@ from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
 from mamlcli.figures.style import PAGE, Look, styled
+from mamlcli.figures.sweep import sweep_figure
 from mamlcli.figures.training import cosine_figure, loss_figure, order_learning_figure
 from mamlcli.plain import AnyRow
 
@@ -24,6 +25,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "predictions": predictions_figure,
     "rates": rates_figure,
     "slot-weights": slot_weights_figure,
+    "sweep": sweep_figure,
 }
 """By name, what maps (rows, labels as keywords, look) to a figure."""
 

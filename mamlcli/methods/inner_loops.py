@@ -24,7 +24,10 @@ InnerMap: TypeAlias = Callable[[Params, Params], Params]
 
 RATES, MAPS = "inner_lr.", "inner_map."
 """What the names of learned rates, and of what learned maps are made of, begin with."""
-BESIDE = (RATES, MAPS)
+GIVEN = "given."
+"""What the names begin with of what each seed is given beside its meta-parameters, and nothing learns: where runs of
+several values of a key are trained side by side, `given.<key>` holds that of each."""
+BESIDE = (RATES, MAPS, GIVEN)
 """Meta-parameters with such names are no weights of the model, and do not adapt."""
 # Keeps the rates of a seed apart from whatever else is drawn with it.
 _STREAM = 1
@@ -102,8 +105,8 @@ def _part(theta: Params, adapts: Callable[[str], bool]) -> Params:
 
 
 def constant_rate(inner_lr: float) -> Rate:
-    """The same alpha for every parameter and step."""
-    return lambda _params, _name, _step: inner_lr
+    """The same alpha for every parameter and step; that which a seed is given in place of it, if any."""
+    return lambda params, _name, _step: params.get(f"{GIVEN}inner_lr", inner_lr)
 
 
 def learned_rate(kind: RateKind) -> Rate:

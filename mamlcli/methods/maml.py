@@ -32,6 +32,7 @@ class MamlConfig(OrderedSection):
     """MAML: learns an initialisation from which a few gradient steps solve a new task."""
 
     test_keys: ClassVar[tuple[str, ...]] = ("inner_lr", "inner_optimizer", "inner_momentum")
+    row_keys: ClassVar[tuple[str, ...]] = ("inner_lr", "inner_lr_init")
 
     name: Literal["maml"] = "maml"
     """The method. `maml` learns an initialisation to adapt from; `joint` trains one model on all samples of all tasks,

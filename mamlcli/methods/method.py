@@ -59,7 +59,8 @@ class Bench(NamedTuple):
 class Descent(NamedTuple):
     """The method that backends know to compute in ways of their own: MAML with one constant rate."""
 
-    inner_lr: float
+    inner_lr: float | Tensor
+    """Of all seeds; or of each, shape (S,), where runs of several rates are trained side by side."""
     inner_steps: int
     order: Order
 

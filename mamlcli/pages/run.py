@@ -11,11 +11,12 @@ from mamlcli.pages.compared import comparison_blocks
 from mamlcli.pages.evaluated import evaluation_blocks, short_result
 from mamlcli.pages.provenance import config_blocks, data_blocks, file_blocks, provenance_blocks, seeds_tile
 from mamlcli.pages.reproduction import reproduction_blocks
+from mamlcli.pages.swept import sweep_blocks
 from mamlcli.runs.contents import Contents, Plot
 from mamlcli.types import ORDERS
 
 # The figures that are looked at first, in this order; others follow by name.
-_FIRST = ("adaptation", "fits", "loss", "learning", "curves")
+_FIRST = ("adaptation", "fits", "loss", "learning", "curves", "sweep")
 _WORDS: dict[str, tuple[str, Tone]] = {
     "done": ("done", "good"),
     "created": ("not begun", "plain"),
@@ -36,6 +37,8 @@ def title(contents: Contents) -> str:
     if contents.kind == "reproduce":
         return "Reproduction"
     name = str(contents.info.get("name") or contents.path.name)
+    if contents.kind == "sweep":
+        return f"{name}: a sweep"
     return f"{name}: first against second order" if contents.kind == "compare-orders" else name
 
 
@@ -73,7 +76,8 @@ def tiles(contents: Contents) -> list[tuple[str, str]]:
         found.append(("Method", str(info["method"])))
     if contents.config is not None:
         config = contents.config
-        found += [("Tasks", config.tasks.family), ("Meta-updates", _progress(contents))]
+        found += [("Tasks", config.tasks.family)]
+        found += [("Meta-updates", _progress(contents))] if contents.kind != "sweep" else []
     if seeds := info.get("seeds") or (list(contents.reproduction.seeds) if contents.reproduction else []):
         found.append(("Seeds", seeds_tile(seeds)))
     if own := contents.evaluations.get("."):
@@ -113,6 +117,8 @@ def _results(contents: Contents) -> list[Block]:
         return reproduction_blocks(contents.reproduction)
     if contents.comparison is not None:
         return comparison_blocks(contents.comparison)
+    if contents.sweep is not None:
+        return sweep_blocks(contents.sweep)
     if contents.kind != "train":
         return [Text("There are no results yet: they are written when all of it is trained.")]
     blocks: list[Block] = []
@@ -158,7 +164,7 @@ def _training(contents: Contents) -> list[Block]:
             for order, part in contents.parts.items()
         ]
     if not contents.metrics:
-        return [] if contents.kind == "reproduce" else [Text("No step has been logged yet.")]
+        return [] if contents.kind in ("reproduce", "sweep") else [Text("No step has been logged yet.")]
     step = contents.metrics[-1]["step"]
     rows = [row for row in contents.metrics if row["step"] == step]
     blocks: list[Block] = [_last_losses(rows)]

@@ -11,7 +11,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError
 from mamlcli.figures.drawing import Drawing
 from mamlcli.reading import read_file
-from mamlcli.results import Comparison, EvalResult, Reproduction, Result
+from mamlcli.results import Comparison, EvalResult, Reproduction, Result, Sweep
 from mamlcli.runs.data_record import NAME as TASKS
 from mamlcli.runs.drawings import drawings, read_drawing
 from mamlcli.runs.files import read_json
@@ -65,6 +65,7 @@ class Contents(NamedTuple):
     """By folder, "." for the run's own settings, which comes first."""
     comparison: Comparison | None
     reproduction: Reproduction | None
+    sweep: Sweep | None
     parts: "dict[str, Contents]"
     """The runs inside, by name: of a comparison one for each order."""
     plots: list[Plot]
@@ -101,6 +102,7 @@ def read_contents(path: Path) -> Contents:
         evaluations=_evaluations(path, problems),
         comparison=_result(Comparison, path / "comparison.json", problems),
         reproduction=_result(Reproduction, path / "reproduction.json", problems),
+        sweep=_result(Sweep, path / "sweep.json", problems),
         parts={order: read_contents(path / order) for order in ORDERS if (path / order / "run.json").exists()}
         if kind == "compare-orders"
         else {},

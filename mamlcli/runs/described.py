@@ -62,7 +62,7 @@ def run_row(
 
 
 def _steps(found: Found, status: str) -> int | None:
-    """Meta-updates made; of a comparison as many as both orders have made; of a reproduction there is no one number."""
+    """Meta-updates made; of a comparison or a sweep as many as all its runs have; a reproduction has no one number."""
     if found.problem is not None or found.kind == "reproduce":
         return None
     if found.kind == "train":

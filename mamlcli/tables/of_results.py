@@ -10,6 +10,7 @@ from mamlcli.rows import (
     MetricsRow,
     PredictionRow,
     ReproducedNumber,
+    SweptRow,
     UnitRow,
 )
 from mamlcli.tables.table import Table
@@ -67,6 +68,21 @@ def reproduction_table(rows: Sequence[ReproducedNumber]) -> Table:
     """Published numbers beside what was found."""
     found = ("mean", "ci95", "plain_mean", "median", "num_diverged", "verdict")
     return chosen_columns(rows, "row", "shots", "inner_steps", "relation", "published", *found)
+
+
+def sweep_table(rows: Sequence[SweptRow]) -> Table:
+    """Members of a sweep, the best first, with what they have of each axis."""
+    found = ("mean", "ci95", "difference", "difference_ci95", "statement", "status")
+    return Table(
+        {"rank": row["rank"], **{key: _cell(value) for key, value in row["values"].items()}}
+        | {column: row[column] for column in found}  # type: ignore[literal-required]
+        for row in rows
+    )
+
+
+def _cell(value: object) -> object:
+    """A value of an axis in a cell: a list is a text there."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def predictions_table(rows: Sequence[PredictionRow], task_column: str, seeds: Sequence[int]) -> Table:
