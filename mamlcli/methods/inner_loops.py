@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.methods.inner_optimizers import SGD, InnerOptimizer, Memory
-from mamlcli.methods.method import Gradient, InnerLoop
+from mamlcli.methods.method import Gradient, InnerLoop, Panel, Trained
 from mamlcli.tasks.samples import Samples
 from mamlcli.types import Data, LossFn, Order, Params
 
@@ -141,6 +141,20 @@ def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], 
         RATES + name: torch.from_numpy(rng.uniform(*interval, shapes.get(kind, tuple(value.shape)))).float()
         for name, value in theta.items()
     }
+
+
+def rate_panels(kind: RateKind, trained: Trained) -> list[Panel]:
+    """The learned inner learning rates as they are at the end."""
+    rows = []
+    for name, value in trained.params.items():
+        if not name.startswith(RATES):
+            continue
+        for step in range(value.shape[1]) if kind == "tensor_and_step" else [None]:
+            now, before = (rates if step is None else rates[:, step] for rates in (value, trained.begun[name]))
+            low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
+            numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
+            rows.append({"tensor": name.removeprefix(RATES), "step": None if step is None else step + 1} | numbers)
+    return [Panel("inner_lr", "learned inner learning rates", "rates", rows)]
 
 
 def adapt(
