@@ -13,7 +13,7 @@ from torch import Tensor
 from mamlcli.methods.inner_optimizers import SGD, InnerOptimizer, Memory
 from mamlcli.methods.method import Gradient, InnerLoop, Panel, Trained
 from mamlcli.tasks.samples import Samples
-from mamlcli.types import Data, LossFn, Order, Params
+from mamlcli.types import Data, LossFn, Order, Params, Shapes
 
 Rate: TypeAlias = Callable[[Params, str, int], float | Tensor]
 """Maps (meta-parameters, a parameter's name, the number of the inner step) to what multiplies its gradient."""
@@ -132,15 +132,17 @@ def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], 
         seed: Seed of a generator of its own.
 
     Returns:
-        `inner_lr.<name>`, of shape (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and that of theta for
-        `parameter`.
+        See `rate_shapes`.
     """
     rng = np.random.default_rng((seed, _STREAM))
-    shapes = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
-    return {
-        RATES + name: torch.from_numpy(rng.uniform(*interval, shapes.get(kind, tuple(value.shape)))).float()
-        for name, value in theta.items()
-    }
+    shapes = rate_shapes({name: tuple(value.shape) for name, value in theta.items()}, kind, inner_steps)
+    return {name: torch.from_numpy(rng.uniform(*interval, shape)).float() for name, shape in shapes.items()}
+
+
+def rate_shapes(shapes: Shapes, kind: RateKind, inner_steps: int) -> Shapes:
+    """Those of `inner_lr.<name>`: (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and the parameter's own."""
+    of_all = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
+    return {RATES + name: of_all.get(kind, shape) for name, shape in shapes.items()}
 
 
 def rate_panels(kind: RateKind, trained: Trained) -> list[Panel]:

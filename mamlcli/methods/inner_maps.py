@@ -22,31 +22,35 @@ import torch
 from torch import Tensor
 
 from mamlcli.methods.inner_loops import MAPS, InnerMap
-from mamlcli.types import Params
+from mamlcli.types import Params, Shapes
 
 MapKind: TypeAlias = Literal["meta_curvature", "t_net", "diagonal"]
 
 _SIDES = ("out", "in", "rest")
 
 
-def init_maps(theta: Params, kind: MapKind) -> Params:
-    """The identity, as meta-parameters.
+def init_maps(shapes: Shapes, kind: MapKind) -> Params:
+    """The identity, as meta-parameters of one seed; see `map_shapes`."""
+    return {
+        name: torch.eye(*shape) if len(shape) == 2 else torch.ones(shape)
+        for name, shape in map_shapes(shapes, kind).items()
+    }
 
-    Args:
-        theta: What adapts of the model, of one seed.
-        kind: What has a map of its own: each side of a tensor, or each layer.
 
-    Returns:
-        Of Meta-Curvature `inner_map.<name>.out`, and `.in` and `.rest` where the tensor has such axes, each of shape
-        (n, n). Else `inner_map.<name>.out`, named after the first tensor of a layer: (n, n) for `t_net`, (n,) for
-        `diagonal`.
+def map_shapes(shapes: Shapes, kind: MapKind) -> Shapes:
+    """The shapes of what maps are made of, for those of what adapts.
+
+    Of Meta-Curvature `inner_map.<name>.out`, and `.in` and `.rest` where the tensor has such axes, each (n, n). Else
+    `inner_map.<name>.out`, named after the first tensor of a layer: (n, n) for `t_net`, (n,) for `diagonal`.
     """
     if kind == "meta_curvature":
-        sizes = {name: dict(zip(_SIDES, _folded(value), strict=False)) for name, value in theta.items()}
-        return {f"{MAPS}{name}.{side}": torch.eye(n) for name, sides in sizes.items() for side, n in sides.items()}
-    firsts = dict.fromkeys(_layers(theta).values())
-    outputs = {f"{MAPS}{first}.out": _folded(theta[first])[0] for first in firsts}
-    return {name: torch.eye(n) if kind == "t_net" else torch.ones(n) for name, n in outputs.items()}
+        return {
+            f"{MAPS}{name}.{side}": (size, size)
+            for name, shape in shapes.items()
+            for side, size in zip(_SIDES, _folded(shape), strict=False)
+        }
+    outputs = {f"{MAPS}{first}.out": _folded(shapes[first])[0] for first in _layers(shapes).values()}
+    return {name: (size, size) if kind == "t_net" else (size,) for name, size in outputs.items()}
 
 
 def learned_map(kind: MapKind) -> InnerMap:
@@ -55,11 +59,11 @@ def learned_map(kind: MapKind) -> InnerMap:
         return lambda params, grads: {name: _curved(params, name, grad) for name, grad in grads.items()}
 
     def mapped(params: Params, grads: Params) -> Params:
-        layers = _layers(grads)
+        layers = _layers({name: tuple(grad.shape) for name, grad in grads.items()})
         found: Params = {}
         for first in dict.fromkeys(layers.values()):
             names = [name for name, layer in layers.items() if layer == first]
-            rows = [grads[name].reshape(_folded(grads[name])[0], -1) for name in names]
+            rows = [grads[name].reshape(_folded(tuple(grads[name].shape))[0], -1) for name in names]
             # The tensors of a layer at once: one product, of one matrix.
             moved = _along(params[f"{MAPS}{first}.out"], torch.cat(rows, dim=1))
             parts = torch.split(moved, [row.shape[1] for row in rows], dim=1)
@@ -69,22 +73,21 @@ def learned_map(kind: MapKind) -> InnerMap:
     return mapped
 
 
-def _folded(value: Tensor) -> tuple[int, ...]:
+def _folded(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The sizes of a tensor's axes, as a map sees them: one axis at least, and three at most."""
-    shape = tuple(value.shape) or (1,)
-    return (*shape[:2], prod(shape[2:])) if len(shape) > 2 else shape
+    return (*shape[:2], prod(shape[2:])) if len(shape) > 2 else shape or (1,)
 
 
-def _layers(theta: Params) -> dict[str, str]:
+def _layers(shapes: Shapes) -> dict[str, str]:
     """Each tensor's name to that of the first tensor of its layer: of the same module, with as many outputs."""
     firsts: dict[tuple[str, int], str] = {}
     return {
-        name: firsts.setdefault((name.rpartition(".")[0], _folded(value)[0]), name) for name, value in theta.items()
+        name: firsts.setdefault((name.rpartition(".")[0], _folded(shape)[0]), name) for name, shape in shapes.items()
     }
 
 
 def _curved(params: Params, name: str, grad: Tensor) -> Tensor:
-    sizes = _folded(grad)
+    sizes = _folded(tuple(grad.shape))
     out, *others = [params[f"{MAPS}{name}.{side}"] for side, _ in zip(_SIDES, sizes, strict=False)]
     moved: Tensor = out @ grad.reshape(sizes[0], -1)
     if len(others) == 1:

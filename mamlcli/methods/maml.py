@@ -8,6 +8,7 @@ through the steps as they were taken, of the loss after the last of them, or at 
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from mamlcli.methods.method import Bench, Footprint, InnerLoop, Method
     from mamlcli.methods.per_step_losses import Course
     from mamlcli.models.model import Model
-    from mamlcli.types import Params
+    from mamlcli.types import Params, Shapes
 
 
 class MamlConfig(OrderedSection):
@@ -107,7 +108,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
         meta_gradient=unrolled(inner, bench.loss_fn, inner_steps=steps, order=order),
         inner_steps=steps,
         num_params=bench.model.num_params,
-        num_learned=_count(_beside(config, bench, bench.model.init(0), 0)) if kind or config.preconditioner else 0,
+        num_learned=sum(_learned_beside(config, bench.model)),
         order=order,
         phases=phases,
         unrolled_steps=steps,
@@ -214,7 +215,6 @@ def _title(config: MamlConfig) -> str:
 
 def _footprint(config: MamlConfig, bench: Bench, support_shots: int, query_shots: int) -> Footprint:
     """Beside what descent holds: gradients before a rate, a map or an optimiser, and the losses after each step."""
-    from mamlcli.methods.inner_loops import MAPS
     from mamlcli.methods.method import Footprint, descent_footprint
 
     steps, order = config.inner_steps, config.order
@@ -224,37 +224,45 @@ def _footprint(config: MamlConfig, bench: Bench, support_shots: int, query_shots
     if config.learned_inner_lr is not None:
         weights = 3.0 + steps * (2 if order == "second" else 1)
     weights += {"sgd": 0.0, "momentum": 1.0, "adam": 6.0}[config.inner_optimizer] * (1 + steps * (order == "second"))
-    if config.preconditioner is not None:
-        beside = _beside(config, bench, bench.model.init(0), 0)
-        maps = _count({name: value for name, value in beside.items() if name.startswith(MAPS)})
+    maps = _learned_beside(config, bench.model)[1]
+    if maps:
         weights += (1.0 + 0.8 * maps / bench.model.num_params) * kept
     if config.per_step_losses is not None:
         weights += 0.7 * (steps - kept)
         samples += 1.1 * (steps - 1) * query_shots
     if config.adapts == "all":
         return Footprint(weights, samples)
-    adapts = adapting(config, bench.model)
-    part = _count({name: value for name, value in bench.model.init(0).items() if adapts(name)}) / bench.model.num_params
+    part = _numbers(bench.model.shapes_of(adapting(config, bench.model))) / bench.model.num_params
     # Features that do not adapt have no inner gradient.
     return Footprint(weights * part + 0.3 * (1 - part), samples * (0.65 if config.adapts == "head" else 1.0))
 
 
-def _count(values: Params) -> int:
-    return sum(value.numel() for value in values.values())
+def _learned_beside(config: MamlConfig, model: Model) -> tuple[int, int]:
+    """Numbers that are learned beside the weights of one seed, in rates and in maps; nothing is allocated."""
+    from mamlcli.methods.inner_loops import rate_shapes
+    from mamlcli.methods.inner_maps import map_shapes
+
+    kind, preconditioner = config.learned_inner_lr, config.preconditioner
+    shapes = model.shapes_of(adapting(config, model)) if kind or preconditioner else {}
+    return (
+        _numbers(rate_shapes(shapes, kind, config.inner_steps)) if kind else 0,
+        _numbers(map_shapes(shapes, preconditioner)) if preconditioner else 0,
+    )
+
+
+def _numbers(shapes: Shapes) -> int:
+    return sum(prod(shape) for shape in shapes.values())
 
 
 def _init(config: MamlConfig, bench: Bench, seed: int) -> Params:
-    theta = bench.model.init(seed)
-    return theta | _beside(config, bench, theta, seed)
-
-
-def _beside(config: MamlConfig, bench: Bench, theta: Params, seed: int) -> Params:
-    """What is learned beside the weights: the rates and the maps of what adapts."""
+    """The weights, and what is learned beside them: the rates and the maps of what adapts."""
     from mamlcli.methods.inner_loops import init_rates
     from mamlcli.methods.inner_maps import init_maps
 
     kind, steps, adapts = config.learned_inner_lr, config.inner_steps, adapting(config, bench.model)
+    theta = bench.model.init(seed)
     moving = {name: value for name, value in theta.items() if adapts(name)}
     interval = config.inner_lr_init or (config.inner_lr, config.inner_lr)
     rates = init_rates(moving, kind, interval=interval, inner_steps=steps, seed=seed) if kind else {}
-    return rates | (init_maps(moving, config.preconditioner) if config.preconditioner else {})
+    shapes = {name: tuple(value.shape) for name, value in moving.items()}
+    return theta | rates | (init_maps(shapes, config.preconditioner) if config.preconditioner else {})
