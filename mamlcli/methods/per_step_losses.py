@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.methods.inner_loops import gradient_of
-from mamlcli.methods.meta_gradients import gradient_and_log, unrolled
+from mamlcli.methods.meta_gradients import Logged, gradient_and_log, unrolled
 from mamlcli.methods.method import InnerLoop, Log, MetaGradient, Phase
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Order, Params
@@ -79,7 +79,7 @@ def annealed(
     losses_of = step_losses(inner, loss_fn, inner_steps=inner_steps, order=order)
 
     def at(made: Tensor) -> MetaGradient:
-        def objective(params: Params, tasks: Task) -> tuple[Tensor, Log]:
+        def objective(params: Params, tasks: Task) -> Logged:
             losses = losses_of(params, tasks)
             # Here and not before: a graph that is compiled once reads `made` at each call.
             meta_losses = losses @ loss_weights(made.to(losses) / num_updates, inner_steps)
