@@ -39,6 +39,11 @@ TABLE = {
     "ANIL, a rate per tensor": "algorithm: {adapts: head, learned_inner_lr: tensor, inner_steps: 2, inner_lr: 0.05}",
     "maml, inner momentum": "algorithm: {inner_optimizer: momentum, inner_steps: 3, inner_lr: 0.02}",
     "maml, inner Adam": "algorithm: {inner_optimizer: adam, inner_steps: 3, inner_lr: 0.02}",
+    "Meta-Curvature": "algorithm: {preconditioner: meta_curvature, inner_steps: 2, inner_lr: 0.05}",
+    "T-net, inner momentum": "algorithm: {preconditioner: t_net, inner_optimizer: momentum, inner_steps: 2}",
+    "BOIL, MT-net, a rate per tensor": "algorithm: {adapts: body, preconditioner: diagonal, learned_inner_lr: tensor}",
+    "MAML++": "algorithm: {inner_steps: 3, inner_lr: 0.05, learned_inner_lr: tensor_and_step, per_step_losses: 6, "
+    "first_order_steps: 2}",
     "maml, a rate per tensor": "algorithm: {learned_inner_lr: tensor, inner_steps: 2, inner_lr: 0.05}",
     "maml, a rate per step": "algorithm: {learned_inner_lr: tensor_and_step, inner_steps: 2, inner_lr: 0.05}",
     "maml, a rate per parameter": "algorithm: {learned_inner_lr: parameter, inner_lr_init: [0.01, 0.1]}",

@@ -127,7 +127,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     plan = make_plan(experiment, device)
     check_one_step(experiment, plan, device, reporter)
     state, tasks = experiment.initial_state(device), experiment.stream().batch(0, device)
-    gradient = uncompiled_gradient(experiment, plan)
+    gradient = uncompiled_gradient(experiment, plan, made=0)
     _, log = gradient(state.params, tasks)
     before = experiment.pre_adapt_loss(state.params, tasks)
     return DryRun(

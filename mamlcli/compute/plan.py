@@ -5,7 +5,7 @@ The numbers are the same but for rounding. The plan depends on the config alone,
 first part did.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -19,7 +19,7 @@ from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient, Phase, phases_of
+from mamlcli.methods.method import MetaGradient, gradient_at, phase_at, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
@@ -73,7 +73,9 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
-    earned_after = _GRAPH_EARNED_AFTER * (1 + experiment.method.unrolled_steps) if kernel else _KERNEL_EARNED_AFTER
+    # A graph for each stretch of the training, of all inner steps.
+    graphs = len(phases_of(experiment.method)) * (1 + experiment.method.unrolled_steps)
+    earned_after = _GRAPH_EARNED_AFTER * graphs if kernel else _KERNEL_EARNED_AFTER
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
@@ -157,14 +159,9 @@ def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = N
         plan: Of this experiment.
         made: After so many meta-updates; None for the last phase's end.
     """
-    gradient = experiment.method.meta_gradient
-    if made is not None:
-        gradient = _phase_at(phases_of(experiment.method), made).meta_gradient(torch.tensor(made))
+    method = experiment.method
+    gradient = method.meta_gradient if made is None else gradient_at(method, made)
     return in_chunks(_of_chunk(experiment, plan.form, gradient), plan.chunk)
-
-
-def _phase_at(phases: Sequence[Phase], made: int) -> Phase:
-    return [phase for phase in phases if phase.begins <= made][-1]
 
 
 def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGradient:
@@ -199,14 +196,16 @@ def planned_update(
             the error pass.
         note: Hears that something is compiled, before it is.
     """
-    phases = phases_of(experiment.method)
+    method = experiment.method
     if plan.form != "fused":
         updates = {
-            phase: _graph_update(experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note)
-            for phase in phases
+            phase.begins: _graph_update(
+                experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note
+            )
+            for phase in phases_of(method)
         }
-        return lambda tasks: updates[_phase_at(phases, state.step)](tasks)
-    descent, layers = experiment.method.descent, experiment.model.layers
+        return lambda tasks: updates[phase_at(method, state.step).begins](tasks)
+    descent, layers = method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
     try:

@@ -163,6 +163,16 @@ def phases_of(method: Method) -> tuple[Phase, ...]:
     return method.phases or (Phase(0, lambda _: method.meta_gradient),)
 
 
+def phase_at(method: Method, made: int) -> Phase:
+    """The stretch of the training that the next meta-update is of, after so many."""
+    return [phase for phase in phases_of(method) if phase.begins <= made][-1]
+
+
+def gradient_at(method: Method, made: int) -> MetaGradient:
+    """The meta-gradient of the next meta-update, after so many."""
+    return phase_at(method, made).meta_gradient(torch.tensor(made))
+
+
 def descent_footprint(inner_steps: int, order: Order, support_shots: int, query_shots: int) -> Footprint:
     """What a task of MAML with a constant rate holds; the factors are measured."""
     if inner_steps == 0:
