@@ -141,6 +141,9 @@ class FunctionTasksSection(TasksSection):
 
     test_keys: ClassVar[tuple[str, ...]] = ("x", "noise_std", "corrupted_slots")
 
+    num_inputs: ClassVar[int] = 1
+    """Coordinates of x."""
+
     x: Interval = (-5.0, 5.0)
     """Inputs of support and query samples are uniform in [low, high]."""
     noise_std: NonNegative = 0.0

@@ -33,6 +33,7 @@ class Lane(IntEnum):
     QUERY_NOISE = 6
     CORRUPTED_Y = 7
     UNLABELLED_X = 8
+    KIND = 9
 
 
 def split_key(split: Split) -> int:
@@ -50,12 +51,31 @@ def parameter_lane(index: int) -> int:
 
 
 class Numbers(NamedTuple):
-    """The random numbers of tasks first to first + num_tasks - 1 of (seed, split)."""
+    """The random numbers of tasks of (seed, split): of first to first + num_tasks - 1, or of some that are chosen."""
 
     seed: int
     split: Split
     first: int
     num_tasks: int
+    places: Int64[np.ndarray, " tasks"] | None = None
+    """Where the tasks are, counted from `first`, in rising order; None where they follow each other."""
+
+    def some(self, places: Int64[np.ndarray, " chosen"]) -> "Numbers":
+        """The numbers of some of the tasks alone, by their places here, in rising order.
+
+        Raises:
+            ValueError: If these are some already.
+        """
+        if self.places is not None:
+            raise ValueError("these are the numbers of some tasks already")
+        return self._replace(num_tasks=len(places), places=places)
+
+    @property
+    def span(self) -> int:
+        """How many tasks follow each other from the first to the last of these."""
+        if self.places is None:
+            return self.num_tasks
+        return int(self.places[-1]) + 1 if len(self.places) else 0
 
     def uniform(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Numbers in the open interval (0, 1), in float64: column k comes from a counter range of its own.
@@ -69,7 +89,8 @@ class Numbers(NamedTuple):
             # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
             start = (int(lane) << 192) + (column << 128) + self.first // 4
             bits = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=start)
-            raw = bits.random_raw(self.first % 4 + self.num_tasks)[self.first % 4 :]
+            raw = bits.random_raw(self.first % 4 + self.span)[self.first % 4 :]
+            raw = raw if self.places is None else raw[self.places]
             values[column] = ((raw >> 11) + 0.5) * 2.0**-53
         return torch.from_numpy(values).T
 
@@ -110,9 +131,10 @@ def visits(numbers: Numbers, keys: UInt64[np.ndarray, " pool"]) -> Int64[np.ndar
     Returns:
         The index into the pool of each place.
     """
-    first, last = numbers.first, numbers.first + numbers.num_tasks
+    first, last = numbers.first, numbers.first + numbers.span
     rounds = np.arange(first // len(keys), -(-last // len(keys)), dtype=np.uint64)
     ranks = hashed(numbers.seed, split_key(numbers.split), rounds[:, None], keys[None, :])
     order = np.argsort(ranks, axis=1, kind="stable").ravel()
     skipped = first - int(rounds[0]) * len(keys)
-    return order[skipped : skipped + numbers.num_tasks]
+    order = order[skipped : skipped + numbers.span]
+    return order if numbers.places is None else order[numbers.places]
