@@ -5,6 +5,7 @@ loads what it needs when it is called.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
@@ -18,6 +19,7 @@ from mamlcli.tasks import (
     dose_response,
     harmonic,
     linear,
+    mixture,
     quadratic,
     ripple,
     sawtooth,
@@ -76,6 +78,7 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
         "harmonic": Entry(harmonic.HarmonicTasks, harmonic.harmonic),
         "surface": Entry(surface.SurfaceTasks, surface.surface),
         "ripple": Entry(ripple.RippleTasks, ripple.ripple),
+        "mixture": Entry(mixture.MixtureTasks, lambda config: mixture.mixture(config, partial(build, "tasks"))),
         "table": Entry(table.TableTasks, table.table, table.recall_table),
     },
     "model": {"mlp": Entry(mlp.MlpConfig, mlp.mlp)},

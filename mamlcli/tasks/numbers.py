@@ -61,14 +61,8 @@ class Numbers(NamedTuple):
     """Where the tasks are, counted from `first`, in rising order; None where they follow each other."""
 
     def some(self, places: Int64[np.ndarray, " chosen"]) -> "Numbers":
-        """The numbers of some of the tasks alone, by their places here, in rising order.
-
-        Raises:
-            ValueError: If these are some already.
-        """
-        if self.places is not None:
-            raise ValueError("these are the numbers of some tasks already")
-        return self._replace(num_tasks=len(places), places=places)
+        """The numbers of some of these tasks alone, by their places among them, in rising order."""
+        return self._replace(num_tasks=len(places), places=places if self.places is None else self.places[places])
 
     @property
     def span(self) -> int:
