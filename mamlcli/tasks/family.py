@@ -266,9 +266,7 @@ def from_pool(endless: Drawing, size: int) -> Drawing:
             for part in [at_places(numbers.seed, index)]
         ]
         found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        if numbers.places is None:
-            return found
-        return {name: values[torch.from_numpy(numbers.places)] for name, values in found.items()}
+        return {name: torch.from_numpy(numbers.of_these(values.numpy())) for name, values in found.items()}
 
     return drawn
 

@@ -31,8 +31,8 @@ def mixture_family(config: MixtureTasks, members: Sequence[TaskFamily]) -> TaskF
     kind_of, widened = partial(_kinds, config), partial(_widened, config, members)
 
     def draw(numbers: Numbers, request: Request) -> Task:
-        places = _places(kind_of(numbers))
-        drawn = {kind: members[kind].draw(numbers.some(its), request) for kind, its in places.items()}
+        places, numbers_of_all = _places(kind_of(numbers)), dict[tuple[int, int], NDArray[np.uint64]]()
+        drawn = {kind: members[kind].draw(numbers.some(its, numbers_of_all), request) for kind, its in places.items()}
         support = {kind: Samples(widened(kind, one.support.x), one.support.y) for kind, one in drawn.items()}
         query = {kind: Samples(widened(kind, one.query.x), one.query.y) for kind, one in drawn.items()}
         return Task(_joined(places, support), _joined(places, query))
