@@ -91,7 +91,7 @@ def _moments(config: HarmonicTasks, x: NDArray[np.float64]) -> tuple[NDArray[np.
         return mean_exponential((of_u + 2 * of_v) * x, config.frequency) * phases
 
     first, second = mean(config.amplitude), mean(config.overtone_amplitude)
-    square = mean_square(config.amplitude) * (1 - turned(2, 0).real) / 2
-    square = square + mean_square(config.overtone_amplitude) * (1 - turned(0, 2).real) / 2
-    square = square + first * second * (turned(-1, 1).real - turned(1, 1).real)
-    return first * turned(1, 0).imag + second * turned(0, 1).imag, square
+    square = mean_square(config.amplitude) * (1 - turned(2.0, 0.0).real) / 2
+    square = square + mean_square(config.overtone_amplitude) * (1 - turned(0.0, 2.0).real) / 2
+    square = square + first * second * (turned(-1.0, 1.0).real - turned(1.0, 1.0).real)
+    return first * turned(1.0, 0.0).imag + second * turned(0.0, 1.0).imag, square

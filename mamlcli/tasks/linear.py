@@ -36,7 +36,7 @@ def linear(config: LinearTasks) -> TaskFamily:
     from mamlcli.tasks.family import function_family, varying
 
     parameters = {"slope": config.slope, "intercept": config.intercept}
-    moments = Moments(polynomial_moments([*parameters.values()]), partial(uniform_edges, config.x, 1))
+    moments = Moments(polynomial_moments([*parameters.values()]), partial(uniform_edges, config.x, 1.0))
     return function_family(_function, parameters, config, told=varying(parameters), moments=moments)
 
 

@@ -38,7 +38,7 @@ def quadratic(config: QuadraticTasks) -> TaskFamily:
     from mamlcli.tasks.family import function_family, varying
 
     parameters = {"square": config.square, "slope": config.slope, "intercept": config.intercept}
-    moments = Moments(polynomial_moments([*parameters.values()]), partial(uniform_edges, config.x, 1))
+    moments = Moments(polynomial_moments([*parameters.values()]), partial(uniform_edges, config.x, 1.0))
     return function_family(_function, parameters, config, told=varying(parameters), moments=moments)
 
 

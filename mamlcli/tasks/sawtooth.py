@@ -116,8 +116,8 @@ def _edges(config: SawtoothTasks) -> NDArray[np.float64]:
     frequency, phase = (np.array(interval) / (2 * math.pi) for interval in (config.frequency, config.phase))
     most = int(np.abs(frequency).max() * max(map(abs, config.x)) + np.abs(phase).max()) + 1
     if most > _MAX_FALLS:
-        return uniform_edges(config.x, most)
+        return uniform_edges(config.x, float(most))
     falls = np.arange(-most, most + 1) + 0.5 + phase[:, None]
     breaks = falls[..., None] / frequency[frequency != 0]
     # And 1 / x, by which a mean over the frequency is divided.
-    return np.union1d(edges_at(config.x, np.append(breaks, 0.0)), uniform_edges(config.x, 1))
+    return np.union1d(edges_at(config.x, np.append(breaks, 0.0)), uniform_edges(config.x, 1.0))

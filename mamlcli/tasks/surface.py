@@ -39,7 +39,7 @@ def surface(config: SurfaceTasks) -> TaskFamily:
     parameters = {"first_square": config.first_square, "second_square": config.second_square}
     moments = Moments(
         linear_moments(lambda first, second: (first**2, second**2), [*parameters.values()]),
-        partial(uniform_edges, config.x, 1),
+        partial(uniform_edges, config.x, 1.0),
     )
     return function_family(_function, parameters, config, told=varying(parameters), moments=moments)
 
