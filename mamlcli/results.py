@@ -40,6 +40,7 @@ from mamlcli.rows import (
     FileRow,
     Info,
     Kernel,
+    KindRow,
     ListedRow,
     LossPair,
     LossRow,
@@ -165,6 +166,8 @@ class EvalResult(Result):
     """The tasks that the method does worst on; of tasks that have names."""
     summary: str | None = None
     """How the method does against its baselines, in a sentence; of tasks that have names."""
+    kinds: list[KindRow] | None = None
+    """The results of each kind of tasks by itself, where they are of several, like the families of a mixture."""
     figures: list[Path]
     learned: Annotated[SkipJsonSchema[Learned | None], Field(exclude=True)] = None
     """What the method has learned beside the weights of models; its field stands among these."""
@@ -187,6 +190,16 @@ class EvalResult(Result):
             seeds: A row for each seed, in place of one over all of them; `ci95` is then over tasks.
         """
         return evaluation_table(self.results, seeds=seeds)
+
+    def by_kind(self, *, seeds: bool = False) -> Table:
+        """The same of each kind of tasks by itself, like the families of a mixture.
+
+        No rows where tasks are of one kind.
+
+        Args:
+            seeds: As for `table`.
+        """
+        return evaluation_table(self.kinds or (), seeds=seeds)
 
     def baselines(self) -> Table:
         """The method after its last inner step beside its baselines, in the unit of each target.

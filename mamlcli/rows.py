@@ -76,6 +76,14 @@ class EvalRow(TypedDict):
     """Seeds behind this row that were frozen in training."""
 
 
+class KindRow(EvalRow):
+    """The same of one kind of tasks alone, where tasks are of several."""
+
+    kind: str
+    num_tasks: Annotated[int, Field(ge=1)]
+    """Meta-test tasks of this kind."""
+
+
 @with_config(SHAPE)
 class SeedStep(TypedDict):
     """The parameters that a seed is evaluated by."""

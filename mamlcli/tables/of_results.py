@@ -36,7 +36,8 @@ def evaluation_table(rows: Sequence[EvalRow], *, seeds: bool) -> Table:
     several = len({row["seed"] for row in rows} - {"all"}) > 1
     shown = [row for row in rows if (row["seed"] == "all") == (several and not seeds)]
     seed = ("seed",) if seeds or not several else ()
-    return chosen_columns(shown, "model", "shots", "inner_steps", *seed, "mean", "ci95", "median", "num_diverged")
+    where = ("kind", "num_tasks", "model", "shots", "inner_steps", *seed)
+    return chosen_columns(shown, *where, "mean", "ci95", "median", "num_diverged")
 
 
 def few_steps(table: Table) -> Table:
