@@ -11,6 +11,7 @@ from pathlib import Path
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
+from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -31,6 +32,7 @@ def train_side_by_side(
     stop: StopRequest,
     reporter: Reporter,
     to_go_on: Remedy,
+    kind: str = "rows",
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -41,6 +43,7 @@ def train_side_by_side(
         stop: Asked for between polls.
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
+        kind: What they are called, in the words of who waits.
 
     Returns:
         By name, what those that failed had to say.
@@ -71,11 +74,13 @@ def train_side_by_side(
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
                 steps = _steps_done(configs, waiting, running, folder)
-                said = f"interrupted and saved after {steps} of {total} steps of all rows: {folder.path}"
+                said = f"interrupted and saved after {steps} of {total} steps of all {kind}: {folder.path}"
                 raise InterruptedRunError(stop.signal_number, said, to_go_on)
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                reporter.progress("training, steps of all rows", _steps_done(configs, waiting, running, folder), total)
+                reporter.progress(
+                    f"training, steps of all {kind}", _steps_done(configs, waiting, running, folder), total
+                )
             time.sleep(_POLL_S)
     finally:
         _end(running)
@@ -107,8 +112,9 @@ def _is_trained(path: Path, config: Config) -> bool:
 def _start(name: str, folder: RunFolder) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from mamlcli.cli import main; main()", "train", "--quiet", "--json"]
     where = ["--config", str(folder.path / "configs" / f"{name}.yaml"), "--out", str(folder.path / "runs" / name)]
+    plugins = [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin["name"]))]
     return subprocess.Popen(
-        [*command, *where, "--resume", "auto"],
+        [*command, *where, "--resume", "auto", *plugins],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -45,6 +45,12 @@ RESUMING = {
         kind="compare-orders",
         unfinished=True,
     ),
+    "compare": Purpose(
+        "continuing",
+        Remedy("mamlcli.compare(out={run!r}, resume=True)", "maml compare --resume {run}"),
+        kind="compare",
+        unfinished=True,
+    ),
 }
 """To go on with a training or a comparison."""
 

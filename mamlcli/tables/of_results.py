@@ -8,6 +8,7 @@ from mamlcli.rows import (
     ComparisonRow,
     EvalRow,
     MetricsRow,
+    PairedRow,
     PredictionRow,
     ReproducedNumber,
     UnitRow,
@@ -56,6 +57,12 @@ def baselines_table(rows: Sequence[UnitRow]) -> Table:
 def orders_table(rows: Sequence[ComparisonRow]) -> Table:
     """Both orders at each K after each number of inner steps, and the interval of their difference."""
     return chosen_columns(rows, "shots", "inner_steps", "first", "second", "difference", "low", "high")
+
+
+def compared_table(rows: Sequence[PairedRow]) -> Table:
+    """Runs at each K after each number of inner steps, and the interval of each one's difference to the baseline."""
+    found = ("mean", "median", "num_diverged", "difference", "low", "high", "statement")
+    return chosen_columns(rows, "shots", "inner_steps", "run", *found)
 
 
 def checks_table(rows: Sequence[CheckRow]) -> Table:
