@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mamlcli.commands.processes import train_side_by_side
-from mamlcli.comparisons.asked import KIND, Asked, begin_session, chosen_baseline, open_folder
+from mamlcli.comparisons.asked import KIND, Asked, begin_session, kept_in, new_folder
 from mamlcli.comparisons.drawings import drawings_of, save_figures
-from mamlcli.comparisons.entrants import Entrant, check_different, entrant, names_of
-from mamlcli.comparisons.measured import Contest, compared_run, make_contest, measure
+from mamlcli.comparisons.lineup import begin_contest, line_up
+from mamlcli.comparisons.measured import Contest, compared_run, measure
 from mamlcli.comparisons.notes import notes_of
 from mamlcli.config.arguments import check_config, check_count, check_texts, checked_seeds
 from mamlcli.config.experiment import Config
@@ -27,7 +27,7 @@ from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import ComparedRuns
 from mamlcli.runs.files import csv_text, json_text
-from mamlcli.runs.folder import RunFolder
+from mamlcli.runs.folder import RunFolder, default_path
 from mamlcli.runs.link import followed
 from mamlcli.runs.located import RunLike, path_of
 from mamlcli.runs.recorded import recorded
@@ -80,16 +80,23 @@ def compare(
     reporter, start = reporter or Silent(), time.perf_counter()
     check_count("jobs", jobs)
     said = _asked(runs, configs, seeds, baseline, overrides, margin, resume=resume)
-    _check_memory(said, jobs)
-    folder, asked = open_folder(said, None if out is None else Path(out), resume=resume)
+    reporter.progress("reading the runs", 0, 1)
+    path = default_path(KIND) if out is None else followed(Path(out))
+    is_there = resume and path.exists()
+    asked = kept_in(path, said) if is_there else said
+    if asked is None:
+        raise CheckpointError(f"{path}: no such folder of a comparison")
+    lineup = line_up(asked, overrides or asked.overrides, reporter.note)
+    check_side_by_side(asked.configs.values(), jobs or os.cpu_count() or 1)
+    folder = RunFolder(path) if is_there else new_folder(path, asked)
     with folder.locked(), stop or StopRequest() as stop, recorded(folder, {"name": KIND}):
         begin_session(folder)
         remedy = _remedy(folder, jobs)
         failed = train_side_by_side(
             dict(asked.configs), folder, jobs=jobs, stop=stop, reporter=reporter, to_go_on=remedy, kind="runs"
         )
-        reporter.progress("reading the runs", 0, 1)
-        contest = _contest(asked, overrides or asked.overrides, folder, failed, reporter)
+        trained = {name: path / "runs" / name for name in asked.configs}
+        contest = begin_contest(lineup, trained, failed, overrides or asked.overrides, reporter.note)
         try:
             result = _compared(contest, asked, folder, failed, stop, reporter)
         except InterruptedRunError as error:
@@ -164,11 +171,6 @@ def _trained_as(config: Config, seeds: Sequence[int] | None, count: int) -> Conf
     return config.model_copy(update=update)
 
 
-def _check_memory(asked: Asked | None, jobs: int | None) -> None:
-    if asked is not None:
-        check_side_by_side(asked.configs.values(), jobs or os.cpu_count() or 1)
-
-
 def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
     plugins = "".join(f" --plugin {shlex.quote(str(plugin['name']))}" for plugin in loaded_plugins())
     options = f"{f' --jobs {jobs}' if jobs else ''}{plugins}"
@@ -176,40 +178,6 @@ def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
         f"to go on, pass out={str(folder.path)!r} and resume=True",
         f"to go on: maml compare --resume {shlex.quote(str(folder.path))}{options}",
     )
-
-
-def _contest(
-    asked: Asked,
-    overrides: Sequence[str | Override],
-    folder: RunFolder,
-    failed: Mapping[str, str],
-    reporter: Reporter,
-) -> Contest:
-    """Read the runs, and say which is the baseline and how all are tested."""
-    paths = [Path(run) for run in asked.runs]
-    trained = [name for name in asked.configs if name not in failed]
-    found = [entrant(path, reporter.note) for path in paths]
-    found += [entrant(folder.path / "runs" / name, reporter.note) for name in trained]
-    names = _names(found[: len(paths)], trained)
-    index = chosen_baseline(asked.baseline, names, [one.path for one in found])
-    if asked.baseline in failed or (asked.baseline is None and not paths and next(iter(asked.configs)) in failed):
-        name = asked.baseline or next(iter(asked.configs))
-        raise CheckpointError(f"{name}, which the others are compared with, could not be trained: {failed[name]}")
-    if index is None:
-        found.insert(0, entrant(followed(Path(asked.baseline or "")), reporter.note))
-        names, index = _names(found[: len(paths) + 1], trained), 0
-    check_different([one.path for one in found])
-    if len(found) < 2:
-        reasons = "".join(f"; {name} could not be trained: {reason}" for name, reason in failed.items())
-        raise (CheckpointError if failed else UsageError)(f"one run alone cannot be compared: name another{reasons}")
-    entrants = dict(zip(names, found, strict=True))
-    return make_contest(entrants, names[index], overrides)
-
-
-def _names(runs: Sequence[Entrant], trained: Sequence[str]) -> list[str]:
-    """What all are called: experiments as they were named, runs so that none is called like another."""
-    names = names_of(runs)
-    return [*(names if not set(names) & set(trained) else [str(one.path) for one in runs]), *trained]
 
 
 def _compared(

@@ -1,6 +1,6 @@
 """What a comparison was asked for, as its folder keeps it: so that it can be gone on with by its folder alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,10 +8,9 @@ import torch
 
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
-from mamlcli.errors import CheckpointError, ConfigError, RunFolderError, UsageError
+from mamlcli.errors import CheckpointError, ConfigError, UsageError
 from mamlcli.plugins import loaded_plugins
-from mamlcli.runs.folder import RunFolder, default_path, make_folder
-from mamlcli.runs.link import followed
+from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.loose import listing, text
 from mamlcli.runs.provenance import new_session, utc_now
 
@@ -37,36 +36,31 @@ class Asked(NamedTuple):
         return self._asdict() | {"runs": list(self.runs), "configs": list(self.configs), "overrides": [*self.overrides]}
 
 
-def open_folder(asked: Asked | None, out: Path | None, *, resume: bool) -> tuple[RunFolder, Asked]:
-    """The folder of a comparison, new or to be gone on with, and what it is of.
-
-    Args:
-        asked: What is to be compared; None for what the folder says.
-        out: The folder; a new one under `outputs/compare/` if None.
-        resume: Whether it may be there already.
+def kept_in(path: Path, asked: Asked | None) -> Asked:
+    """What the folder of a comparison was made for, which must be what is asked for, if anything is.
 
     Raises:
-        UsageError: If it is of something else than what is asked for.
+        UsageError: If it is of something else.
         CheckpointError: If it is no comparison.
-        RunFolderError: If it may not be there, or cannot be made.
     """
-    path = default_path(KIND) if out is None else followed(out)
-    if resume and path.exists():
-        folder = RunFolder(path)
-        kept = _read(folder)
-        if asked is not None and asked != kept:
-            raise UsageError(f"{path} is a comparison of something else: leave out what is to be compared, it says so")
-        return folder, kept
-    if asked is None:
-        raise CheckpointError(f"{path}: no such folder of a comparison")
-    if path.exists():
-        raise RunFolderError(f"{path} exists already; name a new folder")
+    kept = _read(RunFolder(path))
+    if asked is not None and asked != kept:
+        raise UsageError(f"{path} is a comparison of something else: leave out what is to be compared, it says so")
+    return kept
+
+
+def new_folder(path: Path, asked: Asked) -> RunFolder:
+    """Make the folder of a comparison, which says what it is of.
+
+    Raises:
+        RunFolderError: If it is there, or cannot be made.
+    """
     folder = make_folder(path, may_exist=False)
     make_folder(path / "configs", may_exist=True)
     for name, config in asked.configs.items():
         folder.write_text(f"configs/{name}.yaml", dump_config(config))
     folder.write_info({"schema": "mamlcli.run/1", "kind": KIND, "started": utc_now(), "asked": asked.as_info()})
-    return folder, asked
+    return folder
 
 
 def begin_session(folder: RunFolder) -> None:
@@ -95,20 +89,3 @@ def _read(folder: RunFolder) -> Asked:
         if isinstance(error, ConfigError):
             raise CheckpointError(f"{folder.path}: cannot be gone on with:\n{error}", error.remedy) from None
         raise CheckpointError(f"{folder.path}: run.json does not say what is compared") from None
-
-
-def chosen_baseline(baseline: str | None, names: Sequence[str], paths: Sequence[Path]) -> int | None:
-    """Which of the runs is the baseline: the first if none is named; None if the one that is named is not among them.
-
-    Args:
-        baseline: The name or the path of one.
-        names: Of the runs.
-        paths: Of the same.
-    """
-    if baseline is None:
-        return 0
-    if baseline in names:
-        return names.index(baseline)
-    resolved = [path.resolve() for path in paths]
-    wanted = followed(Path(baseline)).resolve()
-    return resolved.index(wanted) if wanted in resolved else None

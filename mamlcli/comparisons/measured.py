@@ -10,6 +10,7 @@ from mamlcli.best import Chosen
 from mamlcli.comparisons.alike import check_same_tasks, common_seeds, tested_as, tested_otherwise
 from mamlcli.comparisons.cost import ms_per_step, peak_memory_of
 from mamlcli.comparisons.entrants import Entrant
+from mamlcli.config.experiment import Config
 from mamlcli.config.file import Override
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.groups import tested_seeds
@@ -45,29 +46,35 @@ class Contest(NamedTuple):
         return len(tested_seeds(self.of_baseline))
 
 
-def make_contest(entrants: Mapping[str, Entrant], baseline: str, overrides: Sequence[str | Override] = ()) -> Contest:
+def alike_experiments(
+    configs: Mapping[str, Config], baseline: str, overrides: Sequence[str | Override] = ()
+) -> tuple[tuple[int, ...], dict[str, Experiment]]:
     """Say how runs are tested: as the baseline is, on the seeds that all of them have.
 
     Args:
-        entrants: By name.
+        configs: Their own, by name.
         baseline: One of them.
         overrides: Changes of how all are tested, as `mamlcli.evaluate` takes them.
+
+    Returns:
+        The seeds, and by name how each is tested.
 
     Raises:
         UsageError: If they have no seed in common, or are of different tasks.
         ConfigError: If one cannot be tested so.
     """
-    configs = {name: tested_config(one.own, overrides) for name, one in entrants.items()}
-    seeds = common_seeds(configs, baseline)
-    experiments: dict[str, Experiment] = {}
-    for name in (baseline, *(name for name in entrants if name != baseline)):
+    own = {name: tested_config(config, overrides) for name, config in configs.items()}
+    seeds = common_seeds(own, baseline)
+    first = make_experiment(own[baseline].model_copy(update={"seeds": seeds}))
+    found = {}
+    for name, config in own.items():
+        if name == baseline:
+            found[name] = first
+            continue
         names = (name, baseline)
-        config = configs[name] if name == baseline else tested_as(configs[name], configs[baseline], names)
-        made = make_experiment(config.model_copy(update={"seeds": seeds}))
-        if name != baseline:
-            check_same_tasks(made, experiments[baseline], names)
-        experiments[name] = made
-    return Contest(baseline, seeds, entrants, {name: experiments[name] for name in entrants})
+        found[name] = make_experiment(tested_as(config, own[baseline], names).model_copy(update={"seeds": seeds}))
+        check_same_tasks(found[name], first, names)
+    return seeds, found
 
 
 def measure(contest: Contest, stop: StopRequest, reporter: Reporter) -> dict[str, dict[int, Tensor]]:

@@ -34,6 +34,8 @@ def again_blocks(contents: Contents) -> list[Block]:
     path, info = contents.path, contents.info
     if contents.reproduction is not None or contents.kind == "reproduce":
         return _reproduced(contents)
+    if contents.kind == "compare":
+        return _compared(contents)
     config, options = path / "config.yaml", plugin_options(info)
     blocks: list[Block] = [
         Text("The same experiment from its start, in a new folder; its config holds every setting:"),
@@ -66,6 +68,13 @@ def _reproduced(contents: Contents) -> list[Block]:
         Code(command("reproduce", *words)),
         *_code(contents),
     ]
+
+
+def _compared(contents: Contents) -> list[Block]:
+    """What goes on with a comparison of runs: its folder says what is compared."""
+    words = [Text("Measure it again, or go on with it where it was interrupted; the folder says what is compared:")]
+    resumed = Code(command("compare", "--resume", contents.path, *plugin_options(contents.info)))
+    return [*words, resumed, *_code(contents)]
 
 
 def _code(contents: Contents) -> list[Block]:

@@ -15,8 +15,8 @@ from mamlcli.rows import (
 )
 from mamlcli.tables.table import Table
 
-# Inner steps that are looked at first.
-_STEPS = (0, 1, 2, 5, 10)
+FIRST_STEPS = (0, 1, 2, 5, 10)
+"""Inner steps that are looked at first."""
 
 
 def chosen_columns(rows: Iterable[AnyRow], *columns: str) -> Table:
@@ -42,7 +42,7 @@ def evaluation_table(rows: Sequence[EvalRow], *, seeds: bool) -> Table:
 def few_steps(table: Table) -> Table:
     """Of a table with a row for each number of inner steps, those that are looked at first, and the last."""
     last = max((row["inner_steps"] for row in table), default=0)
-    return Table(row for row in table if row["inner_steps"] in (*_STEPS, last))
+    return Table(row for row in table if row["inner_steps"] in (*FIRST_STEPS, last))
 
 
 def baselines_table(rows: Sequence[UnitRow]) -> Table:
