@@ -172,11 +172,12 @@ def _trained_as(config: Config, seeds: Sequence[int] | None, count: int) -> Conf
 
 
 def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
-    plugins = "".join(f" --plugin {shlex.quote(str(plugin['name']))}" for plugin in loaded_plugins())
-    options = f"{f' --jobs {jobs}' if jobs else ''}{plugins}"
+    """How to go on after an interruption."""
+    plugins = [shlex.quote(str(plugin["name"])) for plugin in loaded_plugins()]
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True",
-        f"to go on: maml compare --resume {shlex.quote(str(folder.path))}{options}",
+        f"to go on: maml compare --resume {shlex.quote(str(folder.path))}{f' --jobs {jobs}' if jobs else ''}"
+        f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
     )
 
 
