@@ -10,6 +10,7 @@ An experiment
     load_config, parse_config, dump_config    a `Config` from a file, a name or a text, and back
     train                                     a config to a run: TrainResult
     evaluate                                  a run on the meta-test tasks: EvalResult
+    compare                                   runs of any methods, paired on the same tasks: ComparedRuns
     compare_orders                            first against second order, paired: Comparison
     check_grads                               a proof of the meta-gradient: GradientReport
     reproduce                                 published results beside what is found here: Reproduction
@@ -48,6 +49,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mamlcli.commands.check_grads import check_grads as check_grads
+    from mamlcli.commands.compare import compare as compare
     from mamlcli.commands.compare_orders import compare_orders as compare_orders
     from mamlcli.commands.evaluate import evaluate as evaluate
     from mamlcli.commands.plot import plot as plot
@@ -88,6 +90,7 @@ if TYPE_CHECKING:
     from mamlcli.registry import register_method as register_method
     from mamlcli.registry import register_model as register_model
     from mamlcli.reporting import Reporter as Reporter
+    from mamlcli.results import ComparedRuns as ComparedRuns
     from mamlcli.results import Comparison as Comparison
     from mamlcli.results import EvalResult as EvalResult
     from mamlcli.results import GradientReport as GradientReport
@@ -127,6 +130,7 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.train": ("train",),
     "commands.evaluate": ("evaluate",),
     "commands.predict": ("predict",),
+    "commands.compare": ("compare",),
     "commands.compare_orders": ("compare_orders",),
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
@@ -136,7 +140,16 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),
-    "results": ("TrainResult", "EvalResult", "PredictResult", "Comparison", "GradientReport", "Reproduction", "Sweep"),
+    "results": (
+        "TrainResult",
+        "EvalResult",
+        "PredictResult",
+        "Comparison",
+        "ComparedRuns",
+        "GradientReport",
+        "Reproduction",
+        "Sweep",
+    ),
     "tables.table": ("Table",),
     "runs.located": ("RunLike",),
     "trainings.training": ("LoggedStep",),

@@ -23,6 +23,7 @@ from mamlcli.rows import (
     CheckpointRow,
     CheckRow,
     Choice,
+    ComparedRun,
     ComparisonRow,
     Compiler,
     ConfigRow,
@@ -46,6 +47,7 @@ from mamlcli.rows import (
     LossRow,
     MetricsRow,
     Number,
+    PairedRow,
     PlottedFigure,
     PredictionRow,
     Protocol,
@@ -66,6 +68,7 @@ from mamlcli.tables.notebook import shown
 from mamlcli.tables.of_results import (
     baselines_table,
     checks_table,
+    compared_table,
     evaluation_table,
     few_steps,
     metrics_table,
@@ -246,6 +249,42 @@ class Comparison(Result):
     def _repr_html_(self) -> str:
         heading = f"First and second order: {self.tasks} tasks, {self.run}"
         said = ["Where first - second is positive, second order is better.", *self.notes]
+        return shown(heading, few_steps(self.table()), said=said, figures=self.figures)
+
+
+class ComparedRuns(Result):
+    """`maml compare --json`."""
+
+    command = "compare"
+    run: Path
+    """The folder of the comparison."""
+    baseline: str
+    """What the run is called that the others are compared with."""
+    runs: list[ComparedRun]
+    """The baseline among them, in the order in which they were named."""
+    seeds: Seeds
+    """Those that all runs have, and that were compared."""
+    tasks: Annotated[int, Field(ge=1)]
+    """Of the meta-test."""
+    query: Query
+    margin: Annotated[float, Field(ge=0)]
+    """The largest difference that does not matter, as a part of the baseline's mean at the same K and step."""
+    interval: str
+    """What the intervals of the differences are over."""
+    results: list[PairedRow]
+    """At each K after each inner step, the baseline first."""
+    notes: list[str]
+    """What is to be said in words, as what was tested again and which seeds were left out."""
+    wall_s: Seconds
+    figures: list[Path]
+
+    def table(self) -> Table:
+        """Every run at each K after each inner step; `difference` is its mean less the baseline's."""
+        return compared_table(self.results)
+
+    def _repr_html_(self) -> str:
+        heading = f"{len(self.runs)} runs on {self.tasks} tasks, compared with {self.baseline}: {self.run}"
+        said = [f"Where a difference is negative, the run is better than {self.baseline}.", *self.notes]
         return shown(heading, few_steps(self.table()), said=said, figures=self.figures)
 
 

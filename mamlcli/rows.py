@@ -244,6 +244,60 @@ class ComparisonRow(TypedDict):
 
 
 @with_config(SHAPE)
+class PairedRow(TypedDict):
+    """A run at one K after some inner steps, beside the baseline on the same seeds and tasks."""
+
+    run: str
+    """What it is called in this comparison."""
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    mean: Number
+    """Query loss over the seeds and tasks that all runs have in common."""
+    ci95: Number
+    """Half-width of the 95% interval of the mean by itself; says little of a difference."""
+    median: Number
+    num_diverged: Count
+    """Of seeds and tasks: those whose loss is not finite or above evaluation.diverged_above."""
+    difference: Number
+    """Its mean less the baseline's; null, like all that follows, of the baseline itself."""
+    low: Number
+    """Low end of the 95% interval of the difference, paired by seed and task."""
+    high: Number
+    statement: Statement | None
+    """What the interval and the margin say of the run: `equivalent`, `better` or `worse` than the baseline,
+    `inconclusive`, or `diverged` where the difference is not finite."""
+
+
+@with_config(SHAPE)
+class ComparedRun(TypedDict):
+    """A run that was compared."""
+
+    run: str
+    """What it is called here."""
+    path: Path
+    """Its folder, or the checkpoint file."""
+    method: str
+    """In words."""
+    seeds: Seeds
+    """All that it has."""
+    seeds_left_out: Seeds
+    """Those of them that another run does not have."""
+    seeds_diverged: Seeds
+    """Those that diverged in training, of the seeds that were compared: they count with the parameters they kept."""
+    outer_steps: Count
+    """Meta-updates behind the checkpoint."""
+    parameters: Which
+    """Which ones of it, as `run.keep` says."""
+    parameter_steps: list[SeedStep]
+    tested_otherwise: list[str]
+    """The settings of its own meta-test that are not the baseline's, as `key=value`; here it was tested as that was."""
+    ms_per_step: Number
+    """Median time of a meta-step of all its seeds, as it noted while it was trained; null where that is not known."""
+    peak_memory_bytes: Count | None
+    """Peak of one more meta-update of all its seeds; null where it does not fit here."""
+
+
+@with_config(SHAPE)
 class CosineRow(TypedDict):
     """The cosine of both meta-gradients at a step of the second-order run."""
 
@@ -412,7 +466,7 @@ class RunRow(TypedDict):
 
     run: str
     """The folder."""
-    kind: Literal["train", "compare-orders", "reproduce", "sweep"] | None
+    kind: Literal["train", "compare-orders", "compare", "reproduce", "sweep"] | None
     """What made it; null where that cannot be read."""
     name: str | None
     """The experiment's name."""

@@ -9,6 +9,7 @@ from typing import Any
 from mamlcli.config.reference import config_schema, row_schema
 from mamlcli.results import (
     CheckedConfigs,
+    ComparedRuns,
     Comparison,
     ConfigList,
     CopiedConfig,
@@ -34,6 +35,7 @@ MODELS: dict[str, type[Result]] = {
     "train": TrainResult,
     "eval": EvalResult,
     "compare-orders": Comparison,
+    "compare": ComparedRuns,
     "predict": PredictResult,
     "plot": PlotResult,
     "report": ReportResult,

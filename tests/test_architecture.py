@@ -83,6 +83,7 @@ def test_only_the_command_line_imports_a_command() -> None:
         "predict",
         "report",
         "watch",
+        "compare",
         "compare_orders",
         "check_grads",
         "reproduce",

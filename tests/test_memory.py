@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mamlcli import parse_config
-from mamlcli.commands.compare_orders import _paired
+from mamlcli.comparisons.orders import order_rows
 from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient, update_memory_bytes
 from mamlcli.errors import DeviceError
 from mamlcli.experiment import Experiment, make_experiment
@@ -240,7 +240,7 @@ def test_the_estimate_of_the_losses_is_within_a_factor_of_two_of_them_and_their_
 
     of_one = losses.nbytes + held_by(summed_up)
     assert_within_a_factor_of_two(size(meta_test_estimate(chosen).parts, "the losses"), of_one)
-    of_two = 2 * losses.nbytes + held_by(lambda: _paired({5: losses}, {5: 0.9 * losses}, 0))
+    of_two = 2 * losses.nbytes + held_by(lambda: order_rows({5: losses}, {5: 0.9 * losses}, 0))
     paired = size(meta_test_estimate(chosen, orders_compared=True).parts, "the losses")
     assert_within_a_factor_of_two(paired, of_two)
 

@@ -6,6 +6,7 @@ import typer
 
 from mamlcli.cli.help import App, ConfigCommand, Group
 from mamlcli.cli.subcommands.check_grads import check_grads
+from mamlcli.cli.subcommands.compare import compare
 from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.configs import configs
 from mamlcli.cli.subcommands.doctor import doctor
@@ -57,6 +58,7 @@ app.command()(predict)
 app.command()(plot)
 app.command()(report)
 app.command()(watch)
+app.command()(compare)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)

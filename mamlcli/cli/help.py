@@ -15,7 +15,7 @@ _PANELS = {
     "Begin": ("configs",),
     "Train and test": ("train", "sweep", "eval", "predict"),
     "Look at runs": ("runs", "report", "watch", "plot"),
-    "Prove and compare": ("check-grads", "compare-orders", "reproduce"),
+    "Prove and compare": ("check-grads", "compare", "compare-orders", "reproduce"),
     "This machine": ("doctor", "completion"),
 }
 _ORDER = [name for names in _PANELS.values() for name in names]

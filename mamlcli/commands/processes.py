@@ -12,6 +12,7 @@ from typing import NamedTuple
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
+from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -47,6 +48,7 @@ def train_side_by_side(
     stop: StopRequest,
     reporter: Reporter,
     to_go_on: Remedy,
+    kind: str = "rows",
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -57,6 +59,7 @@ def train_side_by_side(
         stop: Asked for between polls.
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
+        kind: What they are called, in the words of who waits.
 
     Returns:
         By name, what those that failed had to say.
@@ -65,7 +68,7 @@ def train_side_by_side(
         InterruptedRunError: If a signal came; each training was asked to save, and has ended.
     """
     made = {name: _training(name, config, folder) for name, config in configs.items()}
-    return run_side_by_side(made, folder, "rows", at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on)
+    return run_side_by_side(made, folder, kind, at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on)
 
 
 def run_side_by_side(
@@ -151,8 +154,9 @@ def is_trained(path: Path, config: Config) -> bool:
 
 
 def _start(job: Job) -> subprocess.Popen[str]:
+    plugins = [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin["name"]))]
     return subprocess.Popen(
-        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words],
+        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugins],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

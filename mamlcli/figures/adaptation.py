@@ -15,6 +15,7 @@ from mamlcli.figures.style import (
     LINE,
     MARKERS,
     PAGE,
+    LineStyle,
     Look,
     Title,
     column,
@@ -24,6 +25,7 @@ from mamlcli.figures.style import (
     log_scale,
     new_axes,
     new_panels,
+    numbered,
     outer_labels,
     shade_key,
     whole_steps,
@@ -50,7 +52,7 @@ def adaptation_figure(
     for index, (model, shots) in enumerate(lines):
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
         name = escaped(f"{model}, K = {shots}".removeprefix(", "))
-        interval_line(axes, chosen, name, index, dashed=False)
+        interval_line(axes, chosen, name, numbered(index, dashed=False))
         median: dict[str, Any] = {
             "color": CYCLE[index % len(CYCLE)],
             "marker": MARKERS[index % len(MARKERS)],
@@ -75,7 +77,8 @@ def order_adaptation_figure(rows: Sequence[AnyRow], *, title: Title, look: Look 
         look: For which place it is drawn.
     """
     lines = {f"{order} order": [row for row in rows if row["order"] == order] for order in ORDERS}
-    return _panels_by_shots(lines, title, look, _over(rows), styles=(1, 0))
+    styles = [numbered(index, dashed=True) for index in (1, 0)]
+    return panels_by_shots(lines, title, look, _over(rows), styles=styles)
 
 
 def reproduction_figure(
@@ -94,25 +97,25 @@ def reproduction_figure(
     names = list(dict.fromkeys(row["curve"] for row in rows))
     lines = {name: [row for row in rows if row["curve"] == name] for name in names}
     begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
-    return _panels_by_shots(lines, title, look, interval or _over(rows), top=2 * max(begun, default=np.inf))
+    return panels_by_shots(lines, title, look, interval or _over(rows), top=2 * max(begun, default=np.inf))
 
 
-def _panels_by_shots(
+def panels_by_shots(
     lines: Mapping[str, Sequence[AnyRow]],
     title: Title,
     look: Look,
     over: str | None,
     *,
     top: float = np.inf,
-    styles: Sequence[int] | None = None,
+    styles: Sequence[LineStyle] | None = None,
 ) -> Figure:
-    """Adaptation curves by name, in the styles of these numbers, one panel for each K, cut at `top`."""
-    styles = range(len(lines)) if styles is None else styles
+    """Adaptation curves by name, in these styles, one panel for each K, cut at `top`."""
+    styles = [numbered(index, dashed=True) for index in range(len(lines))] if styles is None else styles
     shots = sorted({row["shots"] for chosen in lines.values() for row in chosen})
     panels = new_panels(title, look, len(shots), sharex=True, sharey=True)
     for axes, count in zip(panels, shots, strict=True):
-        for index, chosen in zip(styles, lines.values(), strict=True):
-            interval_line(axes, [row for row in chosen if row["shots"] == count], f"line {index}", index, dashed=True)
+        for index, (style, chosen) in enumerate(zip(styles, lines.values(), strict=True)):
+            interval_line(axes, [row for row in chosen if row["shots"] == count], f"line {index}", style)
         axes.set_title(f"K = {count}")
     outer_labels(panels, "inner step" if len(panels) > 1 and look.across > 1 else _STEPS, _LOSS)
     whole_steps(panels[0])

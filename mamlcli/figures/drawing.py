@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
+from mamlcli.figures.comparisons import compared_adaptation_figure, differences_figure
 from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
@@ -20,6 +21,8 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "cosine": cosine_figure,
     "adaptation": adaptation_figure,
     "order-adaptation": order_adaptation_figure,
+    "compared-adaptation": compared_adaptation_figure,
+    "differences": differences_figure,
     "reproduction": reproduction_figure,
     "fits": fits_figure,
     "predictions": predictions_figure,

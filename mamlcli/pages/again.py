@@ -35,6 +35,8 @@ def again_blocks(contents: Contents) -> list[Block]:
     path, info = contents.path, contents.info
     if contents.reproduction is not None or contents.kind == "reproduce":
         return _reproduced(contents)
+    if contents.kind == "compare":
+        return _compared(contents)
     config, options = path / "config.yaml", plugin_options(info)
     if contents.kind == "sweep":
         return [*_swept(contents, options), *_code(contents)]
@@ -89,6 +91,13 @@ def _swept(contents: Contents, options: Sequence[str]) -> list[Block]:
 def _in_words(value: Any) -> str:
     """A value as `--set` reads it."""
     return value if isinstance(value, str) and "," not in value else json.dumps(value)
+
+
+def _compared(contents: Contents) -> list[Block]:
+    """What goes on with a comparison of runs: its folder says what is compared."""
+    words = [Text("Measure it again, or go on with it where it was interrupted; the folder says what is compared:")]
+    resumed = Code(command("compare", "--resume", contents.path, *plugin_options(contents.info)))
+    return [*words, resumed, *_code(contents)]
 
 
 def _code(contents: Contents) -> list[Block]:

@@ -8,6 +8,7 @@ from mamlcli.pages.again import again_blocks, command, plugin_options, sessions_
 from mamlcli.pages.blocks import Block, Code, Column, Details, Facts, Page, Picture, Section, Table, Text, Tone
 from mamlcli.pages.cells import count, duration, moment, number, word
 from mamlcli.pages.compared import comparison_blocks
+from mamlcli.pages.compared_runs import compared_blocks
 from mamlcli.pages.evaluated import evaluation_blocks, short_result
 from mamlcli.pages.provenance import config_blocks, data_blocks, file_blocks, provenance_blocks, seeds_tile
 from mamlcli.pages.reproduction import reproduction_blocks
@@ -16,7 +17,7 @@ from mamlcli.runs.contents import Contents, Plot
 from mamlcli.types import ORDERS
 
 # The figures that are looked at first, in this order; others follow by name.
-_FIRST = ("adaptation", "fits", "loss", "learning", "curves", "sweep")
+_FIRST = ("differences", "adaptation", "fits", "loss", "learning", "curves", "sweep")
 _WORDS: dict[str, tuple[str, Tone]] = {
     "done": ("done", "good"),
     "created": ("not begun", "plain"),
@@ -36,6 +37,8 @@ def title(contents: Contents) -> str:
     """What a run is called."""
     if contents.kind == "reproduce":
         return "Reproduction"
+    if contents.compared is not None:
+        return f"{' and '.join(run['run'] for run in contents.compared.runs)}, compared"
     name = str(contents.info.get("name") or contents.path.name)
     if contents.kind == "sweep":
         return f"{name}: a sweep"
@@ -115,6 +118,8 @@ def last_step(contents: Contents) -> int:
 def _results(contents: Contents) -> list[Block]:
     if contents.reproduction is not None:
         return reproduction_blocks(contents.reproduction)
+    if contents.compared is not None:
+        return compared_blocks(contents.compared)
     if contents.comparison is not None:
         return comparison_blocks(contents.comparison)
     if contents.sweep is not None:
@@ -159,12 +164,14 @@ def picture(plot: Plot) -> Picture:
 def _training(contents: Contents) -> list[Block]:
     """The losses of the last logged step, and how much longer it takes."""
     if contents.parts:
+        order = " order" * (contents.kind == "compare-orders")
         return [
-            Section(f"{order.capitalize()} order", _training(part), badge(part))
-            for order, part in contents.parts.items()
+            Section(f"{name.capitalize() if order else name}{order}", _training(part), badge(part))
+            for name, part in contents.parts.items()
         ]
     if not contents.metrics:
-        return [] if contents.kind in ("reproduce", "sweep") else [Text("No step has been logged yet.")]
+        nothing = contents.kind in ("compare", "reproduce", "sweep")
+        return [] if nothing else [Text("No step has been logged yet.")]
     step = contents.metrics[-1]["step"]
     rows = [row for row in contents.metrics if row["step"] == step]
     blocks: list[Block] = [_last_losses(rows)]

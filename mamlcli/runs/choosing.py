@@ -51,6 +51,12 @@ RESUMING = {
         kind="sweep",
         unfinished=True,
     ),
+    "compare": Purpose(
+        "continuing",
+        Remedy("mamlcli.compare(out={run!r}, resume=True)", "maml compare --resume {run}"),
+        kind="compare",
+        unfinished=True,
+    ),
 }
 """To go on with a training, a comparison or a sweep."""
 

@@ -8,6 +8,7 @@ from mamlcli.rows import (
     ComparisonRow,
     EvalRow,
     MetricsRow,
+    PairedRow,
     PredictionRow,
     ReproducedNumber,
     SweptRow,
@@ -15,8 +16,8 @@ from mamlcli.rows import (
 )
 from mamlcli.tables.table import Table
 
-# Inner steps that are looked at first.
-_STEPS = (0, 1, 2, 5, 10)
+FIRST_STEPS = (0, 1, 2, 5, 10)
+"""Inner steps that are looked at first."""
 
 
 def chosen_columns(rows: Iterable[AnyRow], *columns: str) -> Table:
@@ -43,7 +44,7 @@ def evaluation_table(rows: Sequence[EvalRow], *, seeds: bool) -> Table:
 def few_steps(table: Table) -> Table:
     """Of a table with a row for each number of inner steps, those that are looked at first, and the last."""
     last = max((row["inner_steps"] for row in table), default=0)
-    return Table(row for row in table if row["inner_steps"] in (*_STEPS, last))
+    return Table(row for row in table if row["inner_steps"] in (*FIRST_STEPS, last))
 
 
 def baselines_table(rows: Sequence[UnitRow]) -> Table:
@@ -58,6 +59,12 @@ def baselines_table(rows: Sequence[UnitRow]) -> Table:
 def orders_table(rows: Sequence[ComparisonRow]) -> Table:
     """Both orders at each K after each number of inner steps, and the interval of their difference."""
     return chosen_columns(rows, "shots", "inner_steps", "first", "second", "difference", "low", "high")
+
+
+def compared_table(rows: Sequence[PairedRow]) -> Table:
+    """Runs at each K after each number of inner steps, and the interval of each one's difference to the baseline."""
+    found = ("mean", "median", "num_diverged", "difference", "low", "high", "statement")
+    return chosen_columns(rows, "shots", "inner_steps", "run", *found)
 
 
 def checks_table(rows: Sequence[CheckRow]) -> Table:
