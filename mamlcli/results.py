@@ -50,6 +50,7 @@ from mamlcli.rows import (
     Protocol,
     Query,
     ReproducedNumber,
+    RowPair,
     RunRow,
     Seconds,
     Seeds,
@@ -338,6 +339,8 @@ class Reproduction(Result):
     """Whether the trainings were cut short, so that no number means anything."""
     seeds: Seeds
     results: list[ReproducedNumber]
+    pairs: list[RowPair] = []
+    """Rows that are set beside another one, at every number of theirs that both were measured at."""
     curves: list[CurvePoint]
     described: dict[str, str] = {}
     """What each row is, where it was published and what its source leaves open."""

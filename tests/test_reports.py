@@ -17,7 +17,7 @@ from mamlcli.cli.reproduction_report import reproduction_report, rows_report
 from mamlcli.cli.tables import format_table, located
 from mamlcli.commands.check_grads import check_grads
 from mamlcli.commands.doctor import doctor
-from mamlcli.commands.reproduce import load_rows
+from mamlcli.commands.reproduction_rows import load_rows
 from mamlcli.config.file import parse_config
 from mamlcli.results import Comparison, EvalResult, GradientReport, PredictResult, Reproduction, TrainResult
 from tests.conftest import TINY, Maml

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 
 from mamlcli.config.experiment import Config
@@ -31,6 +31,7 @@ def train_side_by_side(
     stop: StopRequest,
     reporter: Reporter,
     to_go_on: Remedy,
+    told: Callable[[Mapping[str, int]], None] | None = None,
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -41,6 +42,7 @@ def train_side_by_side(
         stop: Asked for between polls.
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
+        told: Hears how many steps each has made, now and then; the reporter is shown their sum if None.
 
     Returns:
         By name, what those that failed had to say.
@@ -70,12 +72,16 @@ def train_side_by_side(
                 else:
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
-                steps = _steps_done(configs, waiting, running, folder)
+                steps = sum(_steps_done(configs, waiting, running, folder).values())
                 said = f"interrupted and saved after {steps} of {total} steps of all rows: {folder.path}"
                 raise InterruptedRunError(stop.signal_number, said, to_go_on)
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                reporter.progress("training, steps of all rows", _steps_done(configs, waiting, running, folder), total)
+                done = _steps_done(configs, waiting, running, folder)
+                if told is None:
+                    reporter.progress("training, steps of all rows", sum(done.values()), total)
+                else:
+                    told(done)
             time.sleep(_POLL_S)
     finally:
         _end(running)
@@ -87,11 +93,13 @@ def _steps_done(
     waiting: Container[str],
     running: Container[str],
     folder: RunFolder,
-) -> int:
+) -> dict[str, int]:
     """The steps of rows that have ended, and of the others what their metrics say."""
     unfinished = {name for name in configs if name in waiting or name in running}
-    ended = sum(config.outer.steps for name, config in configs.items() if name not in unfinished)
-    return ended + sum(RunFolder(folder.path / "runs" / name).metrics.last_step() for name in unfinished)
+    return {
+        name: RunFolder(folder.path / "runs" / name).metrics.last_step() if name in unfinished else config.outer.steps
+        for name, config in configs.items()
+    }
 
 
 def _is_trained(path: Path, config: Config) -> bool:

@@ -307,11 +307,17 @@ def column(rows: Sequence[AnyRow], name: str) -> NDArray[np.float64]:
 def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, index: int, *, dashed: bool) -> None:
     """Draw the mean against inner steps, and its interval as a band; the index chooses color, marks and dashes."""
     x, mean, half = (column(rows, name) for name in ("inner_steps", "mean", "ci95"))
-    color, marker = CYCLE[index % len(CYCLE)], MARKERS[index % len(MARKERS)]
-    dashes = DASHES[index % len(DASHES)] if dashed else "-"
+    color, marker, dash = style_of(index)
+    dashes = dash if dashed else "-"
     axes.plot(x, mean, color=color, marker=marker, linestyle=dashes, label=label)
     # A wide interval can reach below zero, which a logarithmic axis cannot show: there it runs off the bottom.
     axes.fill_between(x, mean - half, mean + half, color=color, alpha=SHADE, linewidth=0)
+
+
+def style_of(index: int) -> tuple[str, str, Any]:
+    """Colour, mark and dashes of a number: those after the last colour begin again with other marks and dashes."""
+    color, again = index % len(CYCLE), index // len(CYCLE)
+    return CYCLE[color], MARKERS[(color + again) % len(MARKERS)], DASHES[(color + again) % len(DASHES)]
 
 
 def whole_steps(axes: Axes) -> None:
