@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,10 @@ from mamlcli.methods.inner_loops import gradient_of
 from mamlcli.methods.method import Gradient, InnerLoop, Log, MetaGradient
 from mamlcli.tasks.samples import Samples, Task, all_samples
 from mamlcli.types import LossFn, Order, Params
+
+# By a name of its own, since torch.compile cannot trace it where it stands within a function.
+Logged: TypeAlias = tuple[Tensor, Log]
+"""A loss of each of S seeds, and what is logged."""
 
 
 def adapted(
@@ -73,16 +77,14 @@ def on_all_samples(loss_fn: LossFn[Samples]) -> MetaGradient:
 def gradient_per_seed(losses_of: Callable[[Params, Task], Tensor], params: Params, tasks: Task) -> tuple[Params, Log]:
     """Differentiate the losses of S seeds, which are their `post_adapt_loss`; see `gradient_and_log`."""
 
-    def objective(params: Params, tasks: Task) -> tuple[Tensor, Log]:
+    def objective(params: Params, tasks: Task) -> Logged:
         losses = losses_of(params, tasks)
         return losses, {"post_adapt_loss": losses}
 
     return gradient_and_log(objective, params, tasks)
 
 
-def gradient_and_log(
-    objective: Callable[[Params, Task], tuple[Tensor, Log]], params: Params, tasks: Task
-) -> tuple[Params, Log]:
+def gradient_and_log(objective: Callable[[Params, Task], Logged], params: Params, tasks: Task) -> tuple[Params, Log]:
     """Differentiate a loss of each of S seeds in the seed's own parameters.
 
     No seed's loss depends on another seed's parameters, so the gradient of their sum is the stack of their
@@ -97,7 +99,7 @@ def gradient_and_log(
         Gradients, same names and shapes as params, and the log, as constants.
     """
 
-    def total(params: Params) -> tuple[Tensor, Log]:
+    def total(params: Params) -> Logged:
         losses, log = objective(params, tasks)
         return losses.sum(), log
 
