@@ -49,7 +49,10 @@ class Experiment(NamedTuple):
         """The meta-training tasks of all seeds."""
         config = self.config
         request = Request(
-            config.tasks.support_shots, config.tasks.query_shots, unlabelled_inputs=self.method.unlabelled_inputs
+            config.tasks.support_shots,
+            config.tasks.query_shots,
+            unlabelled_inputs=self.method.unlabelled_inputs,
+            numbered=self.method.numbered_tasks,
         )
         return TaskStream(self.family, config.seeds, config.outer.meta_batch_size, request)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
-from mamlcli.methods import chain, joint, maml
+from mamlcli.methods import averaged, chain, joint, maml
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
 from mamlcli.tasks import damped_oscillator, dose_response, sinusoid, table
@@ -59,6 +59,7 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
     "algorithm": {
         "maml": Entry(maml.MamlConfig, maml.maml),
         "joint": Entry(joint.JointConfig, joint.joint),
+        "averaged": Entry(averaged.AveragedConfig, averaged.averaged),
         "chain": Entry(chain.ChainConfig, chain.chain),
     },
 }

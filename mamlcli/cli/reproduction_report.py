@@ -64,7 +64,7 @@ def _cells(row: AnyRow) -> Row:
     """The cells of a line that a terminal has room for."""
     from mamlcli.pages.reproduction import table_cells
 
-    name, shots, steps, published, _, mean, half, *_, verdict = table_cells(row)
+    name, shots, steps, published, mean, half, verdict, *_ = table_cells(row)
     ours = mean if half == "n/a" else f"{mean} ± {half}"
     verdict += f", {row['num_diverged']} diverged" if row["num_diverged"] else ""
     return {"row": name, "K": shots, "N": steps, "published": published, "ours": ours, "verdict": verdict}

@@ -16,7 +16,7 @@ from mamlcli.rows import RowPair
 from mamlcli.statistics import interval_over
 from mamlcli.types import AnyRow
 
-_COLUMNS = ("row", "K", "steps", "published", "margin", "ours", "±", "uncorrected", "median", "diverged", "verdict")
+_COLUMNS = ("row", "K", "steps", "published", "ours", "±", "verdict", "margin", "uncorrected", "median", "diverged")
 CORRECTION_NOTE = (
     "Ours is corrected for how hard the tasks at hand are: a model that always says zero scores more or less on them "
     "than over all tasks, where its loss is known analytically, and ours moves with it (a control variate, whose "
@@ -53,7 +53,7 @@ def table_cells(row: AnyRow) -> list[str]:
     diverged = "n/a" if row["num_diverged"] is None else str(row["num_diverged"])
     where = [row["row"], str(row["shots"]), str(row["inner_steps"])]
     verdict = short(row["verdict"])
-    return [*where, published, margin, mean, ci95, as_measured, median, diverged, verdict]
+    return [*where, published, mean, ci95, verdict, margin, as_measured, median, diverged]
 
 
 def table_columns() -> list[str]:
@@ -193,8 +193,8 @@ def _pairs(pairs: Sequence[RowPair], stamp: str) -> Section:
 
 
 def _line(row: AnyRow) -> list[Cell]:
-    values = (None, row["shots"], row["inner_steps"], row["published"], row.get("margin"), row["mean"], row["ci95"])
-    orders = (*values, row["plain_mean"], row["median"], row["num_diverged"], None)
+    values = (None, row["shots"], row["inner_steps"], row["published"], row["mean"], row["ci95"], None)
+    orders = (*values, row.get("margin"), row["plain_mean"], row["median"], row["num_diverged"])
     cells = zip(_COLUMNS, table_cells(row), orders, strict=True)
     return [Cell(text, "" if name in _WORDS else order, _tone(name, text)) for name, text, order in cells]
 
