@@ -34,8 +34,8 @@ TABLE = {
     "maml": "algorithm: {name: maml, inner_steps: 2, inner_lr: 0.05}",
     "joint": "algorithm: {name: joint}",
     "averaged": "algorithm: {name: averaged, models: 7}\ntasks: {pool: 7}",
-    "averaged, towards the mean": "algorithm: {name: averaged, models: 3, penalty: mean, strength: 0.1}\n"
-    "tasks: {pool: 3}",
+    "averaged, towards the mean": "algorithm: {name: averaged, models: 5, penalty: mean, strength: 0.1}\n"
+    "tasks: {pool: 5}",
     "chain": "algorithm: {name: chain, inner_steps: 2, inner_lr: 0.05, unlabelled_inputs: 4}",
     "ANIL": "algorithm: {adapts: head, inner_steps: 2, inner_lr: 0.05}",
     "BOIL": "algorithm: {adapts: body, inner_steps: 2, inner_lr: 0.05}",

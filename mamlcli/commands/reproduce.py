@@ -100,7 +100,9 @@ def reproduce(
             wall_s=round(time.perf_counter() - start, 3),
             figure=None,
         )
-        return _write(folder, result)
+        result = _write(folder, result)
+    write_report([folder.path], folder.path / PAGE)  # now that the folder says that it is done
+    return result
 
 
 def _remedy(
@@ -163,7 +165,7 @@ def _recorded(folder: RunFolder, plans: Mapping[str, Planned], seeds: tuple[int,
 
 
 def _write(folder: RunFolder, result: Reproduction) -> Reproduction:
-    """Write the tables, the figure and the report."""
+    """Write the tables and the figure."""
     folder.write_text("reproduction.csv", csv_text(result.results))
     if result.pairs:
         folder.write_text("pairs.csv", csv_text(result.pairs))
@@ -182,5 +184,4 @@ def _write(folder: RunFolder, result: Reproduction) -> Reproduction:
             raise MamlError(f"the figure could not be written: {error}") from None
     result = result.model_copy(update={"figure": figure})
     folder.write_text("reproduction.json", json_text(result.as_json()))
-    write_report([folder.path], folder.path / PAGE)
     return result

@@ -104,13 +104,17 @@ def _meta_gradient(config: AveragedConfig, bench: Bench) -> MetaGradient:
     import torch
 
     from mamlcli.methods.meta_gradients import gradient_and_log
-    from mamlcli.tasks.samples import all_samples
+    from mamlcli.tasks.samples import Samples, all_samples
 
     of_each = torch.vmap(torch.vmap(bench.loss_fn))
 
     def objective(params: Params, tasks: Task) -> tuple[Tensor, Log]:
         numbers, samples = task_numbers(tasks), all_samples(without_numbers(tasks))
-        own = {name: _rows_of(value, numbers) for name, value in params.items()}
+        if _is_whole_round(numbers, config.models):  # tasks are smaller than models, so it is they that are moved
+            order, own = numbers.argsort(dim=1), params
+            samples = Samples(*(_rows_of(part, order) for part in samples))
+        else:
+            own = {name: _rows_of(value, numbers) for name, value in params.items()}
         losses = of_each(own, samples).mean(dim=1)
         if config.penalty == "none":
             return losses, {"post_adapt_loss": losses}
@@ -121,8 +125,18 @@ def _meta_gradient(config: AveragedConfig, bench: Bench) -> MetaGradient:
     return partial(gradient_and_log, objective)
 
 
+def _is_whole_round(numbers: Tensor, models: int) -> bool:
+    """Whether each model has one task; a graph, which cannot look, goes the other way."""
+    import torch
+
+    if torch.compiler.is_compiling() or numbers.shape[1] != models:
+        return False
+    every = torch.arange(models, device=numbers.device).expand_as(numbers)
+    return torch.equal(numbers.sort(dim=1).values, every)
+
+
 def _rows_of(value: Tensor, numbers: Tensor) -> Tensor:
-    """The weights of the models of these numbers: (S, M, ...) and (S, B) to (S, B, ...).
+    """Rows of these numbers, like the weights of models: (S, M, ...) and (S, B) to (S, B, ...).
 
     By rows of one matrix, whose derivative is many times faster than that of an index of two.
     """

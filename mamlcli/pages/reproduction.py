@@ -9,7 +9,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.shipped import shipped_curves
 from mamlcli.pages.blocks import Block, Cell, Column, Facts, Section, Table, Text, Tone
-from mamlcli.pages.cells import number, plain, word
+from mamlcli.pages.cells import count, number, plain, word
 from mamlcli.plain import NOT_COMPARABLE
 from mamlcli.results import Reproduction
 from mamlcli.rows import RowPair
@@ -74,7 +74,7 @@ def counted(results: Sequence[AnyRow]) -> str:
     """
     judged = Counter(row["verdict"].partition(":")[0] for row in results if row["published"] is not None)
     total = judged.total()
-    each = ", ".join(f"{count} {verdict}" for verdict, count in judged.most_common())
+    each = ", ".join(f"{times} {verdict}" for verdict, times in judged.most_common())
     return f"of {total} published number{'s' * (total != 1)}: {each}" if total else "no number was published"
 
 
@@ -124,12 +124,8 @@ def protocol(row: PublishedRow, tested: Config | None = None) -> str:
     """On what a row is trained and tested, in words."""
     config, evaluation = row.config, (tested or row.config).evaluation
     outer, tasks = config.outer, config.tasks
-    trained = {
-        "trained": f"{outer.steps:,} meta-updates of {outer.meta_batch_size} tasks, K = {tasks.support_shots}, Q = "
-        f"{tasks.query_shots}",
-        "random-init": "not trained",
-        "zero": "not trained",
-    }[row.start]
+    batch, shots = count(outer.meta_batch_size, "task"), f"K = {tasks.support_shots}, Q = {tasks.query_shots}"
+    trained = f"{outer.steps:,} meta-updates of {batch}, {shots}" if row.start == "trained" else "not trained"
     points = f"{evaluation.grid or evaluation.query_shots} points {'of a grid' if evaluation.grid else 'each'}"
     own = [
         f"{key} {plain(value)}"
@@ -166,7 +162,7 @@ def reproduction_tiles(result: Reproduction) -> list[tuple[str, str]]:
     """What is looked for first: how many numbers there are, and how many each verdict is said of."""
     rows = len({row["row"] for row in result.results})
     verdicts = Counter(row["verdict"].partition(":")[0] for row in result.results if row["published"] is not None)
-    said = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common())
+    said = ", ".join(f"{times} {verdict}" for verdict, times in verdicts.most_common())
     return [("Rows", str(rows)), ("Published numbers", str(verdicts.total())), ("Verdicts", said or "none")]
 
 
