@@ -93,7 +93,7 @@ def wrong(kind: Kind, shares: tuple[float, float, float], draws: int, error: flo
     }
 
 
-def main(draws: int = 20_000) -> None:
+def main(draws: int = 10_000) -> None:
     """Print what docs/statistics.md says, in percent."""
     lines: list[str] = []
     lines.append("| what is compared | variance of the mean | equivalent at the margin | better at 0 | worse at 0 |")
