@@ -52,7 +52,10 @@ class Experiment(NamedTuple):
         """The meta-training tasks of all seeds."""
         config = self.config
         request = Request(
-            config.tasks.support_shots, config.tasks.query_shots, unlabelled_inputs=self.method.unlabelled_inputs
+            config.tasks.support_shots,
+            config.tasks.query_shots,
+            unlabelled_inputs=self.method.unlabelled_inputs,
+            numbered=self.method.numbered_tasks,
         )
         families = tuple(member.family for member in self.members for _ in member.config.seeds)
         return TaskStream(self.family, config.seeds, config.outer.meta_batch_size, request, families=families)

@@ -53,6 +53,7 @@ from mamlcli.rows import (
     Protocol,
     Query,
     ReproducedNumber,
+    RowPair,
     RunRow,
     Seconds,
     Seeds,
@@ -393,6 +394,8 @@ class Reproduction(Result):
     """Whether the trainings were cut short, so that no number means anything."""
     seeds: Seeds
     results: list[ReproducedNumber]
+    pairs: list[RowPair] = []
+    """Rows that are set beside another one, at every number of theirs that both were measured at."""
     curves: list[CurvePoint]
     described: dict[str, str] = {}
     """What each row is, where it was published and what its source leaves open."""

@@ -361,6 +361,14 @@ class ReproducedNumber(TypedDict):
     """Null where no number was published."""
     published_ci95: Number
     relation: Literal["equals", "at_most", "at_least"]
+    margin: NotRequired[Number]
+    """The largest difference that does not matter, in the unit of the loss; null where no number was published."""
+    difference: NotRequired[Number]
+    """`mean` - `published`."""
+    difference_ci95: NotRequired[Number]
+    """Half-width of its 95% interval, which holds what both sides are uncertain by."""
+    difference_ci90: NotRequired[Number]
+    """Half-width of its 90% interval, whose ends are two one-sided tests at 5% each."""
     mean: Number
     """Corrected as `correction` says; null, like all that follows, where the row could not be run."""
     ci95: Number
@@ -385,6 +393,29 @@ class ReproducedNumber(TypedDict):
     num_diverged: Count | None
     query: str | None
     verdict: str
+    """What the interval of the difference says: `equivalent`, `better`, `worse`, `inconclusive` or `diverged`; of a
+    bound `met`, `not met`, `inconclusive` or `diverged`. Else `no number published`, `not comparable: a fast run`, or
+    `not run: ` and why."""
+
+
+@with_config(SHAPE)
+class RowPair(TypedDict):
+    """What one row scores less what another does, paired by seed and task."""
+
+    row: str
+    beside: str
+    """The other row."""
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    difference: Number
+    """The mean of `row` less that of `beside`; negative in favour of `row`."""
+    ci95: Number
+    """Half-width of its 95% interval over seeds and tasks."""
+    ci90: Number
+    margin: Number
+    """The largest difference that does not matter: a share of the mean of `beside`."""
+    verdict: str
+    """As of a published number: `equivalent`, `better`, `worse`, `inconclusive` or `diverged`."""
 
 
 @with_config(SHAPE)
@@ -396,6 +427,9 @@ class CurvePoint(TypedDict):
     inner_steps: Count
     mean: Number
     ci95: Number
+    published: NotRequired[Number]
+    """What was published there; null where nothing was."""
+    published_ci95: NotRequired[Number]
 
 
 @with_config(SHAPE)
@@ -434,6 +468,8 @@ class ListedRow(PublishedRow):
 
     row: str
     """Its name."""
+    protocol: str
+    """On what it is trained and tested, in words."""
 
 
 @with_config(SHAPE)

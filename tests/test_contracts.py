@@ -44,6 +44,9 @@ TABLE = {
     "mlp": "model: {name: mlp, hidden_sizes: [6, 5], activation: tanh}",
     "maml": "algorithm: {name: maml, inner_steps: 2, inner_lr: 0.05}",
     "joint": "algorithm: {name: joint}",
+    "averaged": "algorithm: {name: averaged, models: 7}\ntasks: {pool: 7}",
+    "averaged, towards the mean": "algorithm: {name: averaged, models: 5, penalty: mean, strength: 0.1}\n"
+    "tasks: {pool: 5}",
     "chain": "algorithm: {name: chain, inner_steps: 2, inner_lr: 0.05, unlabelled_inputs: 4}",
     "ANIL": "algorithm: {adapts: head, inner_steps: 2, inner_lr: 0.05}",
     "BOIL": "algorithm: {adapts: body, inner_steps: 2, inner_lr: 0.05}",
@@ -140,13 +143,13 @@ def test_meta_parameters_follow_from_the_seed_and_differ_between_seeds(experimen
 def test_without_a_step_nothing_is_adapted_and_with_one_something_is(experiment: Experiment) -> None:
     params, tasks = inputs(experiment)
     one = {name: value[0] for name, value in params.items()}
-    support = tasks.map(lambda part: part[0, 0]).support
+    support, other = tasks.map(lambda part: part[0, 0]).support, tasks.map(lambda part: part[0, 1]).support
     inner = experiment.method.inner
     none, some = (adapted(inner, one, support, inner_steps=steps, gradient=constant) for steps in (0, 1))
     assert list(none) == list(some)
-    begun = [value.data_ptr() for value in one.values()]
+    elsewhere = adapted(inner, one, other, inner_steps=0, gradient=constant)
     for name, predictor in none.items():
-        assert all(value.data_ptr() in begun for value in predictor.values())
+        assert all(torch.equal(predictor[key], elsewhere[name][key]) for key in predictor)
         assert any(not torch.equal(predictor[key], some[name][key]) for key in predictor)
 
 

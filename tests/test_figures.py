@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.config.shipped import shipped_curves
 from mamlcli.figures.drawing import FIGURES, Drawing
 from mamlcli.figures.style import LOOKS, Look
+from mamlcli.pages.reproduction import curve_styles
 from mamlcli.runs.folder import open_run
 from mamlcli.runs.named import write_figure
 from mamlcli.types import Row
@@ -365,6 +367,39 @@ def test_limits_of_an_adaptation_keep_intervals_inside_and_the_legend_names_them
         "dotted: median",
         "shaded: 95% interval of the mean over seeds",
     ]
+
+
+def published_rows(curve: str) -> list[Row]:
+    rows = adaptation_rows([3.0, 1.0, 0.8], 0.1, curve=curve)
+    rows[1] |= {"published": 0.9, "published_ci95": 0.2}
+    rows[2] |= {"published": 0.5, "published_ci95": None}
+    return rows
+
+
+def test_published_numbers_are_drawn_with_their_intervals_in_the_colour_of_their_curve() -> None:
+    figure = drawn("reproduction", [*published_rows("a"), *adaptation_rows([3.0, 2.0], 0.1, curve="b")], title="")
+    curve, marks, interval, _ = figure.axes[0].lines
+    assert np.asarray(marks.get_data()).tolist() == [[1.0, 2.0], [0.9, 0.5]]
+    assert np.asarray(interval.get_ydata()) == pytest.approx([0.7, 1.1])
+    assert {line.get_color() for line in (curve, marks, interval)} == {curve.get_color()}
+    assert legend(figure)[-1] == "white marks: published, with the interval where there is one"
+
+
+def test_a_curve_looks_alike_whichever_others_are_beside_it_and_a_stamp_is_written_across() -> None:
+    names = [*shipped_curves(), "one of a user's own"]
+    assert len(set(curve_styles(names).values())) == len(names)
+
+    def look_of(name: str, *others: str) -> tuple[Any, ...]:
+        rows = [row for curve in (*others, name) for row in adaptation_rows([3.0, 1.0], 0.1, curve=curve)]
+        styles = curve_styles((*others, name))
+        line = drawn("reproduction", rows, title="", styles=styles, stamp=None).axes[0].lines[-1]
+        return line.get_color(), line.get_marker(), line.get_linestyle()
+
+    seen = [look_of(name, *names[:1]) for name in names[1:]]
+    assert seen == [look_of(name) for name in names[1:]]
+    assert len(set(seen)) == len(seen)
+    stamped = drawn("reproduction", published_rows("a"), title="", stamp="fast run")
+    assert "fast run" in [text.get_text() for text in stamped.texts]
 
 
 def test_a_figure_that_cuts_diverging_tasks_says_where() -> None:

@@ -326,8 +326,8 @@ def test_a_meta_test_that_cannot_fit_is_refused_and_training_warns_of_it(
 
 @pytest.mark.usefixtures("sixteen_gib")
 def test_published_rows_that_cannot_fit_side_by_side_are_refused(maml: Maml, folder: Path) -> None:
-    for name in ("one", "two"):
-        experiment = f"{{name: {name}, device: cpu, model: {{hidden_sizes: [8000, 8000]}}, outer: {{steps: 5}}}}"
+    for name, steps in (("one", 5), ("two", 6)):
+        experiment = f"{{name: {name}, device: cpu, model: {{hidden_sizes: [8000, 8000]}}, outer: {{steps: {steps}}}}}"
         published = "[{shots: 5, inner_steps: 1, mean: 1.0}]"
         (folder / f"{name}.yaml").write_text(
             f"title: a\nsource: b\nambiguous: nothing\nconfig: {experiment}\npublished: {published}\n"

@@ -77,6 +77,16 @@ def complete_row(incomplete: str) -> Iterator[Offer]:
 
 
 @_safely
+def complete_group(incomplete: str) -> Iterator[Offer]:
+    """Groups of rows of `maml reproduce`, and what is in them."""
+    from mamlcli.config.shipped import shipped_groups
+
+    yield from (
+        (name, _plain(", ".join(rows))) for name, rows in shipped_groups().items() if name.startswith(incomplete)
+    )
+
+
+@_safely
 def complete_run(incomplete: str) -> Iterator[Offer]:
     """Run folders, the newest first."""
     yield from ((str(path), "") for path in run_folders() if str(path).startswith(incomplete))

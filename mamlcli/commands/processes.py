@@ -49,6 +49,7 @@ def train_side_by_side(
     reporter: Reporter,
     to_go_on: Remedy,
     kind: str = "rows",
+    told: Callable[[Mapping[str, int]], None] | None = None,
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -60,6 +61,7 @@ def train_side_by_side(
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
         kind: What they are called, in the words of who waits.
+        told: Hears how many steps each has made, now and then; the reporter is shown their sum if None.
 
     Returns:
         By name, what those that failed had to say.
@@ -68,7 +70,9 @@ def train_side_by_side(
         InterruptedRunError: If a signal came; each training was asked to save, and has ended.
     """
     made = {name: _training(name, config, folder) for name, config in configs.items()}
-    return run_side_by_side(made, folder, kind, at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on)
+    return run_side_by_side(
+        made, folder, kind, at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on, told=told
+    )
 
 
 def run_side_by_side(
@@ -80,6 +84,7 @@ def run_side_by_side(
     stop: StopRequest,
     reporter: Reporter,
     to_go_on: Remedy,
+    told: Callable[[Mapping[str, int]], None] | None = None,
 ) -> dict[str, str]:
     """Run commands of ours, so many at a time; see `train_side_by_side`.
 
@@ -91,7 +96,12 @@ def run_side_by_side(
         stop: As for `train_side_by_side`.
         reporter: The same.
         to_go_on: The same.
+        told: The same.
     """
+
+    def show(made: Mapping[str, int]) -> None:
+        reporter.progress(f"training, steps of all {kind}", sum(made.values()), total)
+
     waiting = [name for name, job in jobs.items() if not job.is_done()]
     failed: dict[str, str] = {}
     total, looked = sum(job.steps for job in jobs.values()), 0.0
@@ -114,21 +124,21 @@ def run_side_by_side(
                 else:
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
-                steps = _steps_done(jobs, waiting, running)
+                steps = sum(_steps_done(jobs, waiting, running).values())
                 said = f"interrupted and saved after {steps} of {total} steps of all {kind}: {folder.path}"
                 raise InterruptedRunError(stop.signal_number, said, to_go_on)
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                reporter.progress(f"training, steps of all {kind}", _steps_done(jobs, waiting, running), total)
+                (told or show)(_steps_done(jobs, waiting, running))
             time.sleep(_POLL_S)
     finally:
         _end(running)
     return failed
 
 
-def _steps_done(jobs: Mapping[str, Job], waiting: Container[str], running: Container[str]) -> int:
+def _steps_done(jobs: Mapping[str, Job], waiting: Container[str], running: Container[str]) -> dict[str, int]:
     """The steps of jobs that have ended, and of the others what they have made so far."""
-    return sum(job.made() if name in waiting or name in running else job.steps for name, job in jobs.items())
+    return {name: job.made() if name in waiting or name in running else job.steps for name, job in jobs.items()}
 
 
 def _training(name: str, config: Config, folder: RunFolder) -> Job:

@@ -10,6 +10,7 @@ The file of a config opens with four lines, which `described` reads:
 That of a row has the first two; its title says what it is.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -41,6 +42,27 @@ def shipped_configs() -> dict[str, Path]:
 def shipped_rows() -> dict[str, Path]:
     """The files of the published results that come along, by name."""
     return _by_name(FOLDER / "reproduce")
+
+
+def shipped_groups() -> dict[str, list[str]]:
+    """The names of the rows of each group, by the group's name."""
+    groups: dict[str, list[str]] = {}
+    for name, said in _said_by_rows("group").items():
+        for group in said.strip("[]").split(", "):
+            groups.setdefault(group, []).append(name)
+    return dict(sorted(groups.items()))
+
+
+def shipped_curves() -> list[str]:
+    """What the curves of all rows that come along are called, in an order of their own."""
+    return list(dict.fromkeys(_said_by_rows("curve").values()))
+
+
+def _said_by_rows(key: str) -> dict[str, str]:
+    """What rows say on a line of their own, where they do; the rest is not read, which takes far longer."""
+    line = re.compile(rf"^{key}: (.+)$", re.MULTILINE)
+    found = {name: line.search(path.read_text("utf-8")) for name, path in shipped_rows().items()}
+    return {name: said[1].strip() for name, said in found.items() if said}
 
 
 def config_path(named: str | Path) -> Path:
@@ -85,6 +107,12 @@ def unknown_row(named: str) -> Remedy:
         return Remedy(*(f"it is a config: {said}" for said in as_config(named)))
     hint, known = _did_you_mean(named, shipped_rows()), ", ".join(shipped_rows())
     return Remedy(f"{hint}known: {known}", f"{hint}maml reproduce --list lists what there is")
+
+
+def unknown_group(named: str) -> Remedy:
+    """What to do about a name that is of no group."""
+    hint, known = _did_you_mean(named, shipped_groups()), ", ".join(shipped_groups())
+    return Remedy(f"{hint}known: {known}", f"{hint}known: {known}")
 
 
 def unknown_name(named: str) -> Remedy:

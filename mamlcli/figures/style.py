@@ -313,9 +313,13 @@ class LineStyle(NamedTuple):
 
 
 def numbered(index: int, *, dashed: bool) -> LineStyle:
-    """The style of the line with this number, with dashes of its own or without any."""
-    dashes = DASHES[index % len(DASHES)] if dashed else "-"
-    return LineStyle(CYCLE[index % len(CYCLE)], MARKERS[index % len(MARKERS)], dashes)
+    """The style of the line with this number, with dashes of its own or without any.
+
+    Those after the last colour begin again with other marks and dashes.
+    """
+    color, again = index % len(CYCLE), index // len(CYCLE)
+    dashes = DASHES[(color + again) % len(DASHES)] if dashed else "-"
+    return LineStyle(CYCLE[color], MARKERS[(color + again) % len(MARKERS)], dashes)
 
 
 def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, style: LineStyle) -> None:

@@ -139,6 +139,8 @@ class Method(NamedTuple):
     steps does, or first-order MAML where that is the order."""
     unlabelled_inputs: int = 0
     """U: inputs without a target that it wants of every task."""
+    numbered_tasks: bool = False
+    """Whether it wants to know which task of its pool each task of meta-training is; see `tasks.family.Request`."""
     logged: tuple[str, ...] = ()
     """Meta-parameters that stand in every row of the metrics."""
     parts: Mapping[str, str] = {}

@@ -11,7 +11,7 @@ from mamlcli.pages.compared import comparison_blocks
 from mamlcli.pages.compared_runs import compared_blocks
 from mamlcli.pages.evaluated import evaluation_blocks, short_result
 from mamlcli.pages.provenance import config_blocks, data_blocks, file_blocks, provenance_blocks, seeds_tile
-from mamlcli.pages.reproduction import reproduction_blocks
+from mamlcli.pages.reproduction import reproduction_blocks, reproduction_tiles
 from mamlcli.pages.swept import sweep_blocks
 from mamlcli.runs.contents import Contents, Plot
 from mamlcli.types import ORDERS
@@ -47,6 +47,8 @@ def title(contents: Contents) -> str:
 
 def badge(contents: Contents) -> Text:
     """How a run stands, in a word or two."""
+    if contents.reproduction is not None and contents.reproduction.fast:
+        return Text("a fast run: no number means anything", "bad")
     status = contents.info.get("status") or ("done" if contents.reproduction else "running")
     if status == "running":
         return Text("running", "busy") if contents.is_held else Text("killed: its process is gone", "bad")
@@ -83,6 +85,8 @@ def tiles(contents: Contents) -> list[tuple[str, str]]:
         found += [("Meta-updates", _progress(contents))] if contents.kind != "sweep" else []
     if seeds := info.get("seeds") or (list(contents.reproduction.seeds) if contents.reproduction else []):
         found.append(("Seeds", seeds_tile(seeds)))
+    if contents.reproduction is not None:
+        found += reproduction_tiles(contents.reproduction)
     if own := contents.evaluations.get("."):
         found.append(short_result(own))
     clock = [row["wall_s"] for row in contents.metrics if isinstance(row.get("wall_s"), int | float)]

@@ -75,7 +75,7 @@ def checks_table(rows: Sequence[CheckRow]) -> Table:
 def reproduction_table(rows: Sequence[ReproducedNumber]) -> Table:
     """Published numbers beside what was found."""
     found = ("mean", "ci95", "plain_mean", "median", "num_diverged", "verdict")
-    return chosen_columns(rows, "row", "shots", "inner_steps", "relation", "published", *found)
+    return chosen_columns(rows, "row", "shots", "inner_steps", "relation", "published", "margin", *found)
 
 
 def sweep_table(rows: Sequence[SweptRow]) -> Table:

@@ -18,6 +18,8 @@ from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
 _CORRUPTED: Interval = (-5.0, 5.0)
 # Places of a list whose tasks of a pool are looked up at a time, and how many are kept, of all seeds together.
 _PLACES_AT_A_TIME, _PLACES_KEPT = 2**14, 2**23
+# Of a task of a pool, beside the parameters of its function.
+_NUMBER = "its number"
 
 
 class Request(NamedTuple):
@@ -32,6 +34,8 @@ class Request(NamedTuple):
     unlabelled_inputs: int = 0
     """U, >= 0: inputs after the K support samples whose targets are not a number, so that whoever reads one cannot miss
     it."""
+    numbered: bool = False
+    """Whether a last support sample says which task of the pool it is: its target is the task's number, from 0."""
 
 
 class Curves(NamedTuple):
@@ -110,6 +114,8 @@ class TaskFamily(NamedTuple):
     view: "Callable[[int], TaskFamily] | None" = None
     """Where seeds leave out different tasks, the family as a seed has it, with names and units of its own; `names` then
     holds all that any seed has in a split. None where all seeds have the same."""
+    pool: int | None = None
+    """How many tasks meta-training draws from, where it can say which of them a task is; see `Request.numbered`."""
     largest_support: int | None = None
     """The largest K that leaves every task a query sample; None where there is no such bound."""
     has_gaps: Callable[[Request], bool] = lambda _: False
@@ -202,8 +208,11 @@ def function_family(
         seen = [values[name].expand(count, shots, 1) for name in shown]
         return torch.cat([x.expand(count, shots, num_inputs), *seen], dim=-1).float()
 
+    def value_at(x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return function(x, **{name: values[name] for name in parameters})
+
     def samples(numbers: Numbers, values: dict[str, Tensor], x: Tensor, noise: Lane) -> Samples:
-        y = function(x, **values)
+        y = value_at(x, values)
         if config.noise_std > 0:
             y = y + config.noise_std * numbers.normal(noise, x.shape[1] * num_outputs).reshape(y.shape)
         return Samples(inputs(values, x).contiguous(), y.float().contiguous())
@@ -221,11 +230,13 @@ def function_family(
             x = inputs(values, points(numbers, Lane.UNLABELLED_X, request.unlabelled_inputs))
             unknown = torch.full((*x.shape[:2], num_outputs), torch.nan)
             support = Samples(torch.cat([support.x, x], dim=1), torch.cat([support.y, unknown], dim=1))
+        if request.numbered:
+            support = _numbered(support, values[_NUMBER])
         return Task(support, samples(numbers, values, query_x, Lane.QUERY_NOISE))
 
     def curves(numbers: Numbers, count: int) -> Curves:
         values, x = drawn(numbers), _grid(config.x, count, 1)
-        return Curves(x.flatten(), inputs(values, x), function(x, **values))
+        return Curves(x.flatten(), inputs(values, x), value_at(x, values))
 
     low, high = config.x
     if moments is not None:
@@ -240,7 +251,14 @@ def function_family(
         moments=moments,
         num_told=len(shown),
         corrupted_slots=config.corrupted_slots,
+        pool=config.pool,
     )
+
+
+def _numbered(support: Samples, numbers: Tensor) -> Samples:
+    """Say by a last sample which task of a pool each is: numbers of shape (n, 1, 1)."""
+    x = torch.cat([support.x, torch.zeros_like(support.x[:, :1])], dim=1)
+    return Samples(x, torch.cat([support.y, numbers.expand_as(support.y[:, :1]).float()], dim=1))
 
 
 def from_pool(endless: Drawing, size: int) -> Drawing:
@@ -253,7 +271,7 @@ def from_pool(endless: Drawing, size: int) -> Drawing:
     @lru_cache(maxsize=max(1, _PLACES_KEPT // span))
     def at_places(seed: int, index: int) -> dict[str, Tensor]:
         tasks = visits(Numbers(seed, "meta-train", index * span, span), keys)
-        pool = endless(Numbers(seed, "meta-train", 0, size))
+        pool = endless(Numbers(seed, "meta-train", 0, size)) | {_NUMBER: torch.arange(size).view(-1, 1, 1)}
         return {name: values[tasks] for name, values in pool.items()}
 
     def drawn(numbers: Numbers) -> dict[str, Tensor]:

@@ -49,8 +49,8 @@ class TaskStream(NamedTuple):
     @property
     def steps_at_a_time(self) -> int:
         """Steps whose tasks are drawn at a time."""
-        support_shots, query_shots, _, unlabelled = self.request
-        per_step = self.meta_batch_size * (support_shots + query_shots + unlabelled)
+        wanted = self.request
+        per_step = self.meta_batch_size * (wanted.support_shots + wanted.query_shots + wanted.unlabelled_inputs)
         return max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
 
     def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
