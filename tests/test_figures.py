@@ -197,6 +197,21 @@ def prediction_rows() -> list[Row]:
     return [*curves, *({"target": "y", "task": task, "x": 0.5, "y": 0.5} for task in ("one", "two", "three", "four"))]
 
 
+INNER_LR = "algorithm.inner_lr"
+SWEPT = {INNER_LR: ("0.003", "0.01", "0.03"), "outer.lr": ("0.001", "0.0003")}
+
+
+def sweep_rows() -> list[Row]:
+    """Six members of a grid, of which one has diverged."""
+    members = [{INNER_LR: one, "outer.lr": other} for other in SWEPT["outer.lr"] for one in SWEPT[INNER_LR]]
+    means: list[float | None] = [0.5, 1.25, 20.0, None, 3.0, 0.75]
+    ranks = [1, 3, 5, 6, 4, 2]
+    return [
+        {**member, "mean": mean, "ci95": None if mean is None else mean / 4, "rank": rank}
+        for member, mean, rank in zip(members, means, ranks, strict=True)
+    ]
+
+
 def every_figure(look: Look) -> dict[str, Figure]:
     """One of each, as wide as asked for."""
     training = [figure for figure, _ in training_figures(3, look)]
@@ -214,6 +229,7 @@ def every_figure(look: Look) -> dict[str, Figure]:
         "fits": drawn("fits", fit_rows(("student", "teacher")), title, look, measured_on="on the query samples"),
         "predictions": drawn("predictions", prediction_rows(), title, look, **predictions),
         "rates": drawn("rates", rate_rows(), title, look),
+        "sweep": drawn("sweep", sweep_rows(), title, look, axes=SWEPT, interval="over seeds and tasks"),
         "slot-weights": drawn("slot-weights", slot_rows(), title, look),
     }
 
