@@ -40,6 +40,8 @@ OTHER = {
     "model.name": None, "model.hidden_sizes": (9,), "model.activation": "tanh", "model.init": "truncated_normal",
     "algorithm.name": None, "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
     "algorithm.learned_inner_lr": "parameter", "algorithm.inner_lr_init": (0.1, 0.2),
+    "algorithm.adapts": "head", "algorithm.inner_optimizer": "momentum", "algorithm.inner_momentum": 0.5,
+    "algorithm.samples": "all", "algorithm.context_size": 3, "outer.max_task_grad": 1.0,
     "algorithm.unlabelled_inputs": 3, "algorithm.learn_slot_weights": False,
     "outer.steps": 14, "outer.meta_batch_size": 4, "outer.optimizer": "sgd", "outer.lr": 0.1,
     "outer.schedule": "cosine", "outer.max_grad_norm": 1.0, "outer.on_divergence": "freeze",
@@ -56,7 +58,8 @@ TESTED = {
     "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline", "tasks.slope", "tasks.intercept",
     "tasks.square", "tasks.cube", "tasks.centre", "tasks.offset", "tasks.overtone_amplitude", "tasks.overtone_phase",
     "tasks.first_square", "tasks.second_square", "tasks.families",
-    "tasks.corrupted_slots", "algorithm.inner_lr", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
+    "tasks.corrupted_slots", "algorithm.inner_lr", "algorithm.inner_optimizer", "algorithm.inner_momentum",
+    "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
     "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
 }  # fmt: skip
@@ -82,6 +85,8 @@ METHODS = {
     ),
     "joint": parse_config(TINY + "algorithm: {name: joint}\n"),
     "chain": parse_config(TINY + "algorithm: {name: chain}\n", overrides=["evaluation.shots=[10]"]),
+    "reptile": parse_config(TINY + "algorithm: {name: reptile, inner_steps: 3, inner_lr: 0.02}\n"),
+    "cavia": parse_config(TINY + "algorithm: {name: cavia, inner_lr: 0.5}\n"),
 }
 
 

@@ -81,7 +81,7 @@ def _made(reporter: Reporter, *kinds: Callable[[], Iterable[Check]]) -> list[Che
 def part_of(config: Config, max_tasks: int) -> Config:
     """The experiment with as many seeds and tasks as a check of seconds can take."""
     size = min(config.outer.meta_batch_size, max_tasks)
-    outer = config.outer.model_copy(update={"meta_batch_size": size, "max_grad_norm": None})
+    outer = config.outer.model_copy(update={"meta_batch_size": size, "max_grad_norm": None, "max_task_grad": None})
     return config.model_copy(update={"seeds": config.seeds[:_MAX_SEEDS], "outer": outer})
 
 

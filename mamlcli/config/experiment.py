@@ -43,6 +43,9 @@ class OuterConfig(Section):
     """How the learning rate goes from `lr` to zero over `steps`; `constant` stays."""
     max_grad_norm: Positive | None = None
     """Clip the meta-gradient of each seed to this 2-norm; null does not clip."""
+    max_task_grad: Positive | None = None
+    """Clamp each number of each task's own meta-gradient to plus or minus this, before the mean over tasks; null does
+    not. Every task then holds a gradient of its own."""
     on_divergence: Literal["stop", "freeze"] = "stop"
     """What happens if a seed's loss or meta-gradient is not finite: `stop` ends the run with exit code 5; `freeze`
     keeps that seed as it was before the step, marks it in every table, and goes on while one is healthy."""

@@ -134,6 +134,9 @@ class Method(NamedTuple):
     """Where it is plain gradient descent."""
     holds_copies: bool = True
     """Whether a task holds adapted weights of its own in meta-training, and not activations alone."""
+    holds_path: bool = True
+    """Whether a task holds what its inner steps were computed from until it is differentiated, and not the newest
+    alone."""
     footprint: Callable[[int, int], Footprint] | None = None
     """(support shots, query shots) to what a task holds; None where that is about what second-order MAML of as many
     steps does, or first-order MAML where that is the order."""
