@@ -14,6 +14,8 @@ from mamlcli.config.reference import known_keys
 from mamlcli.errors import UsageError
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.runs.checkpoints import list_checkpoints
+from mamlcli.tasks.linear import LinearTasks
+from mamlcli.tasks.mixture import Member, MixtureTasks
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
 from tests.test_runs import Listener, with_steps
@@ -28,6 +30,10 @@ OTHER = {
     "tasks.query_shots": 4, "tasks.corrupted_slots": 2,
     "tasks.pool": 5, "tasks.damping": (0.1, 0.2), "tasks.e_max": (1.0, 2.0), "tasks.ec50": (1.0, 2.0),
     "tasks.hill": (1.0, 2.0), "tasks.baseline": (0.0, 0.5),
+    "tasks.slope": (1.0, 2.0), "tasks.intercept": (1.0, 2.0), "tasks.square": (1.0, 2.0), "tasks.cube": (1.0, 2.0),
+    "tasks.centre": (1.0, 2.0), "tasks.offset": (1.0, 2.0), "tasks.overtone_amplitude": (1.0, 2.0),
+    "tasks.overtone_phase": (1.0, 2.0), "tasks.first_square": (1.0, 2.0), "tasks.second_square": (1.0, 2.0),
+    "tasks.families": (Member(tasks=LinearTasks()),),
     "tasks.path": "/elsewhere.csv", "tasks.task": "other", "tasks.inputs": ("other",), "tasks.target": ("other",),
     "tasks.delimiter": ";", "tasks.split": "part", "tasks.scale": "none", "tasks.support": "first",
     "tasks.min_rows": "drop", "tasks.duplicates": "keep",
@@ -47,7 +53,9 @@ OTHER = {
 # Written down beside the table, on purpose, by what each key means.
 TESTED = {
     "device", "tasks.amplitude", "tasks.phase", "tasks.frequency", "tasks.x", "tasks.noise_std", "tasks.path",
-    "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline",
+    "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline", "tasks.slope", "tasks.intercept",
+    "tasks.square", "tasks.cube", "tasks.centre", "tasks.offset", "tasks.overtone_amplitude", "tasks.overtone_phase",
+    "tasks.first_square", "tasks.second_square", "tasks.families",
     "tasks.corrupted_slots", "algorithm.inner_lr", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
     "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
@@ -63,6 +71,11 @@ METHODS = {
     "maml": parse_config(TINY),
     "damped_oscillator": parse_config(TINY + "tasks: {family: damped_oscillator}\n"),
     "dose_response": parse_config(TINY + "tasks: {family: dose_response}\n"),
+    **{
+        name: parse_config(TINY + f"tasks: {{family: {name}}}\n")
+        for name in ("cubic", "absolute_value", "harmonic", "surface")
+    },
+    "mixture": parse_config(TINY + "tasks: {family: mixture, families: [{family: linear, weight: 2}]}\n"),
     "table": parse_config(
         TINY + "tasks: {family: table, path: t.csv, task: a, inputs: b, target: c}\n",
         overrides=["evaluation.every_steps=null", "run.keep=newest"],
@@ -79,6 +92,8 @@ def leaves(config: Config) -> list[str]:
 
 def changed(config: Config, key: str) -> Config:
     section, _, name = key.rpartition(".")
+    if key == "tasks.inputs" and isinstance(config.tasks, MixtureTasks):  # how many, and no names
+        return config.model_copy(update={section: config.tasks.model_copy(update={name: 2})})
     if not section:
         return config.model_copy(update={key: OTHER[key]})
     return config.model_copy(update={section: getattr(config, section).model_copy(update={name: OTHER[key]})})

@@ -40,6 +40,7 @@ def test_commands_options_and_configs_are_offered(tab: Tab, folder: Path) -> Non
     assert tab("check-grads", "sm") == ["smoke"]
     (folder / "smooth.yaml").touch()
     assert tab("compare-orders", "--config", "sm") == ["smoke", "smooth.yaml"]
+    assert tab("compare", "--configs", "sm") == ["smoke", "smooth.yaml"]
     assert tab("train", "--config", "ti") == ["tiny.yaml"]
     assert set(tab("configs", "cp", "")) == set(shipped_configs()) | set(shipped_rows())
     assert set(tab("configs", "show", "")) == {*tab("configs", "cp", ""), "tiny.yaml", "smooth.yaml"}

@@ -160,6 +160,19 @@ def fit_rows(models: Sequence[str] = ("",), *, loss: float | None = 0.5) -> list
     return rows
 
 
+def compared_rows() -> list[Row]:
+    """Curves of three runs, two of one method, and their differences to the first."""
+    return [
+        {**row, "run": name, "difference": -0.3 * index, "low": -0.5 * index, "high": 0.1, "reference": 2.0}
+        for index, name in enumerate(COMPARED)
+        for shots in (5, 10)
+        for row in adaptation_rows([3.0, 1.0 + index, None], 0.1, shots=shots)
+    ]
+
+
+COMPARED = {"a baseline": "second-order MAML", "another": "joint training", "a third of a long name": "joint training"}
+
+
 def rate_rows() -> list[Row]:
     names = [f"teacher.layer{layer}.{part}" for layer in range(3) for part in ("weight", "bias")]
     return [{"tensor": name, "step": 1, "begun": 0.1, "low": -0.1, "median": 0.2, "high": 0.4} for name in names]
@@ -191,9 +204,12 @@ def every_figure(look: Look) -> dict[str, Figure]:
     ordered = [row for order in ("first", "second") for row in adaptation_rows([3.0, 1.0], 0.1, order=order)]
     title = "a name that is long enough to need more than one line of a narrow column: second-order MAML, 3 seeds"
     predictions = {"x_label": "x", "task_label": "year", "seeds": (0, 1, 2)}
+    beside = {"baseline": "a baseline", "margin": 0.05, "interval": "over seeds and tasks"}
     return dict(zip(("loss", "learning", "cosine"), training, strict=True)) | {
         "adaptation": drawn("adaptation", wide, title, look, bounds={"zero predictor": 4.25}),
         "order-adaptation": drawn("order-adaptation", ordered, title, look),
+        "compared-adaptation": drawn("compared-adaptation", compared_rows(), title, look, methods=COMPARED),
+        "differences": drawn("differences", compared_rows(), title, look, methods=COMPARED, **beside),
         "reproduction": drawn("reproduction", curve_rows(), title, look, interval="over seeds and tasks"),
         "fits": drawn("fits", fit_rows(("student", "teacher")), title, look, measured_on="on the query samples"),
         "predictions": drawn("predictions", prediction_rows(), title, look, **predictions),
@@ -412,6 +428,21 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_that_is_said() -> None:
     assert legend(figure)[0] == "where a line is missing it is not finite"
     assert np.isnan(line_named(figure.axes[0], "after adaptation")[-1])
     figure.draw_without_rendering()
+
+
+def test_differences_are_in_parts_of_the_baselines_loss_and_what_is_out_of_proportion_is_said_to_be_cut() -> None:
+    rows = [row | {"reference": 4.0, "difference": -1.0, "low": -2.0, "high": 0.5} for row in compared_rows()]
+    figure = drawn("differences", rows, methods=COMPARED, baseline="a baseline", margin=0.1)
+    low, high = figure.axes[0].get_ylim()
+    assert low < -50 < 12.5 < high < 30
+    bars = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert np.asarray(bars)[:, 1].tolist() == [-50.0, 12.5]
+    assert "cut" not in "".join([*legend(figure), figure.legends[0].get_title().get_text()])
+    rows[-1] |= {"difference": 40.0, "low": -5.0, "high": 90.0}
+    cut = drawn("differences", rows, methods=COMPARED, baseline="a baseline")
+    assert "cut at 200%, bars go on above" in cut.legends[0].get_title().get_text()
+    assert "bars go on below" in cut.legends[0].get_title().get_text()
+    assert cut.axes[0].get_ylim() == (-105.0, 200.0)
 
 
 def test_a_figure_without_a_finite_value_says_so() -> None:

@@ -20,10 +20,12 @@ COMMANDS = {
     "eval": ("eval", "run"),
     "predict": ("predict", "run", "--support", "own.csv", "--query", "own.csv"),
     "compare-orders": ("compare-orders", "-c", "tiny.yaml", "--out", "both"),
+    "compare": ("compare", "run", "run/checkpoints/step-12.pt"),
     "report": ("report", "run"),
     "check-grads": ("check-grads", "-c", "tiny.yaml"),
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
     "reproduce": ("reproduce", "zero", "--out", "back"),
+    "sweep": ("sweep", "-c", "tiny.yaml", "--set", "outer.lr=0.001,0.01", "--out", "grid", "--pick", "best"),
     "reproduce-list": ("reproduce", "--list"),
     "configs-ls": ("configs", "ls"),
     "configs-show": ("configs", "show", "tiny.yaml"),
@@ -70,7 +72,7 @@ def test_the_schema_of_a_config_refuses_what_the_command_refuses(text: str) -> N
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) -> None:
-    if name in ("eval", "predict", "report", "runs-ls", "runs-show", "runs-diff"):
+    if name in ("eval", "compare", "predict", "report", "runs-ls", "runs-show", "runs-diff"):
         maml(*COMMANDS["train"])
     Path("own.csv").write_text("task,x,y\na,1,2\n")
     printed = maml(*COMMANDS[name], "--json").out

@@ -93,6 +93,12 @@ def complete_run(incomplete: str) -> Iterator[Offer]:
 
 
 @_safely
+def complete_compared(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """What `maml compare` takes: run folders, or after `--configs` experiments."""
+    yield from complete_config_file(incomplete) if ctx.params.get("configs") else complete_run(incomplete)
+
+
+@_safely
 def complete_resume(incomplete: str) -> Iterator[Offer]:
     """Run folders, and `auto`."""
     yield from complete_run(incomplete)

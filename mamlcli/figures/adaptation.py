@@ -17,6 +17,7 @@ from mamlcli.figures.style import (
     LINE,
     MARKERS,
     PAGE,
+    LineStyle,
     Look,
     Title,
     column,
@@ -27,6 +28,7 @@ from mamlcli.figures.style import (
     log_scale,
     new_axes,
     new_panels,
+    numbered,
     outer_labels,
     shade_key,
     whole_steps,
@@ -53,7 +55,7 @@ def adaptation_figure(
     for index, (model, shots) in enumerate(lines):
         chosen = [row for row in rows if (row.get("model", ""), row["shots"]) == (model, shots)]
         name = escaped(f"{model}, K = {shots}".removeprefix(", "))
-        interval_line(axes, chosen, name, index, dashed=False)
+        interval_line(axes, chosen, name, numbered(index, dashed=False))
         median: dict[str, Any] = {
             "color": CYCLE[index % len(CYCLE)],
             "marker": MARKERS[index % len(MARKERS)],
@@ -78,7 +80,8 @@ def order_adaptation_figure(rows: Sequence[AnyRow], *, title: Title, look: Look 
         look: For which place it is drawn.
     """
     lines = {f"{order} order": [row for row in rows if row["order"] == order] for order in ORDERS}
-    return _panels_by_shots(lines, title, look, _over(rows), styles=(1, 0))
+    styles = [numbered(index, dashed=True) for index in (1, 0)]
+    return panels_by_shots(lines, title, look, _over(rows), styles=styles)
 
 
 def reproduction_figure(
@@ -107,29 +110,29 @@ def reproduction_figure(
     lines = {name: [row for row in rows if row["curve"] == name] for name in names}
     begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
     numbers = [index if styles is None else styles[name] for index, name in enumerate(names)]
-    top = 2 * max(begun, default=np.inf)
-    return _panels_by_shots(lines, title, look, interval or _over(rows), top=top, styles=numbers, stamp=stamp)
+    drawn, top = [numbered(index, dashed=True) for index in numbers], 2 * max(begun, default=np.inf)
+    return panels_by_shots(lines, title, look, interval or _over(rows), top=top, styles=drawn, stamp=stamp)
 
 
-def _panels_by_shots(
+def panels_by_shots(
     lines: Mapping[str, Sequence[AnyRow]],
     title: Title,
     look: Look,
     over: str | None,
     *,
     top: float = np.inf,
-    styles: Sequence[int] | None = None,
+    styles: Sequence[LineStyle] | None = None,
     stamp: str | None = None,
 ) -> Figure:
-    """Adaptation curves by name, in the styles of these numbers, one panel for each K, cut at `top`, stamped."""
-    styles = range(len(lines)) if styles is None else styles
+    """Adaptation curves by name, in these styles, one panel for each K, cut at `top`, stamped."""
+    styles = [numbered(index, dashed=True) for index in range(len(lines))] if styles is None else styles
     shots = sorted({row["shots"] for chosen in lines.values() for row in chosen})
     panels = new_panels(title, look, len(shots), sharex=True, sharey=True)
     for axes, count in zip(panels, shots, strict=True):
-        for index, chosen in zip(styles, lines.values(), strict=True):
+        for index, (style, chosen) in enumerate(zip(styles, lines.values(), strict=True)):
             of_panel = [row for row in chosen if row["shots"] == count]
-            interval_line(axes, of_panel, f"line {index}", index, dashed=True)
-            published_marks(axes, of_panel, index)
+            interval_line(axes, of_panel, f"line {index}", style)
+            published_marks(axes, of_panel, style)
         axes.set_title(f"K = {count}")
     if stamp:
         stamped(figure_of(panels[0]), stamp)

@@ -8,18 +8,18 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from mamlcli.figures.style import GREY, LINE, Drawn, column, style_of, wrapped
+from mamlcli.figures.style import GREY, LINE, Drawn, LineStyle, column, wrapped
 from mamlcli.plain import AnyRow
 
 
-def published_marks(axes: Axes, rows: Sequence[AnyRow], index: int) -> None:
+def published_marks(axes: Axes, rows: Sequence[AnyRow], style: LineStyle) -> None:
     """Draw what was published of a curve: its marks, white inside, with the 95% intervals that were published."""
     found = [row for row in rows if row.get("published") is not None]
     if not found:
         return
-    color, marker, _ = style_of(index)
+    color = style.color
     x, mean, half = (column(found, name) for name in ("inner_steps", "published", "published_ci95"))
-    inside: dict[str, Any] = {"marker": marker, "markerfacecolor": "white", "markersize": 6, "zorder": 4}
+    inside: dict[str, Any] = {"marker": style.marker, "markerfacecolor": "white", "markersize": 6, "zorder": 4}
     axes.plot(x, mean, color=color, linestyle="none", **inside)
     for at, low, high in zip(x, mean - half, mean + half, strict=True):
         if np.isfinite(low):

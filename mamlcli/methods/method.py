@@ -59,7 +59,8 @@ class Bench(NamedTuple):
 class Descent(NamedTuple):
     """The method that backends know to compute in ways of their own: MAML with one constant rate."""
 
-    inner_lr: float
+    inner_lr: float | Tensor
+    """Of all seeds; or of each, shape (S,), where runs of several rates are trained side by side."""
     inner_steps: int
     order: Order
 
@@ -162,6 +163,16 @@ class Method(NamedTuple):
 def phases_of(method: Method) -> tuple[Phase, ...]:
     """The stretches of a training, at least one."""
     return method.phases or (Phase(0, lambda _: method.meta_gradient),)
+
+
+def phase_at(method: Method, made: int) -> Phase:
+    """The stretch of the training that the next meta-update is of, after so many."""
+    return [phase for phase in phases_of(method) if phase.begins <= made][-1]
+
+
+def gradient_at(method: Method, made: int) -> MetaGradient:
+    """The meta-gradient of the next meta-update, after so many."""
+    return phase_at(method, made).meta_gradient(torch.tensor(made))
 
 
 def descent_footprint(inner_steps: int, order: Order, support_shots: int, query_shots: int) -> Footprint:

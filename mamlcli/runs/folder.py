@@ -218,7 +218,7 @@ def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) ->
 
     Args:
         path: The folder.
-        kind: What made it: "train" or "compare-orders".
+        kind: What made it: "train", "compare-orders" or "sweep".
         purpose: What it is wanted for, so that an error can say how to ask for another.
 
     Raises:
