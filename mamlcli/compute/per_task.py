@@ -21,7 +21,7 @@ def clamped_per_task(meta_gradient: MetaGradient, bound: float) -> MetaGradient:
         grads, log = meta_gradient(apart, tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1)))
         bounded = {name: grad.clamp(-bound, bound) for name, grad in grads.items()}
         means = [
-            {name: value.unflatten(0, seeds_and_tasks).mean(dim=1) for name, value in values.items()}
+            {name: value.view(*seeds_and_tasks, *value.shape[1:]).mean(dim=1) for name, value in values.items()}
             for values in (bounded, log)
         ]
         return means[0], means[1]

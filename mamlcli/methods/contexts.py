@@ -30,7 +30,7 @@ def init_contextual(widened: Callable[[int], Model], size: int, seed: int) -> Pa
     """
     params = widened(size).init(seed)
     whole = params[_WEIGHT]
-    inputs, context = whole.split([whole.shape[1] - size, size], dim=1)
+    inputs, context = torch.split(whole, [whole.shape[1] - size, size], dim=1)
     return params | {_WEIGHT: inputs.contiguous(), CONTEXT: context.contiguous()}
 
 
