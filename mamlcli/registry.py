@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
-from mamlcli.methods import chain, joint, maml
+from mamlcli.methods import chain, hessian_free, imaml, joint, maml
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
 from mamlcli.tasks import damped_oscillator, dose_response, sinusoid, table
@@ -60,6 +60,8 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
         "maml": Entry(maml.MamlConfig, maml.maml),
         "joint": Entry(joint.JointConfig, joint.joint),
         "chain": Entry(chain.ChainConfig, chain.chain),
+        "imaml": Entry(imaml.ImamlConfig, imaml.imaml),
+        "hessian_free": Entry(hessian_free.HessianFreeConfig, hessian_free.hessian_free),
     },
 }
 

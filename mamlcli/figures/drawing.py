@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
+from mamlcli.figures.convergence import convergence_figure
 from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
@@ -24,6 +25,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "predictions": predictions_figure,
     "rates": rates_figure,
     "slot-weights": slot_weights_figure,
+    "convergence": convergence_figure,
 }
 """By name, what maps (rows, labels as keywords, look) to a figure."""
 
