@@ -28,7 +28,7 @@ class HessianFreeConfig(AlgorithmSection):
     """Gradient steps of adaptation in meta-training."""
     inner_lr: Positive = 0.01
     """alpha: the step size of adaptation, in meta-training and at test time."""
-    difference_step: Positive = 1e-4
+    difference_step: Positive = 0.01
     """delta: how far the weights of a task move for a difference, as the length of the whole step, whatever the length
     of the vector that the Hessian is multiplied with. Too long and the difference is of a curve; too short and rounding
     fills it. `maml check-grads` shows both."""
