@@ -70,6 +70,8 @@ def size(parts: tuple[Part, ...], *names: str) -> int:
         ("algorithm={name: chain, inner_steps: 2}", "evaluation.shots=[10]"),
         ("algorithm={name: chain, order: first, inner_steps: 3, unlabelled_inputs: 100}", "evaluation.shots=[10]"),
         ("algorithm.name=joint", "tasks.support_shots=100"),
+        ("algorithm={name: imaml, inner_steps: 20}", "tasks.support_shots=100"),
+        ("algorithm={name: hessian_free, inner_steps: 4}",),
         ("model.hidden_sizes=[128, 128]", "tasks={support_shots: 40, query_shots: 20}"),
         ("engine.inner_update=low_rank", "algorithm.inner_steps=4", "tasks={support_shots: 100, query_shots: 100}"),
         ("engine.inner_update=low_rank", "algorithm={order: first, inner_steps: 3}", "tasks.support_shots=100"),

@@ -76,7 +76,7 @@ def _footprint(config: HessianFreeConfig, support_shots: int, query_shots: int) 
     """Weights and gradients along the path, and activations of one gradient; the factors are measured."""
     from mamlcli.methods.method import Footprint
 
-    return Footprint(4.0 + 2.0 * config.inner_steps, max(2.6 * support_shots, 2.0 * query_shots))
+    return Footprint(2.5 + 2.2 * config.inner_steps, max(2.6 * support_shots, 2.0 * query_shots))
 
 
 def _proofs(config: HessianFreeConfig, bench: Bench, case: Case) -> list[Check]:

@@ -99,7 +99,7 @@ def _footprint(support_shots: int, query_shots: int) -> Footprint:
     """Vectors of conjugate gradients, and the graph of one gradient; the factors are measured."""
     from mamlcli.methods.method import Footprint
 
-    return Footprint(8.0, max(6.0 * support_shots, 2.0 * query_shots))
+    return Footprint(9.0, max(4.2 * support_shots, 2.0 * query_shots))
 
 
 def _proofs(config: ImamlConfig, bench: Bench, case: Case) -> list[Check]:
