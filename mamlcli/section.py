@@ -229,7 +229,7 @@ class AlgorithmSection(Section):
         Raises:
             UsageError: If it has no order.
         """
-        raise UsageError(f"algorithm.name: {self.name} has no inner gradient, and so no order to compare")
+        raise UsageError(f"algorithm.name: {self.name} has one way to its meta-gradient, and so no order to compare")
 
     def misfit(self, support_shots: int, test_shots: tuple[int, ...]) -> str | None:  # noqa: ARG002
         """Say what of the rest of an experiment the method cannot be with, and the remedy; None if nothing."""

@@ -51,6 +51,8 @@ TABLE = {
     "reptile": "algorithm: {name: reptile, inner_steps: 3, inner_lr: 0.02, inner_optimizer: adam}",
     "reptile, SGD on all samples": "algorithm: {name: reptile, inner_steps: 3, inner_optimizer: sgd, samples: all}",
     "cavia": "algorithm: {name: cavia, inner_steps: 2, inner_lr: 0.5, context_size: 3}",
+    "imaml": "algorithm: {name: imaml, inner_steps: 3, inner_lr: 0.05}",
+    "hessian_free": "algorithm: {name: hessian_free, inner_steps: 2, inner_lr: 0.05, difference_step: 0.1}",
     "ANIL": "algorithm: {adapts: head, inner_steps: 2, inner_lr: 0.05}",
     "BOIL": "algorithm: {adapts: body, inner_steps: 2, inner_lr: 0.05}",
     "ANIL, a rate per tensor": "algorithm: {adapts: head, learned_inner_lr: tensor, inner_steps: 2, inner_lr: 0.05}",

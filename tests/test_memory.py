@@ -82,6 +82,8 @@ def size(parts: tuple[Part, ...], *names: str) -> int:
         ("algorithm={name: cavia, inner_steps: 3}", "tasks.support_shots=60"),
         ("algorithm={name: cavia, order: first}", "outer.max_task_grad=10"),
         ("algorithm.inner_steps=3", "outer.max_task_grad=10"),
+        ("algorithm={name: imaml, inner_steps: 20}", "tasks.support_shots=100"),
+        ("algorithm={name: hessian_free, inner_steps: 4}",),
         ("model.hidden_sizes=[128, 128]", "tasks={support_shots: 40, query_shots: 20}"),
         ("engine.inner_update=low_rank", "algorithm.inner_steps=4", "tasks={support_shots: 100, query_shots: 100}"),
         ("engine.inner_update=low_rank", "algorithm={order: first, inner_steps: 3}", "tasks.support_shots=100"),
