@@ -102,7 +102,7 @@ def row_named(named: str | Path) -> str | None:
 
 def near(named: str | Path, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant, by its name or by a file of that name: `configs/smoke.yaml`."""
-    close = get_close_matches(Path(named).stem.lower(), known, n=1)
+    close = get_close_matches(Path(named).stem.lower(), known, n=1, cutoff=0.7)
     return close[0] if close else None
 
 
