@@ -65,7 +65,7 @@ def imaml(config: ImamlConfig, bench: Bench) -> Method:
             f"problem is solved, which {config.inner_steps} inner step(s) come near to and do not reach"
         ),
         unrolled_steps=config.inner_steps + config.cg_steps,
-        footprint=_footprint,
+        footprint=partial(_footprint, config),
         proofs=partial(_proofs, config, bench),
         proof_panels=partial(_proof_panels, config, bench),
     )
@@ -95,11 +95,11 @@ def _meta_gradient(problem: Problem) -> MetaGradient:
     )
 
 
-def _footprint(support_shots: int, query_shots: int) -> Footprint:
+def _footprint(config: ImamlConfig, support_shots: int, query_shots: int) -> Footprint:
     """Vectors of conjugate gradients, and the graph of one gradient; the factors are measured."""
     from mamlcli.methods.method import Footprint
 
-    return Footprint(9.0, max(4.2 * support_shots, 2.0 * query_shots))
+    return Footprint(9.0 + config.cg_steps, max(4.2 * support_shots, 2.0 * query_shots))
 
 
 def _proofs(config: ImamlConfig, bench: Bench, case: Case) -> list[Check]:

@@ -40,24 +40,19 @@ def implicit_checks(problem: Problem, textbook: LossFn[Samples], build: Build, c
         build: What is under test.
         case: Where.
     """
-    params, tasks = case.params, case.tasks
 
     @cache
     def written_out() -> tuple[Params, Tensor]:
         return _over_tasks(lambda theta, task: on_krylov(problem._replace(loss_fn=textbook), theta, task), case)
 
-    def against_loops(gradient: MetaGradient) -> float:
-        return gradient_error(gradient(params, tasks), written_out())
-
-    unsolved = build(problem._replace(cg_steps=0))
     return [
         attempt(
             "gradient and loss",
             "loops, autograd.grad, and the best of the Krylov space, by torch.linalg.solve",
             EXACT,
-            against_loops,
+            lambda gradient: gradient_error(gradient(case.params, case.tasks), written_out()),
             case.gradients["second"],
-            mistaken=unsolved,
+            mistaken=build(problem._replace(cg_steps=0)),
         ),
         attempt(
             "implicit gradient on a quadratic",
