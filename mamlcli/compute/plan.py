@@ -73,9 +73,7 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
-    # A graph for each stretch of the training, of all inner steps.
-    graphs = len(phases_of(experiment.method)) * (1 + experiment.method.unrolled_steps)
-    earned_after = _GRAPH_EARNED_AFTER * graphs if kernel else _KERNEL_EARNED_AFTER
+    earned_after = _GRAPH_EARNED_AFTER * (1 + experiment.method.unrolled_steps) if kernel else _KERNEL_EARNED_AFTER
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
