@@ -98,8 +98,7 @@ def _graph_earned_after(method: Method) -> int:
     """Meta-steps that gain as much time as compiling the graph takes, on the safe side."""
     if not method.holds_path and method.unrolled_steps <= _MOST_STEPS_APART:
         return _GRAPH_EARNED_AFTER
-    # A graph for each stretch of the training, of all inner steps.
-    return _GRAPH_EARNED_AFTER * (1 + method.unrolled_steps) * len(phases_of(method))
+    return _GRAPH_EARNED_AFTER * (1 + method.unrolled_steps)
 
 
 def idle_threads(experiment: Experiment, num_samples: int) -> int:
