@@ -116,10 +116,10 @@ def _remedy(
 ) -> Remedy:
     """How to go on after an interruption, with the same arguments."""
     rows, chosen = "".join(f" {shlex.quote(name)}" for name in names), ",".join(map(str, seeds or ()))
-    rows += "".join(f" --group {shlex.quote(group)}" for group in groups)
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
-        f"to go on: maml reproduce{rows}{f' --seeds {chosen}' * bool(chosen)}"
+        f"to go on: maml reproduce{rows}{''.join(f' --group {shlex.quote(group)}' for group in groups)}"
+        f"{f' --seeds {chosen}' * bool(chosen)}"
         f"{' --fast' * fast}{f' --jobs {jobs}' if jobs else ''} --resume {shlex.quote(str(folder.path))}",
     )
 
