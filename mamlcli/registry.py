@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
-from mamlcli.methods import averaged, chain, joint, maml
+from mamlcli.methods import averaged, cavia, chain, hessian_free, imaml, joint, maml, reptile
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
 from mamlcli.tasks import (
@@ -87,6 +87,10 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
         "joint": Entry(joint.JointConfig, joint.joint),
         "averaged": Entry(averaged.AveragedConfig, averaged.averaged),
         "chain": Entry(chain.ChainConfig, chain.chain),
+        "reptile": Entry(reptile.ReptileConfig, reptile.reptile),
+        "cavia": Entry(cavia.CaviaConfig, cavia.cavia),
+        "imaml": Entry(imaml.ImamlConfig, imaml.imaml),
+        "hessian_free": Entry(hessian_free.HessianFreeConfig, hessian_free.hessian_free),
     },
 }
 

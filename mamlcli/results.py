@@ -305,7 +305,10 @@ class GradientReport(Result):
     approximation: Approximation | None
     """Of a chain; null for other methods."""
     notes: list[str] = []
-    """What could not be checked, and why."""
+    """What could not be checked, and why; and what else was measured, in words."""
+    run: Path | None = None
+    """The folder that holds the report and its figures; null where none was asked for."""
+    figures: list[Path] = []
 
     def table(self) -> Table:
         """What was compared with what, and how it went."""
@@ -313,7 +316,7 @@ class GradientReport(Result):
 
     def _repr_html_(self) -> str:
         passed = "all checks hold" if self.passed else "not all checks hold"
-        return shown(f"Meta-gradient of {self.method}: {passed}", self.table())
+        return shown(f"Meta-gradient of {self.method}: {passed}", self.table(), figures=self.figures)
 
 
 class DryRun(Result):

@@ -44,6 +44,8 @@ class MetricsRow(TypedDict):
     seed: Count
     pre_adapt_loss: Number
     post_adapt_loss: Number
+    meta_loss: NotRequired[Number]
+    """Whose gradient is taken, where that is not `post_adapt_loss` throughout."""
     grad_norm: Number
     lr: float
     diverged_at_step: int | None

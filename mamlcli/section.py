@@ -17,6 +17,8 @@ Item = TypeVar("Item", int, str)
 
 Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
+InnerRule: TypeAlias = Literal["sgd", "momentum", "adam"]
+"""What turns inner gradients into steps."""
 Keep: TypeAlias = Literal["newest", "best"]
 """Which parameters a run is evaluated by."""
 Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]
@@ -91,6 +93,7 @@ CountOrZero: TypeAlias = Annotated[int, Field(ge=0, le=10**9)]
 Float32: TypeAlias = Annotated[float, AfterValidator(_in_float32)]
 NonNegative: TypeAlias = Annotated[float, Field(ge=0), AfterValidator(_in_float32)]
 Positive: TypeAlias = Annotated[float, Field(gt=0), AfterValidator(_in_float32)]
+Decay: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 def _from_folder(value: str, info: ValidationInfo) -> str:
@@ -226,7 +229,7 @@ class AlgorithmSection(Section):
         Raises:
             UsageError: If it has no order.
         """
-        raise UsageError(f"algorithm.name: {self.name} has no inner gradient, and so no order to compare")
+        raise UsageError(f"algorithm.name: {self.name} has one way to its meta-gradient, and so no order to compare")
 
     def misfit(self, support_shots: int, test_shots: tuple[int, ...]) -> str | None:  # noqa: ARG002
         """Say what of the rest of an experiment the method cannot be with, and the remedy; None if nothing."""

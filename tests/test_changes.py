@@ -40,6 +40,12 @@ OTHER = {
     "model.name": None, "model.hidden_sizes": (9,), "model.activation": "tanh", "model.init": "truncated_normal",
     "algorithm.name": None, "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
     "algorithm.learned_inner_lr": "parameter", "algorithm.inner_lr_init": (0.1, 0.2),
+    "algorithm.adapts": "head", "algorithm.inner_optimizer": "momentum", "algorithm.inner_momentum": 0.5,
+    "algorithm.preconditioner": "diagonal", "algorithm.per_step_losses": 5, "algorithm.first_order_steps": 5,
+    "algorithm.models": 3, "algorithm.penalty": "mean", "algorithm.strength": 0.5,
+    "algorithm.proximal_strength": 0.5, "algorithm.cg_steps": 2, "algorithm.difference_step": 0.5,
+    "algorithm.difference": "central", "algorithm.samples": "all", "algorithm.context_size": 3,
+    "outer.max_task_grad": 1.0,
     "algorithm.unlabelled_inputs": 3, "algorithm.learn_slot_weights": False,
     "outer.steps": 14, "outer.meta_batch_size": 4, "outer.optimizer": "sgd", "outer.lr": 0.1,
     "outer.schedule": "cosine", "outer.max_grad_norm": 1.0, "outer.on_divergence": "freeze",
@@ -56,7 +62,8 @@ TESTED = {
     "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline", "tasks.slope", "tasks.intercept",
     "tasks.square", "tasks.cube", "tasks.centre", "tasks.offset", "tasks.overtone_amplitude", "tasks.overtone_phase",
     "tasks.first_square", "tasks.second_square", "tasks.families",
-    "tasks.corrupted_slots", "algorithm.inner_lr", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
+    "tasks.corrupted_slots", "algorithm.inner_lr", "algorithm.inner_optimizer", "algorithm.inner_momentum",
+    "algorithm.proximal_strength", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
     "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
 }  # fmt: skip
@@ -82,6 +89,14 @@ METHODS = {
     ),
     "joint": parse_config(TINY + "algorithm: {name: joint}\n"),
     "chain": parse_config(TINY + "algorithm: {name: chain}\n", overrides=["evaluation.shots=[10]"]),
+    "averaged": parse_config(
+        TINY + "algorithm: {name: averaged, models: 4}\n",
+        overrides=["tasks.pool=4", "evaluation.every_steps=null", "run.keep=newest"],
+    ),
+    "imaml": parse_config(TINY + "algorithm: {name: imaml}\n"),
+    "hessian_free": parse_config(TINY + "algorithm: {name: hessian_free}\n"),
+    "reptile": parse_config(TINY + "algorithm: {name: reptile, inner_steps: 3, inner_lr: 0.02}\n"),
+    "cavia": parse_config(TINY + "algorithm: {name: cavia, inner_lr: 0.5}\n"),
 }
 
 
@@ -207,6 +222,7 @@ def test_an_evaluation_says_what_it_cannot_change_and_what_it_can(tiny: Config, 
     assert str(caught.value).endswith(
         "these may change: device, engine.*, evaluation.* (not evaluation.every_steps), run.keep, tasks.x, "
         "tasks.noise_std, tasks.corrupted_slots, tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
+        ", algorithm.inner_optimizer, algorithm.inner_momentum"
     )
 
 

@@ -52,8 +52,8 @@ class Made(NamedTuple):
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Three runs, and the last two compared with the first."""
     folder = tmp_path_factory.mktemp("compared")
-    runs = [mamlcli.train(config, out=folder / config.name).run for config in (SECOND, JOINT, NEAR)]
-    return Made(*runs, compare(*runs, out=folder / "comparison"))
+    second, joint, near = (mamlcli.train(config, out=folder / config.name).run for config in (SECOND, JOINT, NEAR))
+    return Made(second, joint, near, compare(second, joint, near, out=folder / "comparison"))
 
 
 def textbook_losses(run: Path, shots: int, steps: int) -> NDArray[np.float64]:
@@ -70,8 +70,8 @@ def textbook_losses(run: Path, shots: int, steps: int) -> NDArray[np.float64]:
         place = checkpoint.config.seeds.index(SECOND.seeds[row])
         params = {name: value[place].double().requires_grad_() for name, value in checkpoint.params.items()}
         for _ in range(steps):
-            gradients = torch.autograd.grad(loss(params, tasks.support.x[task], tasks.support.y[task]), params.values())
-            stepped = zip(params.items(), gradients, strict=True)
+            level = loss(params, tasks.support.x[task], tasks.support.y[task])
+            stepped = zip(params.items(), torch.autograd.grad(level, list(params.values())), strict=True)
             params = {name: (value - rate * by).detach().requires_grad_() for (name, value), by in stepped}
         found[row, task] = loss(params, tasks.query.x[task], tasks.query.y[task]).item()
     return found
@@ -205,6 +205,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(
         (("--configs", "tiny.yaml", "doses.yaml"), 2, "  tasks.family: sinusoid in tiny, dose_response in doses"),
         (("--configs", "tiny.yaml", "seven.yaml"), 2, "no seed is common to all runs"),
         ((), 2, "nothing to compare; name two runs"),
+        (("--resume", made.result.run, "--margin", "0.1"), 2, "is in the folder of the comparison"),
         ((run, made.near, "--resume", made.result.run), 2, "is a comparison of something else"),
         (("--resume", run), 4, "not a folder of maml compare"),
         ((run, made.near, "--out", run), 3, "exists already; name a new folder"),

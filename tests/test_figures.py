@@ -197,6 +197,30 @@ def prediction_rows() -> list[Row]:
     return [*curves, *({"target": "y", "task": task, "x": 0.5, "y": 0.5} for task in ("one", "two", "three", "four"))]
 
 
+INNER_LR = "algorithm.inner_lr"
+SWEPT = {INNER_LR: ("0.003", "0.01", "0.03"), "outer.lr": ("0.001", "0.0003")}
+
+
+def sweep_rows() -> list[Row]:
+    """Six members of a grid, of which one has diverged."""
+    members = [{INNER_LR: one, "outer.lr": other} for other in SWEPT["outer.lr"] for one in SWEPT[INNER_LR]]
+    means: list[float | None] = [0.5, 1.25, 20.0, None, 3.0, 0.75]
+    ranks = [1, 3, 5, 6, 4, 2]
+    return [
+        {**member, "mean": mean, "ci95": None if mean is None else mean / 4, "rank": rank}
+        for member, mean, rank in zip(members, means, ranks, strict=True)
+    ]
+
+
+def error_rows() -> list[Row]:
+    lines = {"float64": 1.0, "float32, which trains": 3.0, "first order, without the term": None}
+    return [
+        {"line": line, "x": step, "error": None if factor is None and step < 1 else (factor or 1.0) * step}
+        for line, factor in lines.items()
+        for step in (1e-4, 1e-2, 1.0)
+    ]
+
+
 def every_figure(look: Look) -> dict[str, Figure]:
     """One of each, as wide as asked for."""
     training = [figure for figure, _ in training_figures(3, look)]
@@ -205,6 +229,7 @@ def every_figure(look: Look) -> dict[str, Figure]:
     title = "a name that is long enough to need more than one line of a narrow column: second-order MAML, 3 seeds"
     predictions = {"x_label": "x", "task_label": "year", "seeds": (0, 1, 2)}
     beside = {"baseline": "a baseline", "margin": 0.05, "interval": "over seeds and tasks"}
+    at = {"x_label": "difference_step", "y_label": "error, relative", "at": 0.01, "at_label": "of this config: 0.01"}
     return dict(zip(("loss", "learning", "cosine"), training, strict=True)) | {
         "adaptation": drawn("adaptation", wide, title, look, bounds={"zero predictor": 4.25}),
         "order-adaptation": drawn("order-adaptation", ordered, title, look),
@@ -214,7 +239,9 @@ def every_figure(look: Look) -> dict[str, Figure]:
         "fits": drawn("fits", fit_rows(("student", "teacher")), title, look, measured_on="on the query samples"),
         "predictions": drawn("predictions", prediction_rows(), title, look, **predictions),
         "rates": drawn("rates", rate_rows(), title, look),
+        "sweep": drawn("sweep", sweep_rows(), title, look, axes=SWEPT, interval="over seeds and tasks"),
         "slot-weights": drawn("slot-weights", slot_rows(), title, look),
+        "convergence": drawn("convergence", error_rows(), title, look, guides=["first order, without the term"], **at),
     }
 
 

@@ -15,8 +15,9 @@ import mamlcli.commands.evaluate
 import mamlcli.commands.stacks
 import mamlcli.commands.train
 from mamlcli import Config, parse_config
+from mamlcli.cli.axes import split_axes
 from mamlcli.compute.plan import make_plan, planned_update
-from mamlcli.config.axes import Axes, members_of, split_axes
+from mamlcli.config.axes import Axes, members_of
 from mamlcli.errors import DivergedError, InterruptedRunError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest

@@ -15,7 +15,7 @@ from mamlcli.comparisons.lineup import begin_contest, line_up
 from mamlcli.comparisons.measured import Contest, compared_run, measure
 from mamlcli.comparisons.notes import notes_of
 from mamlcli.config.arguments import check_config, check_count, check_texts, checked_seeds
-from mamlcli.config.experiment import Config
+from mamlcli.config.experiment import NAME, Config
 from mamlcli.config.file import Override
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy, UsageError
@@ -79,6 +79,9 @@ def compare(
     """
     reporter, start = reporter or Silent(), time.perf_counter()
     check_count("jobs", jobs)
+    if resume and out is None:
+        remedy = Remedy("pass its folder as out=", "give its folder with --out")
+        raise UsageError("to resume, say which comparison", remedy)
     said = _asked(runs, configs, seeds, baseline, overrides, margin, resume=resume)
     reporter.progress("reading the runs", 0, 1)
     path = default_path(KIND) if out is None else followed(Path(out))
@@ -126,6 +129,8 @@ def _asked(
     if not runs and not configs:
         if not resume:
             raise UsageError("nothing to compare", Remedy("pass two runs", "name two runs: maml compare RUN RUN"))
+        if baseline is not None or seeds is not None or overrides or margin != MARGIN:
+            raise UsageError("how runs are compared is said with the runs, and is in the folder of the comparison")
         return None
     check_texts("overrides", overrides, "evaluation.tasks=100")
     if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 <= margin < math.inf:
@@ -133,7 +138,7 @@ def _asked(
     if seeds is not None and not configs:
         raise UsageError("seeds are of what is trained; runs are compared on the seeds that they have in common")
     named = dict(configs) if isinstance(configs, Mapping) else _by_name(configs)
-    trained = {name: _trained_as(config, seeds, len(named)) for name, config in named.items()}
+    trained = {_checked_name(name): _trained_as(config, seeds, len(named)) for name, config in named.items()}
     base = None if baseline is None else str(path_of(baseline))
     return Asked(tuple(_path(run) for run in runs), trained, base, _texts(overrides), float(margin))
 
@@ -160,6 +165,13 @@ def _by_name(configs: Sequence[Config]) -> dict[str, Config]:
             )
         named[config.name] = config
     return named
+
+
+def _checked_name(name: str) -> str:
+    """A name that a folder can have."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"configs: {name!r} cannot be a folder's name: up to 64 letters, digits, '.', '_' and '-'")
+    return name
 
 
 def _trained_as(config: Config, seeds: Sequence[int] | None, count: int) -> Config:

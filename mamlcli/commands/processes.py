@@ -98,6 +98,10 @@ def run_side_by_side(
         to_go_on: The same.
         told: The same.
     """
+
+    def show(made: Mapping[str, int]) -> None:
+        reporter.progress(f"training, steps of all {kind}", sum(made.values()), total)
+
     waiting = [name for name, job in jobs.items() if not job.is_done()]
     failed: dict[str, str] = {}
     total, looked = sum(job.steps for job in jobs.values()), 0.0
@@ -125,11 +129,7 @@ def run_side_by_side(
                 raise InterruptedRunError(stop.signal_number, said, to_go_on)
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                done = _steps_done(jobs, waiting, running)
-                if told is None:
-                    reporter.progress(f"training, steps of all {kind}", sum(done.values()), total)
-                else:
-                    told(done)
+                (told or show)(_steps_done(jobs, waiting, running))
             time.sleep(_POLL_S)
     finally:
         _end(running)

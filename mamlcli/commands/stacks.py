@@ -39,10 +39,11 @@ def run_path(folder: RunFolder, member: Member) -> Path:
 
 def to_go_on(folder: RunFolder) -> Remedy:
     """How a sweep is gone on with."""
-    plugins = "".join(f" --plugin {shlex.quote(str(plugin['name']))}" for plugin in loaded_plugins())
+    plugins = [shlex.quote(str(plugin["name"])) for plugin in loaded_plugins()]
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True, with the same config and axes",
-        f"to go on: maml sweep --resume {shlex.quote(str(folder.path))}{plugins}",
+        f"to go on: maml sweep --resume {shlex.quote(str(folder.path))}"
+        f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
     )
 
 

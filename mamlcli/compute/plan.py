@@ -16,10 +16,11 @@ from mamlcli.compute.compiled import compile_graph, decide_compile
 from mamlcli.compute.fused.library import is_built
 from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
+from mamlcli.compute.per_task import clamped_per_task
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient, gradient_at, phase_at, phases_of
+from mamlcli.methods.method import MetaGradient, Method, gradient_at, phase_at, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
@@ -36,6 +37,9 @@ _WIDE = 128
 # one inner step gained 2.5 ms by it, one of ten 19 ms. The kernel compiles in 3 s, and gains as much.
 _GRAPH_EARNED_AFTER = 5_000
 _KERNEL_EARNED_AFTER = 1_000
+# Where no step is differentiated through, a graph costs and gains in proportion to its steps: 32 of Adam compiled in 70
+# to 150 s and gained 40 ms a meta-step. Nobody waits for a graph of more than so many.
+_MOST_STEPS_APART = 100
 
 
 class Plan(NamedTuple):
@@ -73,9 +77,7 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
-    # A graph for each stretch of the training, of all inner steps.
-    graphs = len(phases_of(experiment.method)) * (1 + experiment.method.unrolled_steps)
-    earned_after = _GRAPH_EARNED_AFTER * graphs if kernel else _KERNEL_EARNED_AFTER
+    earned_after = _graph_earned_after(experiment.method) if kernel else _KERNEL_EARNED_AFTER
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
@@ -90,6 +92,14 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
         ),
     )
+
+
+def _graph_earned_after(method: Method) -> int:
+    """Meta-steps that gain as much time as compiling the graph takes, on the safe side."""
+    if not method.holds_path and method.unrolled_steps <= _MOST_STEPS_APART:
+        return _GRAPH_EARNED_AFTER
+    # A graph for each stretch of the training, of all inner steps.
+    return _GRAPH_EARNED_AFTER * (1 + method.unrolled_steps) * len(phases_of(method))
 
 
 def idle_threads(experiment: Experiment, num_samples: int) -> int:
@@ -116,6 +126,7 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
         f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
         **_loss_obstacles(experiment),
         f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+        **_task_grad_obstacle(experiment),
         f"the device {device.type}": device.type != "cpu",
         f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",
         "engine.compile: off": config.engine.compile == "off",
@@ -130,6 +141,7 @@ def low_rank_obstacles(experiment: Experiment) -> list[str]:
         f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
         "a model that is no MLP": layers is None,
         **_loss_obstacles(experiment),
+        **_task_grad_obstacle(experiment),
         f"engine.inner_update: {setting}": setting in ("dense", "fused"),
         f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
     }
@@ -144,6 +156,12 @@ def _loss_obstacles(experiment: Experiment) -> dict[str, bool]:
         "a loss that is not the squared error": family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR),
         "tasks of unequal size": family.loss is PRESENT_SQUARED_ERROR and has_gaps,
     }
+
+
+def _task_grad_obstacle(experiment: Experiment) -> dict[str, bool]:
+    """What keeps backends from it that know the sum over tasks alone."""
+    bound = experiment.config.outer.max_task_grad
+    return {f"outer.max_task_grad: {bound}": bound is not None}
 
 
 def is_wide(layers: Layers | None) -> bool:
@@ -166,6 +184,9 @@ def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = N
 
 def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGradient:
     """The meta-gradient of tasks that are differentiated at once."""
+    bound = experiment.config.outer.max_task_grad
+    if bound is not None:
+        return clamped_per_task(plain, bound)
     descent, layers = experiment.method.descent, experiment.model.layers
     if form != "low_rank":
         return plain
@@ -248,12 +269,19 @@ def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> in
 def _chunk(experiment: Experiment, form: Form) -> int:
     config, method, model = experiment.config, experiment.method, experiment.model
     samples = config.tasks.support_shots + config.tasks.query_shots
-    holds_copies = method.holds_copies and form != "low_rank"
+    holds_copies = (method.holds_copies and form != "low_rank") or config.outer.max_task_grad is not None
     return resolve_chunk(
         config.engine.task_chunk,
         floats_per_task=method.num_params if holds_copies else samples * model.num_units,
         seeds=len(config.seeds),
         tasks=config.outer.meta_batch_size,
-        # A pass over activations that no step is made with counts as one.
-        inner_steps=method.inner_steps if method.holds_copies else max(1, method.inner_steps),
+        inner_steps=_steps_held(method),
     )
+
+
+def _steps_held(method: Method) -> int:
+    """Of how many inner steps a task holds weights or activations at once."""
+    if not method.holds_path:
+        return 1
+    # A pass over activations that no step is made with counts as one.
+    return method.inner_steps if method.holds_copies else max(1, method.inner_steps)

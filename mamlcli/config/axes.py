@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mamlcli.config.changes import not_default
 from mamlcli.config.experiment import Config
-from mamlcli.config.file import Override, dump_config, override_value, parse_config
+from mamlcli.config.file import Override, dump_config, parse_config
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
 
@@ -19,7 +19,6 @@ _LONGEST_NAME = 120
 _MAX_PROBLEMS = 20
 # What says how a run is tested, kept and computed, and not what it learns: by none of it can runs be ranked.
 _NO_AXES = ("name", "seeds", "device", "evaluation", "run", "engine")
-_CLOSING = {"[": "]", "{": "}", "(": ")"}
 
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Values of each key, by its dotted name."""
@@ -35,53 +34,6 @@ class Member(NamedTuple):
     values: dict[str, Any]
     """What it has of each axis."""
     config: Config
-
-
-def split_axes(texts: Iterable[str]) -> tuple[list[str], dict[str, list[Any]]]:
-    """Tell settings from axes: `key=value` sets, and `key=value,value` is an axis.
-
-    Commas in brackets and quotation marks are part of a value.
-
-    >>> split_axes(["outer.lr=1e-3,3e-4", "evaluation.shots=[5, 10]", "model.hidden_sizes=[40, 40],[80, 80]"])
-    (['evaluation.shots=[5, 10]'], {'outer.lr': [0.001, 0.0003], 'model.hidden_sizes': [[40, 40], [80, 80]]})
-
-    Raises:
-        ConfigError: If a value of an axis cannot be read, or a key is an axis twice.
-    """
-    settings: list[str] = []
-    axes: dict[str, list[Any]] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        parts = _split(value)
-        place = visible(shorten(f"--set {text}"))
-        if len(parts) == 1:
-            settings.append(text)
-        elif key.strip() in axes:
-            raise ConfigError([f"{place}: {key.strip()} is an axis already; write all of its values at once"])
-        elif not all(part.strip() for part in parts):
-            raise ConfigError([f"{place}: a value is missing between two commas"])
-        else:
-            axes[key.strip()] = [override_value(part.strip(), place) for part in parts]
-    return settings, axes
-
-
-def _split(text: str) -> list[str]:
-    """Cut at the commas that stand in no bracket and no quotation."""
-    parts, closing, quote = [""], list[str](), ""
-    for letter in text:
-        if quote:
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and not parts[-1].strip():
-            quote = letter
-        elif letter in _CLOSING:
-            closing.append(_CLOSING[letter])
-        elif closing and letter == closing[-1]:
-            closing.pop()
-        elif letter == "," and not closing:
-            parts.append("")
-            continue
-        parts[-1] += letter
-    return parts
 
 
 def axes_of(points: Points) -> dict[str, list[Any]]:
@@ -146,11 +98,12 @@ def _check(axes: Axes, count: int) -> None:
     for key, values in axes.items():
         section = key.partition(".")[0]
         if section in _NO_AXES:
-            instead = "; seeds are trained side by side as they are, see --seeds" if section == "seeds" else ""
-            raise UsageError(
-                f"{visible(shorten(key))} is no axis: it says how runs are named, tested or computed, not what they "
-                f"learn{instead}"
-            )
+            what = "it says how runs are named, tested or computed, not what they learn"
+            said = f"{visible(shorten(key))} is no axis: {what}"
+            remedy = Remedy("set it in the config, for all members", "give it one value, for all members")
+            if section == "seeds":
+                remedy = Remedy("set them in the config: each member has all", "use --seeds 0-2: each member has all")
+            raise UsageError(said, remedy)
         if isinstance(values, str | Mapping) or not values:
             raise UsageError(f"{visible(shorten(key))}: an axis is a list of values, like [0.001, 0.0003]")
         if len({repr(value) for value in values}) < len(values):

@@ -5,6 +5,7 @@ classes stand beside what they configure, and are looked up in the registry. Eve
 defined; the config reference is made from these texts. Loads no torch.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -43,6 +44,9 @@ class OuterConfig(Section):
     """How the learning rate goes from `lr` to zero over `steps`; `constant` stays."""
     max_grad_norm: Positive | None = None
     """Clip the meta-gradient of each seed to this 2-norm; null does not clip."""
+    max_task_grad: Positive | None = None
+    """Clamp each number of each task's own meta-gradient to plus or minus this, before the mean over tasks; null does
+    not. Every task then holds a gradient of its own."""
     on_divergence: Literal["stop", "freeze"] = "stop"
     """What happens if a seed's loss or meta-gradient is not finite: `stop` ends the run with exit code 5; `freeze`
     keeps that seed as it was before the step, marks it in every table, and goes on while one is healthy."""
@@ -120,10 +124,14 @@ MEANT: Mapping[str, Mapping[str, str]] = {
 """What others call the values of a key: key -> their word -> ours."""
 
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an experiment, and so a folder of runs, can be called."""
+
+
 class Config(Section):
     """One experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
     """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         tuple[Seed, ...],

@@ -1,4 +1,4 @@
-"""The experiments that come along: configs by name, and the rows of `maml reproduce`.
+"""The experiments that come along: configs by name, those of `methods/` too, and the rows of `maml reproduce`.
 
 The file of a config opens with four lines, which `described` reads:
 
@@ -7,7 +7,7 @@ The file of a config opens with four lines, which `described` reads:
     # A first look at the sinusoids                         what it is, in at most 42 letters
     # Time: 5 to 7 s on two cores                           how long that takes, as measured
 
-That of a row has the first two; its title says what it is.
+In `methods/` the schema is that of the folder above. That of a row has the first two; its title says what it is.
 """
 
 import re
@@ -35,8 +35,13 @@ class Shipped(NamedTuple):
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The files of the experiments that come along, by name."""
-    return _by_name(FOLDER)
+    """The files of the experiments that come along, by name; those of methods after all others."""
+    return _by_name(FOLDER) | shipped_methods()
+
+
+def shipped_methods() -> dict[str, Path]:
+    """Those of them that show a method each, with one protocol for all."""
+    return dict(sorted(_by_name(FOLDER / "methods").items()))
 
 
 def shipped_rows() -> dict[str, Path]:
@@ -97,7 +102,7 @@ def row_named(named: str | Path) -> str | None:
 
 def near(named: str | Path, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant, by its name or by a file of that name: `configs/smoke.yaml`."""
-    close = get_close_matches(Path(named).stem.lower(), known, n=1)
+    close = get_close_matches(Path(named).stem.lower(), known, n=1, cutoff=0.7)
     return close[0] if close else None
 
 

@@ -110,8 +110,9 @@ def reproduction_figure(
     lines = {name: [row for row in rows if row["curve"] == name] for name in names}
     begun = [row["mean"] for row in rows if row["inner_steps"] == 0 and row["mean"] is not None]
     numbers = [index if styles is None else styles[name] for index, name in enumerate(names)]
-    drawn, top = [numbered(index, dashed=True) for index in numbers], 2 * max(begun, default=np.inf)
-    return panels_by_shots(lines, title, look, interval or _over(rows), top=top, styles=drawn, stamp=stamp)
+    chosen = [numbered(number, dashed=True) for number in numbers]
+    top = 2 * max(begun, default=np.inf)
+    return panels_by_shots(lines, title, look, interval or _over(rows), top=top, styles=chosen, stamp=stamp)
 
 
 def panels_by_shots(

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from mamlcli.figures.adaptation import adaptation_figure, order_adaptation_figure, reproduction_figure
 from mamlcli.figures.comparisons import compared_adaptation_figure, differences_figure
+from mamlcli.figures.convergence import convergence_figure
 from mamlcli.figures.fits import fits_figure
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.figures.rates import rates_figure, slot_weights_figure
@@ -29,6 +30,7 @@ FIGURES: dict[str, Callable[..., Figure]] = {
     "rates": rates_figure,
     "slot-weights": slot_weights_figure,
     "sweep": sweep_figure,
+    "convergence": convergence_figure,
 }
 """By name, what maps (rows, labels as keywords, look) to a figure."""
 

@@ -17,13 +17,12 @@ def published_marks(axes: Axes, rows: Sequence[AnyRow], style: LineStyle) -> Non
     found = [row for row in rows if row.get("published") is not None]
     if not found:
         return
-    color = style.color
     x, mean, half = (column(found, name) for name in ("inner_steps", "published", "published_ci95"))
     inside: dict[str, Any] = {"marker": style.marker, "markerfacecolor": "white", "markersize": 6, "zorder": 4}
-    axes.plot(x, mean, color=color, linestyle="none", **inside)
+    axes.plot(x, mean, color=style.color, linestyle="none", **inside)
     for at, low, high in zip(x, mean - half, mean + half, strict=True):
         if np.isfinite(low):
-            axes.plot([at, at], [low, high], color=color, linewidth=LINE, marker="_", markersize=8, zorder=3)
+            axes.plot([at, at], [low, high], color=style.color, linewidth=LINE, marker="_", markersize=8, zorder=3)
 
 
 def published_key() -> Artist:

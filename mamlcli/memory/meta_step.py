@@ -21,6 +21,8 @@ _KEPT_OF_OTHERS = 2.0
 # Bytes that autograd records of an inner step for each tensor of parameters, beside tensors: of a gradient that is
 # differentiated again, of one that is not, and of a low-rank update for each pair of steps.
 _RECORD_SECOND, _RECORD_FIRST, _RECORD_PAIR = 20_000, 650, 8_000
+# The parameters and the gradient of a task whose gradient is clamped by itself, as so many times the parameters.
+_OF_ITS_OWN = 3.0
 # Bytes of a vector register, of which the kernel's numbers are made.
 _LANE_BYTES = {"AVX512": 64, "AVX2": 32}
 _SHORTEST_LANE_BYTES = 16
@@ -51,6 +53,8 @@ def meta_step_parts(experiment: Experiment, plan: Plan) -> tuple[Part, ...]:
         overlaps = _overlaps(method.descent, model.num_tensors // 2, support, query)
     else:
         held, overlaps = footprint_of(method, support, query), 0.0
+        if config.outer.max_task_grad is not None:
+            held = held._replace(weights=held.weights + _OF_ITS_OWN)
     activations = int(scale * (activation_units(model) * held.samples + overlaps))
     return (
         Part("one meta-step's adapted weights", int(scale * held.weights * method.num_params), keys(*sizes, *together)),

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from mamlcli.section import InnerRule
 from mamlcli.types import Params
 
 Memory: TypeAlias = Any
@@ -57,6 +58,15 @@ def adam() -> InnerOptimizer:
         return stepped, (first, second)
 
     return InnerOptimizer(lambda theta: (_zeros(theta), _zeros(theta)), direction)
+
+
+def inner_optimizer(rule: InnerRule, decay: float) -> InnerOptimizer:
+    """What a config's `inner_optimizer` and `inner_momentum` stand for."""
+    return {"sgd": SGD, "momentum": momentum(decay), "adam": adam()}[rule]
+
+
+IN_TITLES: dict[InnerRule, list[str]] = {"sgd": [], "momentum": ["inner momentum"], "adam": ["inner Adam"]}
+"""What a title says of them."""
 
 
 def _root(square: Tensor) -> Tensor:

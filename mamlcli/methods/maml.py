@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from functools import partial
 from math import prod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from mamlcli.errors import UsageError
-from mamlcli.section import Count, CountOrZero, Interval, NonNegative, OrderedSection
+from mamlcli.section import Count, CountOrZero, Decay, InnerRule, Interval, NonNegative, OrderedSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mamlcli.methods.inner_loops import InnerMap, Rate
-    from mamlcli.methods.inner_optimizers import InnerOptimizer
     from mamlcli.methods.method import Bench, Footprint, InnerLoop, Method
     from mamlcli.methods.per_step_losses import Course
     from mamlcli.models.model import Model
@@ -44,10 +43,10 @@ class MamlConfig(OrderedSection):
     adapts: Literal["all", "head", "body"] = "all"
     """What of the model adapts to a task: `all` weights; the `head` alone, its last layer (ANIL); or the `body` alone,
     all but that (BOIL). What does not adapt is learned all the same."""
-    inner_optimizer: Literal["sgd", "momentum", "adam"] = "sgd"
+    inner_optimizer: InnerRule = "sgd"
     """What turns inner gradients into steps: the optimisers of torch.optim, begun anew with each task. Second order
     sees through them."""
-    inner_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    inner_momentum: Decay = 0.9
     """How much of the last step's direction `momentum` keeps."""
     learned_inner_lr: Literal["tensor", "tensor_and_step", "parameter"] | None = None
     """Learn the step sizes too, one for each tensor, for each tensor and step, or for each parameter (Meta-SGD). A step
@@ -123,13 +122,14 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
 def inner_loop(config: MamlConfig, bench: Bench) -> InnerLoop:
     """What adapts, and how."""
     from mamlcli.methods.inner_loops import gradient_descent
+    from mamlcli.methods.inner_optimizers import inner_optimizer
 
     return gradient_descent(
         bench.loss_fn,
         rate_of(config),
         adapts=adapting(config, bench.model),
         inner_map=_inner_map(config),
-        optimizer=_optimizer(config),
+        optimizer=inner_optimizer(config.inner_optimizer, config.inner_momentum),
     )
 
 
@@ -152,12 +152,6 @@ def _inner_map(config: MamlConfig) -> InnerMap:
     from mamlcli.methods.inner_maps import learned_map
 
     return learned_map(config.preconditioner) if config.preconditioner else lambda _, grads: grads
-
-
-def _optimizer(config: MamlConfig) -> InnerOptimizer:
-    from mamlcli.methods.inner_optimizers import SGD, adam, momentum
-
-    return {"sgd": SGD, "momentum": momentum(config.inner_momentum), "adam": adam()}[config.inner_optimizer]
 
 
 def adapting(config: MamlConfig, model: Model) -> Callable[[str], bool]:
@@ -191,6 +185,8 @@ _RATES = {
 
 def _title(config: MamlConfig) -> str:
     """What it is called; without a step there is no inner gradient, and so no order."""
+    from mamlcli.methods.inner_optimizers import IN_TITLES
+
     if config.inner_steps == 0:
         return "MAML without inner steps"
     rate, preconditioner, losses, begins = (
@@ -208,7 +204,7 @@ def _title(config: MamlConfig) -> str:
         what, rate, losses, begins = "MAML++", None, None, 0
     said += [_RATES[rate]] if rate else []
     said += [_MAPS[preconditioner]] if preconditioner else []
-    said += {"sgd": [], "momentum": ["inner momentum"], "adam": ["inner Adam"]}[config.inner_optimizer]
+    said += IN_TITLES[config.inner_optimizer]
     said += ["per-step losses"] if losses else []
     said += ["a first-order start"] if begins else []
     return ", ".join([f"{config.order}-order {what}", *said])

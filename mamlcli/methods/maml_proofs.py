@@ -15,7 +15,7 @@ from mamlcli.proofs.annealing import Moment, annealed_weights, annealing_checks,
 from mamlcli.proofs.checks import Case, Check
 from mamlcli.proofs.descent import descent_checks, loop_checks, optimizer_check
 from mamlcli.proofs.maps import identity_check, textbook_map, with_moved_maps
-from mamlcli.proofs.reference import Textbook, rates_of, textbook_optimizer
+from mamlcli.proofs.reference import Textbook, rates_of, textbook_optimizer, torch_optimizer
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import ORDERS, LossFn, Order, Params
 
@@ -71,11 +71,7 @@ def _optimizer_check(config: MamlConfig, bench: Bench, textbook: Textbook, case:
 
         return moved
 
-    def made(tensors: list[torch.Tensor]) -> torch.optim.Optimizer:
-        if config.inner_optimizer == "adam":
-            return torch.optim.Adam(tensors, lr=config.inner_lr)
-        return torch.optim.SGD(tensors, lr=config.inner_lr, momentum=config.inner_momentum)
-
+    made = torch_optimizer(config.inner_optimizer, config.inner_momentum, config.inner_lr)
     plain = config.model_copy(update={"inner_optimizer": "sgd"})
     return optimizer_check(textbook, made, by(inner_loop(config, bench)), by(inner_loop(plain, bench)), case)
 

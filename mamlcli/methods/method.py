@@ -94,6 +94,10 @@ class Panel(NamedTuple):
     figure: str | Callable[..., Any]
     """A name in `figures.drawing.FIGURES`; or what maps (rows, title=...) to a matplotlib figure."""
     rows: Sequence[Row]
+    labels: Mapping[str, Any] = {}
+    """What else the figure is told, as keywords; plain values."""
+    said: str = ""
+    """What it shows, in a sentence or two, for where it is not drawn."""
 
 
 class Trained(NamedTuple):
@@ -134,6 +138,9 @@ class Method(NamedTuple):
     """Where it is plain gradient descent."""
     holds_copies: bool = True
     """Whether a task holds adapted weights of its own in meta-training, and not activations alone."""
+    holds_path: bool = True
+    """Whether a task holds what its inner steps were computed from until it is differentiated, and not the newest
+    alone."""
     footprint: Callable[[int, int], Footprint] | None = None
     """(support shots, query shots) to what a task holds; None where that is about what second-order MAML of as many
     steps does, or first-order MAML where that is the order."""
@@ -150,7 +157,7 @@ class Method(NamedTuple):
     asides: Callable[[Case], Row | None] = lambda _: None
     """What `check-grads` reports of it that can neither hold nor fail; None for nothing."""
     proof_panels: Callable[[Case], list[Panel]] = lambda _: []
-    """Figures of what `check-grads` found."""
+    """Figures of what `check-grads` finds of it that can neither hold nor fail, like how an error falls."""
     panels: Callable[[Trained], list[Panel]] = lambda _: []
     """Figures of its own, drawn when a training ends."""
     learned: Callable[[Params, Sequence[int]], Learned | None] = lambda *_: None

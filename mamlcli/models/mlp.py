@@ -50,4 +50,5 @@ def mlp(config: MlpConfig, num_inputs: int, num_outputs: int) -> Model:
         head=tuple(f"layer{len(sizes) - 2}.{kind}" for kind in ("weight", "bias")),
         layers=Layers(sizes, config.activation),
         reference=partial(module_outputs, sizes, config.activation),
+        widened=lambda more: mlp(config, num_inputs + more, num_outputs),
     )

@@ -42,6 +42,8 @@ class Model(NamedTuple):
     """Where it is an MLP that backends can compute in ways of their own."""
     reference: Callable[[], Predict] | None = None
     """Builds the same as `predict`, written in another way, to compare with."""
+    widened: "Callable[[int], Model] | None" = None
+    """Builds the same model with so many more inputs after its own, which enter the first of `layers`."""
 
     def shapes_of(self, adapts: Callable[[str], bool] = lambda _: True) -> Shapes:
         """The shapes of the parameters of such names."""

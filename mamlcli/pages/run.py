@@ -189,6 +189,7 @@ def _last_losses(rows: Sequence[dict[str, Any]]) -> Table:
     names = {
         "pre_adapt_loss": "before adaptation",
         "post_adapt_loss": "after adaptation",
+        "meta_loss": "meta-loss",
         "meta_validation_loss": "meta-validation",
         "grad_norm": "norm of the meta-gradient",
     }

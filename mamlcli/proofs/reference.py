@@ -4,6 +4,7 @@ Nothing here shares a line with the code that it is compared with.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
 
@@ -101,6 +102,13 @@ def textbook_optimizer(name: str, decay: float) -> Callable[[], Turned]:
         return turned
 
     return {"sgd": lambda: lambda grads: grads, "adam": adam, "momentum": momentum}[name]
+
+
+def torch_optimizer(name: str, decay: float, lr: float) -> Callable[[list[Tensor]], torch.optim.Optimizer]:
+    """Make the optimisers of torch.optim that those are, of tensors that adapt."""
+    if name == "adam":
+        return partial(torch.optim.Adam, lr=lr)
+    return partial(torch.optim.SGD, lr=lr, momentum=decay if name == "momentum" else 0.0)
 
 
 def rates_of(kind: str | None, inner_lr: float, adapts: Callable[[str], bool] = lambda _: True) -> Rates:

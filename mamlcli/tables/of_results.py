@@ -27,7 +27,7 @@ def chosen_columns(rows: Iterable[AnyRow], *columns: str) -> Table:
 
 def metrics_table(rows: Sequence[MetricsRow]) -> Table:
     """Seeds at logged steps: their losses, and where one has diverged, when."""
-    losses = ("pre_adapt_loss", "post_adapt_loss", "meta_validation_loss")
+    losses = ("pre_adapt_loss", "post_adapt_loss", "meta_loss", "meta_validation_loss")
     diverged = any(row["diverged_at_step"] is not None for row in rows)
     return chosen_columns(rows, "seed", "step", *losses, *(["diverged_at_step"] if diverged else []))
 

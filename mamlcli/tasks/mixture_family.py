@@ -1,7 +1,7 @@
 """The family of a mixture: which family a task is of, and its samples as that family draws them."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -49,13 +49,6 @@ def mixture_family(config: MixtureTasks, members: Sequence[TaskFamily]) -> TaskF
         joined = _joined(places, found)
         return Curves(x, joined.x, joined.y)
 
-    weights = _shares(config)
-    parts = [
-        Part(float(weight), member.moments, _coordinates(member))
-        for weight, member in zip(weights, members, strict=True)
-        if member.moments is not None
-    ]
-    are_known = len(parts) == len(members)
     return TaskFamily(
         num_inputs=config.inputs + _num_told(config, members),
         num_outputs=members[0].num_outputs,
@@ -63,7 +56,7 @@ def mixture_family(config: MixtureTasks, members: Sequence[TaskFamily]) -> TaskF
         domain=members[0].domain,
         loss=members[0].loss,
         curves=curves if all(member.curves for member in members) and config.inputs == 1 else None,
-        bounds=partial(known_losses, parts, config.x, config.noise_std) if are_known else lambda _: {},
+        bounds=partial(_bounds, config, members),
         num_told=_num_told(config, members),
         corrupted_slots=config.corrupted_slots,
         kinds=Kinds(_names(config), kind_of),
@@ -97,6 +90,16 @@ def _shares(config: MixtureTasks) -> Float[np.ndarray, " kinds"]:
     weights = np.array([member.weight for member in config.families])
     shares: NDArray[np.float64] = weights / weights.sum()
     return shares
+
+
+def _bounds(config: MixtureTasks, members: Sequence[TaskFamily], grid: int | None) -> Mapping[str, float]:
+    """What is known of losses, where it is known of every family."""
+    parts = [
+        Part(float(weight), member.moments, _coordinates(member))
+        for weight, member in zip(_shares(config), members, strict=True)
+        if member.moments is not None
+    ]
+    return known_losses(parts, config.x, config.noise_std, grid) if len(parts) == len(members) else {}
 
 
 def _names(config: MixtureTasks) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ def draw_training(training: Training, metrics: Sequence[Row]) -> Path | None:
     begun = training.experiment.initial_state(torch.device("cpu")).params
     for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
         title = run_title(training.config.name, metrics, panel.what)
-        save_or_warn(run, panel.stem, Drawing(panel.figure, panel.rows, {"title": title}), reporter)
+        save_or_warn(run, panel.stem, Drawing(panel.figure, panel.rows, {"title": title, **panel.labels}), reporter)
     return figure
 
 

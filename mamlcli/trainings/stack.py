@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mamlcli.compute.plan import Plan, planned_update
-from mamlcli.errors import CheckpointError, DivergedError
+from mamlcli.errors import CheckpointError, DivergedError, Remedy
 from mamlcli.experiment import Experiment
 from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoint_files import list_checkpoints, step_of
@@ -92,10 +92,12 @@ class StackTraining:
         loaded = next((found for step in common if (found := self._loaded(step))), None)
         if loaded is None and all(steps):
             place = next(iter(running.values())).run.path.parent
-            raise CheckpointError(
-                f"{place}: its {len(running)} runs have no whole checkpoint of the same step; each can be gone on with "
-                "by itself, with maml train --resume"
+            remedy = Remedy(
+                "each can be gone on with by itself: mamlcli.train with resume=True",
+                "each can be gone on with by itself: maml train --resume RUN",
             )
+            said = f"{place}: its {len(running)} runs have no whole checkpoint of the same step"
+            raise CheckpointError(said, remedy)
         for index, training in running.items():
             if loaded is not None:
                 restore(training.state, loaded[index], training.config)

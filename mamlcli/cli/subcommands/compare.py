@@ -109,7 +109,7 @@ def _experiments(words: Sequence[str], overrides: "Sequence[Override]") -> "dict
     found = [load_config(word, overrides) for word in words]
     names = [config.name for config in found]
     if len(set(names)) < len(names):
-        names = [re.sub(r"[^A-Za-z0-9._-]", "-", Path(word).stem) or "run" for word in words]
+        names = [(re.sub(r"[^A-Za-z0-9._-]", "-", Path(word).stem).lstrip("._-") or "run")[:60] for word in words]
     if len(set(names)) < len(names):
         names = [f"{name}-{names[: index + 1].count(name)}" for index, name in enumerate(names)]
     return dict(zip(names, found, strict=True))

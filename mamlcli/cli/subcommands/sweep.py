@@ -63,7 +63,7 @@ def sweep(
     """Train a grid of settings side by side, as seeds are, rank them on meta-validation tasks and test the winner."""
     load_plugins(plugin or [])
     out = resume_folder(resume, out)
-    from mamlcli.config.axes import split_axes
+    from mamlcli.cli.axes import split_axes
 
     settings, given = split_axes(set_ or [])
     axes: Any = given
