@@ -58,7 +58,8 @@ def _cells(row: AnyRow) -> Row:
 def _difference(row: AnyRow) -> str:
     if row["difference"] is None or row["high"] is None:
         return format_cell(row["difference"])
-    return f"{row['difference']:+.4f} ± {format_cell(row['high'] - row['difference'])}"
+    sign = "-" if row["difference"] < 0 else "+"
+    return f"{sign}{format_cell(abs(row['difference']))} ± {format_cell(row['high'] - row['difference'])}"
 
 
 def _summary(result: "ComparedRuns") -> list[str]:
