@@ -16,12 +16,12 @@ def clamped_per_task(meta_gradient: MetaGradient, bound: float) -> MetaGradient:
     """
 
     def clamped(params: Params, tasks: Task) -> tuple[Params, Log]:
-        seeds_and_tasks = tasks.support.x.shape[:2]
-        apart = {name: value.repeat_interleave(seeds_and_tasks[1], dim=0) for name, value in params.items()}
+        num_seeds, num_tasks = tasks.support.x.shape[:2]
+        apart = {name: value.repeat_interleave(num_tasks, dim=0) for name, value in params.items()}
         grads, log = meta_gradient(apart, tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1)))
         bounded = {name: grad.clamp(-bound, bound) for name, grad in grads.items()}
         means = [
-            {name: value.view(*seeds_and_tasks, *value.shape[1:]).mean(dim=1) for name, value in values.items()}
+            {name: value.view(num_seeds, num_tasks, *value.shape[1:]).mean(dim=1) for name, value in values.items()}
             for values in (bounded, log)
         ]
         return means[0], means[1]

@@ -1,7 +1,7 @@
 """CAVIA: a context adapts, and the network does not (Zintgraf et al. 2019, arXiv:1810.03642).
 
 The first layer sees c numbers phi beside its inputs, the same for all samples of a task. They begin at zero, and they
-alone take the inner steps; all weights, those of phi too, are learned from the query loss in the context that is found:
+alone take the inner steps; all weights, those of phi too, are learned from the query loss in the context found:
 
     phi_0 = 0,  phi <- phi - alpha d/dphi L_support(theta, phi)    (repeated)
     theta <- theta - beta d/dtheta (mean over tasks of L_query(theta, phi)).

@@ -87,6 +87,6 @@ def _tensors(row: Tensor, shapes: Mapping[str, torch.Size]) -> Params:
     """Cut what lies in a row, (..., numbers), into tensors."""
     columns = torch.split(row, [math.prod(shape) for shape in shapes.values()], dim=-1)
     return {
-        name: column.reshape(*column.shape[:-1], *shape)
+        name: column.reshape(*row.shape[:-1], *shape)
         for (name, shape), column in zip(shapes.items(), columns, strict=True)
     }
