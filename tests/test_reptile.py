@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mamlcli import Config, check_grads, parse_config
+from mamlcli import Config, check_grads, compare_orders, parse_config
 from mamlcli.compute.plan import make_plan
+from mamlcli.errors import UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.tasks.samples import Task
 from mamlcli.training import make_update
@@ -105,3 +106,8 @@ def test_many_steps_that_nothing_differentiates_through_neither_cut_the_meta_bat
     )
     plan = make_plan(make_experiment(config), CPU)
     assert (plan.chunk, plan.compiled) == (25, compiled)
+
+
+def test_it_has_no_order_to_compare_and_says_so() -> None:
+    with pytest.raises(UsageError, match="differentiates through no inner step"):
+        compare_orders(reptile("inner_steps: 2"))

@@ -45,7 +45,7 @@ def cavia(config: CaviaConfig, bench: Bench) -> Method:
     Raises:
         UsageError: If the model has no first layer of units that a context could enter.
     """
-    from mamlcli.methods.contexts import CONTEXT, context_descent
+    from mamlcli.methods.contexts import context_descent
     from mamlcli.methods.meta_gradients import unrolled
     from mamlcli.methods.method import Method
 
@@ -68,7 +68,6 @@ def cavia(config: CaviaConfig, bench: Bench) -> Method:
         unrolled_steps=steps,
         holds_copies=False,
         footprint=partial(_footprint, config),
-        parts={"the weights of the context": CONTEXT},
         proofs=partial(_proofs, config, bench),
     )
 

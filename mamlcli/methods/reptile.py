@@ -11,8 +11,9 @@ it is the gradient of no function of theta: the Jacobian of g_2, H(theta') (I - 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
+from mamlcli.errors import UsageError
 from mamlcli.section import AlgorithmSection, Count, Decay, InnerRule, Positive
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mamlcli.methods.method import Bench, Footprint, MetaGradient, Method
     from mamlcli.proofs.checks import Case, Check
     from mamlcli.tasks.samples import Samples, Task
-    from mamlcli.types import LossFn
+    from mamlcli.types import LossFn, Order
 
 
 class ReptileConfig(AlgorithmSection):
@@ -42,6 +43,12 @@ class ReptileConfig(AlgorithmSection):
     samples: Literal["support", "all"] = "support"
     """What a task of meta-training adapts on at every step: its `support` samples, or `all` it has, which the query
     loss in the metrics is then measured on too. A test adapts on support samples."""
+
+    def in_order(self, order: Order) -> Self:  # noqa: ARG002
+        """Refuse: there is one way alone to find its meta-gradient."""
+        raise UsageError(
+            f"algorithm.name: {self.name} differentiates through no inner step, and so has no order to compare"
+        )
 
     def without_effect(self) -> dict[str, str]:
         """One optimiser alone has a momentum."""
