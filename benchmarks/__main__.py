@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.memory import memory_table
+from benchmarks.sweeps import sweep_table
 from benchmarks.workers import Worker, assert_same_gradient, measure_in_turn
 from mamlcli.compute.plan import low_rank_obstacles, make_plan, planned_update, uncompiled_gradient, update_memory_bytes
 from mamlcli.threads import using_threads
@@ -43,6 +44,7 @@ def main() -> None:
     rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
     lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
     lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
+    lines += ["", *sweep_table(max(3, options.rounds // 2))]
     lines += ["", *memory_table()]
     (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
     scaling_figure(rows).savefig(options.out / "scaling.png", dpi=120)

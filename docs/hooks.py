@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from mamlcli.config.reference import config_reference
-from mamlcli.config.shipped import shipped_configs, shipped_rows
+from mamlcli.config.shipped import described, shipped_configs, shipped_methods, shipped_rows
 from mamlcli.schemas import schema_files
 
 _MARK = re.compile(r"^<!-- made: (\S+) -->$", re.MULTILINE)
@@ -43,10 +43,17 @@ def config_keys() -> str:
 
 
 def experiments() -> str:
-    """The shipped configs, as they are."""
-    return "\n\n".join(
-        f"## {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in shipped_configs().items()
-    )
+    """The shipped configs, as they are, but for those of methods."""
+    others = {name: path for name, path in shipped_configs().items() if name not in shipped_methods()}
+    return "\n\n".join(f"## {name}\n\n```yaml\n{path.read_text().rstrip()}\n```" for name, path in others.items())
+
+
+def methods() -> str:
+    """The shipped configs of methods: a table, and the files as they are."""
+    shown = [one for one in described() if one.name in shipped_methods()]
+    rows = [f"| `{one.name}` | {one.summary} | {one.time} |" for one in shown]
+    files = [f"### {one.name}\n\n```yaml\n{one.path.read_text().rstrip()}\n```" for one in shown]
+    return "\n\n".join(["\n".join(["| name | what | time |", "|---|---|---|", *rows]), *files])
 
 
 def published_rows() -> str:
@@ -78,6 +85,7 @@ def notebook(name: str) -> str:
 MADE: dict[str, Callable[[], str]] = {
     "config-keys": config_keys,
     "experiments": experiments,
+    "methods": methods,
     "published-rows": published_rows,
     "schemas": schemas,
     "notebook-first-steps": partial(notebook, "first-steps"),

@@ -10,9 +10,11 @@ An experiment
     load_config, parse_config, dump_config    a `Config` from a file, a name or a text, and back
     train                                     a config to a run: TrainResult
     evaluate                                  a run on the meta-test tasks: EvalResult
+    compare                                   runs of any methods, paired on the same tasks: ComparedRuns
     compare_orders                            first against second order, paired: Comparison
     check_grads                               a proof of the meta-gradient: GradientReport
     reproduce                                 published results beside what is found here: Reproduction
+    sweep                                     a grid of settings trained side by side, ranked: Sweep
     load                                      a run as a TrainedModel, which adapts to your tasks: Predictor
     predict                                   the same from files: PredictResult
 
@@ -47,6 +49,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mamlcli.commands.check_grads import check_grads as check_grads
+    from mamlcli.commands.compare import compare as compare
     from mamlcli.commands.compare_orders import compare_orders as compare_orders
     from mamlcli.commands.evaluate import evaluate as evaluate
     from mamlcli.commands.plot import plot as plot
@@ -56,6 +59,7 @@ if TYPE_CHECKING:
     from mamlcli.commands.runs import diff_runs as diff_runs
     from mamlcli.commands.runs import list_runs as list_runs
     from mamlcli.commands.runs import show_run as show_run
+    from mamlcli.commands.sweep import sweep as sweep
     from mamlcli.commands.train import train as train
     from mamlcli.config.experiment import Config as Config
     from mamlcli.config.file import dump_config as dump_config
@@ -86,11 +90,13 @@ if TYPE_CHECKING:
     from mamlcli.registry import register_method as register_method
     from mamlcli.registry import register_model as register_model
     from mamlcli.reporting import Reporter as Reporter
+    from mamlcli.results import ComparedRuns as ComparedRuns
     from mamlcli.results import Comparison as Comparison
     from mamlcli.results import EvalResult as EvalResult
     from mamlcli.results import GradientReport as GradientReport
     from mamlcli.results import PredictResult as PredictResult
     from mamlcli.results import Reproduction as Reproduction
+    from mamlcli.results import Sweep as Sweep
     from mamlcli.results import TrainResult as TrainResult
     from mamlcli.runs.located import RunLike as RunLike
     from mamlcli.section import AlgorithmSection as AlgorithmSection
@@ -124,15 +130,26 @@ _NAMES: dict[str, tuple[str, ...]] = {
     "commands.train": ("train",),
     "commands.evaluate": ("evaluate",),
     "commands.predict": ("predict",),
+    "commands.compare": ("compare",),
     "commands.compare_orders": ("compare_orders",),
     "commands.check_grads": ("check_grads",),
     "commands.reproduce": ("reproduce",),
+    "commands.sweep": ("sweep",),
     "commands.plot": ("plot",),
     "commands.report": ("report",),
     "commands.runs": ("list_runs", "show_run", "diff_runs"),
     "trained.loading": ("load",),
     "trained.model": ("TrainedModel", "Predictor"),
-    "results": ("TrainResult", "EvalResult", "PredictResult", "Comparison", "GradientReport", "Reproduction"),
+    "results": (
+        "TrainResult",
+        "EvalResult",
+        "PredictResult",
+        "Comparison",
+        "ComparedRuns",
+        "GradientReport",
+        "Reproduction",
+        "Sweep",
+    ),
     "tables.table": ("Table",),
     "runs.located": ("RunLike",),
     "trainings.training": ("LoggedStep",),

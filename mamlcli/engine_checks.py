@@ -8,7 +8,7 @@ import torch
 from mamlcli.compute.plan import Plan, planned_update, uncompiled_gradient
 from mamlcli.experiment import Experiment
 from mamlcli.methods.meta_gradients import unrolled
-from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.methods.method import Log, MetaGradient, gradient_at, phases_of
 from mamlcli.proofs.checks import EXACT, Check, attempt, gradient_error, left_out
 from mamlcli.tasks.samples import Task, some_tasks
 from mamlcli.training import init_state, unflatten
@@ -31,7 +31,7 @@ def engine_checks(
     """
     plain, uncompiled = experiment.method.meta_gradient, uncompiled_gradient(experiment, plan)
 
-    def check(name: str, gradient: MetaGradient, mistaken: MetaGradient) -> Check:
+    def check(name: str, gradient: MetaGradient, mistaken: MetaGradient, plain: MetaGradient = plain) -> Check:
         def error_of(gradient: MetaGradient) -> float:
             expected, log = plain(params, tasks)
             return gradient_error(gradient(params, tasks), (expected, log["post_adapt_loss"]))
@@ -45,7 +45,11 @@ def engine_checks(
         checks.append(check(f"chunks of {plan.chunk} tasks", uncompiled, partial(_first_chunk, plain, plan.chunk)))
     if plan.compiled:
         name = "fused meta-update" if plan.form == "fused" else "compiled meta-update"
-        checks.append(check(name, partial(compiled_gradient, experiment, plan, note=note), left_out(plain)))
+        for phase in phases_of(experiment.method):
+            compiled = partial(compiled_gradient, experiment, plan, note=note, made=phase.begins)
+            expected = gradient_at(experiment.method, phase.begins)
+            after = f" after {phase.begins} updates" if phase.begins else ""
+            checks.append(check(f"{name}{after}", compiled, left_out(expected), expected))
     return checks
 
 
@@ -62,12 +66,20 @@ def _first_chunk(gradient: MetaGradient, count: int, params: Params, tasks: Task
 
 
 def compiled_gradient(
-    experiment: Experiment, plan: Plan, params: Params, tasks: Task, *, note: Callable[[str], None] = lambda _: None
+    experiment: Experiment,
+    plan: Plan,
+    params: Params,
+    tasks: Task,
+    *,
+    note: Callable[[str], None] = lambda _: None,
+    made: int = 0,
 ) -> tuple[Params, Log]:
-    """The meta-gradient as the compiled meta-update of training hands it to the optimiser."""
+    """The meta-gradient as the compiled meta-update of training hands it to the optimiser, after so many of them."""
     config = experiment.config
     seeds = [{name: value[index] for name, value in params.items()} for index in range(len(config.seeds))]
     state = init_state(seeds, optimizer=config.outer.optimizer, lr=config.outer.lr, device=_CPU)
+    state.step = made
+    state.made.fill_(made)
     log, _ = planned_update(experiment, state, plan, _CPU, note=note)(tasks)
     assert state.flat.grad is not None
     return unflatten(state.flat.grad, {name: value.shape[1:] for name, value in params.items()}), log

@@ -1,5 +1,6 @@
 """An experiment: a config, and the values that its words stand for."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ PRE_ADAPT_NUMBERS = 2**24
 
 
 class Experiment(NamedTuple):
-    """What a config describes."""
+    """What a config describes; or several that are rows of one program, see `mamlcli.stacking`."""
 
     config: Config
     family: TaskFamily
@@ -34,6 +35,8 @@ class Experiment(NamedTuple):
     method: Method
     loss_fn: LossFn[Samples]
     """Maps (the parameters of a predictor, samples) to the loss that a run is measured by."""
+    members: "tuple[Experiment, ...]" = ()
+    """Where it is several, each of them; the config then has a seed for each row, and else is the first one's."""
 
     def num_test_tasks(self, split: Split = "meta-test") -> int:
         """How many fixed tasks of a split are measured: as many as the config says, or all where there are fewer.
@@ -49,13 +52,27 @@ class Experiment(NamedTuple):
         """The meta-training tasks of all seeds."""
         config = self.config
         request = Request(
-            config.tasks.support_shots, config.tasks.query_shots, unlabelled_inputs=self.method.unlabelled_inputs
+            config.tasks.support_shots,
+            config.tasks.query_shots,
+            unlabelled_inputs=self.method.unlabelled_inputs,
+            numbered=self.method.numbered_tasks,
         )
-        return TaskStream(self.family, config.seeds, config.outer.meta_batch_size, request)
+        families = tuple(member.family for member in self.members for _ in member.config.seeds)
+        return TaskStream(self.family, config.seeds, config.outer.meta_batch_size, request, families=families)
 
     def initial_params(self) -> list[Params]:
         """The initial meta-parameters of every seed."""
+        if self.members:
+            return [params for member in self.members for params in member.initial_params()]
         return [self.method.init(seed) for seed in self.config.seeds]
+
+    @property
+    def max_grad_norm(self) -> float | Float[Tensor, " rows"] | None:
+        """The bound of the meta-gradient's norm: of all seeds, or of each row."""
+        bounds = [member.config.outer.max_grad_norm for member in self.members for _ in member.config.seeds]
+        if len(set(bounds)) <= 1:
+            return self.config.outer.max_grad_norm
+        return torch.tensor([math.inf if bound is None else bound for bound in bounds], dtype=torch.float64)
 
     def initial_state(self, device: torch.device) -> TrainState:
         """The state before the first meta-step."""

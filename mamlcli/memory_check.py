@@ -104,6 +104,19 @@ def check_side_by_side(configs: Iterable[Config], jobs: int) -> None:
         check_fits(Estimate(f"training {len(largest)} row(s) side by side", parts), free_on(device))
 
 
+def check_stacks(stacks: Iterable[Experiment], device: torch.device, at_a_time: int) -> None:
+    """Refuse stacks of trainings of which so many at a time do not fit.
+
+    Raises:
+        DeviceError: As `check_training`.
+    """
+    estimates = [training_estimate(stack, make_plan(stack, device)) for stack in stacks]
+    largest = sorted(estimates, key=Estimate.total, reverse=True)[:at_a_time]
+    parts = tuple(part for one in largest for part in one.parts)
+    what = "training" if len(largest) == 1 else f"training {len(largest)} stacks side by side"
+    check_fits(Estimate(what, parts), free_on(device))
+
+
 def free_on(device: torch.device) -> Free:
     """What is free in the host's memory, and on a device that has its own."""
     if device.type != "cuda":

@@ -27,6 +27,11 @@ Verdict: TypeAlias = Literal["fails", "holds", "says nothing here"]
 
 Statement: TypeAlias = Literal["equivalent", "better", "worse", "inconclusive", "diverged"]
 """What an interval of a difference says of two means; see `mamlcli.verdicts`."""
+BoundStatement: TypeAlias = Literal["met", "not met", "inconclusive", "diverged"]
+"""What it says of a loss that is to keep a bound."""
+
+NOT_COMPARABLE = "not comparable: a fast run"
+"""The verdict on every number of a run that was cut short."""
 
 
 class Learned(NamedTuple):

@@ -5,13 +5,29 @@ loads what it needs when it is called.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 from mamlcli.errors import UsageError
-from mamlcli.methods import cavia, chain, joint, maml, reptile
+from mamlcli.methods import averaged, cavia, chain, hessian_free, imaml, joint, maml, reptile
 from mamlcli.models import mlp
 from mamlcli.section import AlgorithmSection, ModelSection, Section, TasksSection
-from mamlcli.tasks import damped_oscillator, dose_response, sinusoid, table
+from mamlcli.tasks import (
+    absolute_value,
+    cubic,
+    damped_oscillator,
+    dose_response,
+    harmonic,
+    linear,
+    mixture,
+    quadratic,
+    ripple,
+    sawtooth,
+    sinusoid,
+    surface,
+    table,
+    tanh,
+)
 
 Kind: TypeAlias = Literal["tasks", "model", "algorithm"]
 """A section of the config whose keys depend on what it chooses."""
@@ -53,15 +69,28 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
         "sinusoid": Entry(sinusoid.SinusoidTasks, sinusoid.sinusoid),
         "damped_oscillator": Entry(damped_oscillator.DampedOscillatorTasks, damped_oscillator.damped_oscillator),
         "dose_response": Entry(dose_response.DoseResponseTasks, dose_response.dose_response),
+        "linear": Entry(linear.LinearTasks, linear.linear),
+        "quadratic": Entry(quadratic.QuadraticTasks, quadratic.quadratic),
+        "cubic": Entry(cubic.CubicTasks, cubic.cubic),
+        "absolute_value": Entry(absolute_value.AbsoluteValueTasks, absolute_value.absolute_value),
+        "tanh": Entry(tanh.TanhTasks, tanh.tanh),
+        "sawtooth": Entry(sawtooth.SawtoothTasks, sawtooth.sawtooth),
+        "harmonic": Entry(harmonic.HarmonicTasks, harmonic.harmonic),
+        "surface": Entry(surface.SurfaceTasks, surface.surface),
+        "ripple": Entry(ripple.RippleTasks, ripple.ripple),
+        "mixture": Entry(mixture.MixtureTasks, lambda config: mixture.mixture(config, partial(build, "tasks"))),
         "table": Entry(table.TableTasks, table.table, table.recall_table),
     },
     "model": {"mlp": Entry(mlp.MlpConfig, mlp.mlp)},
     "algorithm": {
         "maml": Entry(maml.MamlConfig, maml.maml),
         "joint": Entry(joint.JointConfig, joint.joint),
+        "averaged": Entry(averaged.AveragedConfig, averaged.averaged),
         "chain": Entry(chain.ChainConfig, chain.chain),
         "reptile": Entry(reptile.ReptileConfig, reptile.reptile),
         "cavia": Entry(cavia.CaviaConfig, cavia.cavia),
+        "imaml": Entry(imaml.ImamlConfig, imaml.imaml),
+        "hessian_free": Entry(hessian_free.HessianFreeConfig, hessian_free.hessian_free),
     },
 }
 

@@ -23,6 +23,7 @@ from mamlcli.rows import (
     CheckpointRow,
     CheckRow,
     Choice,
+    ComparedRun,
     ComparisonRow,
     Compiler,
     ConfigRow,
@@ -40,21 +41,26 @@ from mamlcli.rows import (
     FileRow,
     Info,
     Kernel,
+    KindRow,
     ListedRow,
     LossPair,
     LossRow,
     MetricsRow,
     Number,
+    PairedRow,
     PlottedFigure,
     PredictionRow,
     Protocol,
     Query,
     ReproducedNumber,
+    RowPair,
     RunRow,
     Seconds,
     Seeds,
     SeedStep,
     SessionRow,
+    SweepAxis,
+    SweptRow,
     UnitRow,
     WorstRow,
 )
@@ -63,12 +69,14 @@ from mamlcli.tables.notebook import shown
 from mamlcli.tables.of_results import (
     baselines_table,
     checks_table,
+    compared_table,
     evaluation_table,
     few_steps,
     metrics_table,
     orders_table,
     predictions_table,
     reproduction_table,
+    sweep_table,
 )
 from mamlcli.tables.table import Table
 
@@ -162,6 +170,8 @@ class EvalResult(Result):
     """The tasks that the method does worst on; of tasks that have names."""
     summary: str | None = None
     """How the method does against its baselines, in a sentence; of tasks that have names."""
+    kinds: list[KindRow] | None = None
+    """The results of each kind of tasks by itself, where they are of several, like the families of a mixture."""
     figures: list[Path]
     learned: Annotated[SkipJsonSchema[Learned | None], Field(exclude=True)] = None
     """What the method has learned beside the weights of models; its field stands among these."""
@@ -184,6 +194,16 @@ class EvalResult(Result):
             seeds: A row for each seed, in place of one over all of them; `ci95` is then over tasks.
         """
         return evaluation_table(self.results, seeds=seeds)
+
+    def by_kind(self, *, seeds: bool = False) -> Table:
+        """The same of each kind of tasks by itself, like the families of a mixture.
+
+        No rows where tasks are of one kind.
+
+        Args:
+            seeds: As for `table`.
+        """
+        return evaluation_table(self.kinds or (), seeds=seeds)
 
     def baselines(self) -> Table:
         """The method after its last inner step beside its baselines, in the unit of each target.
@@ -233,6 +253,42 @@ class Comparison(Result):
         return shown(heading, few_steps(self.table()), said=said, figures=self.figures)
 
 
+class ComparedRuns(Result):
+    """`maml compare --json`."""
+
+    command = "compare"
+    run: Path
+    """The folder of the comparison."""
+    baseline: str
+    """What the run is called that the others are compared with."""
+    runs: list[ComparedRun]
+    """The baseline among them, in the order in which they were named."""
+    seeds: Seeds
+    """Those that all runs have, and that were compared."""
+    tasks: Annotated[int, Field(ge=1)]
+    """Of the meta-test."""
+    query: Query
+    margin: Annotated[float, Field(ge=0)]
+    """The largest difference that does not matter, as a part of the baseline's mean at the same K and step."""
+    interval: str
+    """What the intervals of the differences are over."""
+    results: list[PairedRow]
+    """At each K after each inner step, the baseline first."""
+    notes: list[str]
+    """What is to be said in words, as what was tested again and which seeds were left out."""
+    wall_s: Seconds
+    figures: list[Path]
+
+    def table(self) -> Table:
+        """Every run at each K after each inner step; `difference` is its mean less the baseline's."""
+        return compared_table(self.results)
+
+    def _repr_html_(self) -> str:
+        heading = f"{len(self.runs)} runs on {self.tasks} tasks, compared with {self.baseline}: {self.run}"
+        said = [f"Where a difference is negative, the run is better than {self.baseline}.", *self.notes]
+        return shown(heading, few_steps(self.table()), said=said, figures=self.figures)
+
+
 class GradientReport(Result):
     """`maml check-grads --json`."""
 
@@ -249,7 +305,10 @@ class GradientReport(Result):
     approximation: Approximation | None
     """Of a chain; null for other methods."""
     notes: list[str] = []
-    """What could not be checked, and why."""
+    """What could not be checked, and why; and what else was measured, in words."""
+    run: Path | None = None
+    """The folder that holds the report and its figures; null where none was asked for."""
+    figures: list[Path] = []
 
     def table(self) -> Table:
         """What was compared with what, and how it went."""
@@ -257,7 +316,7 @@ class GradientReport(Result):
 
     def _repr_html_(self) -> str:
         passed = "all checks hold" if self.passed else "not all checks hold"
-        return shown(f"Meta-gradient of {self.method}: {passed}", self.table())
+        return shown(f"Meta-gradient of {self.method}: {passed}", self.table(), figures=self.figures)
 
 
 class DryRun(Result):
@@ -338,6 +397,8 @@ class Reproduction(Result):
     """Whether the trainings were cut short, so that no number means anything."""
     seeds: Seeds
     results: list[ReproducedNumber]
+    pairs: list[RowPair] = []
+    """Rows that are set beside another one, at every number of theirs that both were measured at."""
     curves: list[CurvePoint]
     described: dict[str, str] = {}
     """What each row is, where it was published and what its source leaves open."""
@@ -351,6 +412,48 @@ class Reproduction(Result):
     def _repr_html_(self) -> str:
         figures = [] if self.figure is None else [self.figure]
         return shown(f"Published and found: {self.run}", self.table(), figures=figures)
+
+
+class Sweep(Result):
+    """`maml sweep --json`."""
+
+    command = "sweep"
+    run: Path
+    axes: list[SweepAxis]
+    seeds: Seeds
+    tasks: Annotated[int, Field(ge=1)]
+    """Of the meta-validation, by which members are ranked."""
+    shots: Annotated[int, Field(ge=1)]
+    """K, there; of the first member."""
+    inner_steps: Count
+    """Steps of adaptation before the loss, there; of the first member."""
+    interval: str
+    """What the intervals are over."""
+    parameters: Which
+    """Which ones of each member are ranked, as `run.keep` says."""
+    results: list[SweptRow]
+    """The best first; those without a finite loss last."""
+    winner: str | None
+    """The member that ranks first; null where only a part was trained, or none has a finite loss."""
+    winner_run: Path | None
+    test_tasks: Count
+    """Of the meta-test of the winner; 0 where there was none."""
+    winner_test: list[EvalRow]
+    """The meta-test of the winner, made once: over seeds, or of the only one."""
+    picked: Path | None
+    """The config that `pick` wrote."""
+    wall_s: Seconds
+    notes: list[str]
+    """What is to be said in words."""
+    figures: list[Path]
+
+    def table(self) -> Table:
+        """The members, the best first: their values, and their loss on the meta-validation tasks."""
+        return sweep_table(self.results)
+
+    def _repr_html_(self) -> str:
+        heading = f"Sweep of {', '.join(axis['key'] for axis in self.axes)}: {self.tasks} meta-validation tasks"
+        return shown(heading, self.table(), said=self.notes, figures=self.figures)
 
 
 class ReportResult(Result):

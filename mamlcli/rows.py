@@ -8,7 +8,7 @@ from typing_extensions import TypedDict
 
 from mamlcli.config.experiment import EvaluationConfig
 from mamlcli.config.published import PublishedRow
-from mamlcli.plain import Over, Verdict
+from mamlcli.plain import Over, Statement, Verdict
 from mamlcli.section import Which, list_to_tuple
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
@@ -44,6 +44,8 @@ class MetricsRow(TypedDict):
     seed: Count
     pre_adapt_loss: Number
     post_adapt_loss: Number
+    meta_loss: NotRequired[Number]
+    """Whose gradient is taken, where that is not `post_adapt_loss` throughout."""
     grad_norm: Number
     lr: float
     diverged_at_step: int | None
@@ -74,6 +76,14 @@ class EvalRow(TypedDict):
     diverged_at_step: int | None
     num_diverged_seeds: Count
     """Seeds behind this row that were frozen in training."""
+
+
+class KindRow(EvalRow):
+    """The same of one kind of tasks alone, where tasks are of several."""
+
+    kind: str
+    num_tasks: Annotated[int, Field(ge=1)]
+    """Meta-test tasks of this kind."""
 
 
 @with_config(SHAPE)
@@ -236,6 +246,60 @@ class ComparisonRow(TypedDict):
 
 
 @with_config(SHAPE)
+class PairedRow(TypedDict):
+    """A run at one K after some inner steps, beside the baseline on the same seeds and tasks."""
+
+    run: str
+    """What it is called in this comparison."""
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    mean: Number
+    """Query loss over the seeds and tasks that all runs have in common."""
+    ci95: Number
+    """Half-width of the 95% interval of the mean by itself; says little of a difference."""
+    median: Number
+    num_diverged: Count
+    """Of seeds and tasks: those whose loss is not finite or above evaluation.diverged_above."""
+    difference: Number
+    """Its mean less the baseline's; null, like all that follows, of the baseline itself."""
+    low: Number
+    """Low end of the 95% interval of the difference, paired by seed and task."""
+    high: Number
+    statement: Statement | None
+    """What the interval and the margin say of the run: `equivalent`, `better` or `worse` than the baseline,
+    `inconclusive`, or `diverged` where the difference is not finite."""
+
+
+@with_config(SHAPE)
+class ComparedRun(TypedDict):
+    """A run that was compared."""
+
+    run: str
+    """What it is called here."""
+    path: Path
+    """Its folder, or the checkpoint file."""
+    method: str
+    """In words."""
+    seeds: Seeds
+    """All that it has."""
+    seeds_left_out: Seeds
+    """Those of them that another run does not have."""
+    seeds_diverged: Seeds
+    """Those that diverged in training, of the seeds that were compared: they count with the parameters they kept."""
+    outer_steps: Count
+    """Meta-updates behind the checkpoint."""
+    parameters: Which
+    """Which ones of it, as `run.keep` says."""
+    parameter_steps: list[SeedStep]
+    tested_otherwise: list[str]
+    """The settings of its own meta-test that are not the baseline's, as `key=value`; here it was tested as that was."""
+    ms_per_step: Number
+    """Median time of a meta-step of all its seeds, as it noted while it was trained; null where that is not known."""
+    peak_memory_bytes: Count | None
+    """Peak of one more meta-update of all its seeds; null where it does not fit here."""
+
+
+@with_config(SHAPE)
 class CosineRow(TypedDict):
     """The cosine of both meta-gradients at a step of the second-order run."""
 
@@ -299,6 +363,14 @@ class ReproducedNumber(TypedDict):
     """Null where no number was published."""
     published_ci95: Number
     relation: Literal["equals", "at_most", "at_least"]
+    margin: NotRequired[Number]
+    """The largest difference that does not matter, in the unit of the loss; null where no number was published."""
+    difference: NotRequired[Number]
+    """`mean` - `published`."""
+    difference_ci95: NotRequired[Number]
+    """Half-width of its 95% interval, which holds what both sides are uncertain by."""
+    difference_ci90: NotRequired[Number]
+    """Half-width of its 90% interval, whose ends are two one-sided tests at 5% each."""
     mean: Number
     """Corrected as `correction` says; null, like all that follows, where the row could not be run."""
     ci95: Number
@@ -323,6 +395,29 @@ class ReproducedNumber(TypedDict):
     num_diverged: Count | None
     query: str | None
     verdict: str
+    """What the interval of the difference says: `equivalent`, `better`, `worse`, `inconclusive` or `diverged`; of a
+    bound `met`, `not met`, `inconclusive` or `diverged`. Else `no number published`, `not comparable: a fast run`, or
+    `not run: ` and why."""
+
+
+@with_config(SHAPE)
+class RowPair(TypedDict):
+    """What one row scores less what another does, paired by seed and task."""
+
+    row: str
+    beside: str
+    """The other row."""
+    shots: Annotated[int, Field(ge=1)]
+    inner_steps: Count
+    difference: Number
+    """The mean of `row` less that of `beside`; negative in favour of `row`."""
+    ci95: Number
+    """Half-width of its 95% interval over seeds and tasks."""
+    ci90: Number
+    margin: Number
+    """The largest difference that does not matter: a share of the mean of `beside`."""
+    verdict: str
+    """As of a published number: `equivalent`, `better`, `worse`, `inconclusive` or `diverged`."""
 
 
 @with_config(SHAPE)
@@ -334,6 +429,9 @@ class CurvePoint(TypedDict):
     inner_steps: Count
     mean: Number
     ci95: Number
+    published: NotRequired[Number]
+    """What was published there; null where nothing was."""
+    published_ci95: NotRequired[Number]
 
 
 @with_config(SHAPE)
@@ -372,6 +470,8 @@ class ListedRow(PublishedRow):
 
     row: str
     """Its name."""
+    protocol: str
+    """On what it is trained and tested, in words."""
 
 
 @with_config(SHAPE)
@@ -404,7 +504,7 @@ class RunRow(TypedDict):
 
     run: str
     """The folder."""
-    kind: Literal["train", "compare-orders", "reproduce"] | None
+    kind: Literal["train", "compare-orders", "compare", "reproduce", "sweep"] | None
     """What made it; null where that cannot be read."""
     name: str | None
     """The experiment's name."""
@@ -435,7 +535,46 @@ class RunRow(TypedDict):
     evaluated_at_step: Count | None
     """Meta-updates behind what was evaluated; null where nothing was."""
     inside: bool
-    """Whether it is a part of a comparison or a reproduction, or was moved aside."""
+    """Whether it is a part of a comparison, a reproduction or a sweep, or was moved aside."""
+
+
+@with_config(SHAPE)
+class SweepAxis(TypedDict):
+    """A key that goes through several values."""
+
+    key: str
+    """Dotted, as in a config."""
+    values: Annotated[list[Any], Field(min_length=1)]
+    stacked: bool
+    """Whether members that differ in it are rows of one program; where not, they are trained by several processes."""
+
+
+@with_config(SHAPE)
+class SweptRow(TypedDict):
+    """A member of a sweep: a run of its own, and its loss on the meta-validation tasks."""
+
+    rank: Annotated[int, Field(ge=1)] | None
+    """From 1, by the mean; null where there is no finite one."""
+    member: str
+    """The name of its folder in `runs/`."""
+    values: dict[str, Any]
+    """What it has of each axis, by its dotted key."""
+    status: str
+    """How its training ended, as in a list of runs."""
+    mean: Number
+    """Query loss over seeds and meta-validation tasks, after the inner steps of meta-training."""
+    ci95: Number
+    """Half-width of the 95% interval of the mean."""
+    difference: Number
+    """Its mean less that of the winner, on the same seeds and tasks."""
+    difference_ci95: Number
+    """Half-width of the 95% interval of the paired difference; null for the winner itself."""
+    statement: Statement | None
+    """What that interval says of it beside the winner; null for the winner itself and for who has no mean."""
+    num_diverged_seeds: Count
+    """Seeds that diverged in training, and count with the parameters that they kept."""
+    problem: str | None
+    """Why it was not trained whole, where another reason than its own loss kept it from that."""
 
 
 @with_config(SHAPE)

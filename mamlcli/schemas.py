@@ -9,6 +9,7 @@ from typing import Any
 from mamlcli.config.reference import config_schema, row_schema
 from mamlcli.results import (
     CheckedConfigs,
+    ComparedRuns,
     Comparison,
     ConfigList,
     CopiedConfig,
@@ -26,6 +27,7 @@ from mamlcli.results import (
     RunList,
     RunShown,
     ShownConfig,
+    Sweep,
     TrainResult,
 )
 
@@ -33,6 +35,7 @@ MODELS: dict[str, type[Result]] = {
     "train": TrainResult,
     "eval": EvalResult,
     "compare-orders": Comparison,
+    "compare": ComparedRuns,
     "predict": PredictResult,
     "plot": PlotResult,
     "report": ReportResult,
@@ -40,6 +43,7 @@ MODELS: dict[str, type[Result]] = {
     "dry-run": DryRun,
     "reproduce": Reproduction,
     "reproduce-list": RowList,
+    "sweep": Sweep,
     "configs-ls": ConfigList,
     "configs-show": ShownConfig,
     "configs-cp": CopiedConfig,

@@ -5,8 +5,9 @@ derives from `TasksSection`, `ModelSection` or `AlgorithmSection`.
 """
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -111,6 +112,28 @@ class Section(BaseModel):
     )
 
 
+class Choosing(NamedTuple):
+    """How a section that holds others of its kind finds them: in the context of a validation, under their kind."""
+
+    classes: Mapping[str, type[Section]]
+    """The class of each name."""
+    make: Callable[[Any], Section]
+    """Makes a section of a mapping, by the class of the name that stands in it."""
+
+
+class Holds(NamedTuple):
+    """What a section says that holds others of its kind: a list of mappings, each with the keys of one of them."""
+
+    key: str
+    """The list."""
+    base: type[Section]
+    """Which classes may stand there: those that derive from it, and hold none themselves."""
+    entry: type[Section]
+    """Its fields but the section itself are keys of a mapping too."""
+    shared: frozenset[str]
+    """Keys that all of them take from the section around."""
+
+
 class TasksSection(Section):
     """What every family of tasks has: how many samples a task of meta-training holds.
 
@@ -120,8 +143,14 @@ class TasksSection(Section):
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say on which tasks a run is tested."""
 
+    row_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that may differ between runs which are trained as rows of one program: other numbers, of the same shapes."""
+
     place_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that say where the data lie, which may be elsewhere as long as they are the same."""
+
+    holds: ClassVar[Holds | None] = None
+    """Where it holds other sections of families."""
 
     family: str
     """The family's name; its class gives the one value that it can have."""
@@ -143,6 +172,10 @@ class FunctionTasksSection(TasksSection):
     """What families have in common whose tasks are functions y = f(x), drawn with their inputs."""
 
     test_keys: ClassVar[tuple[str, ...]] = ("x", "noise_std", "corrupted_slots")
+    row_keys: ClassVar[tuple[str, ...]] = ("x", "noise_std")
+
+    num_inputs: ClassVar[int] = 1
+    """Coordinates of x."""
 
     x: Interval = (-5.0, 5.0)
     """Inputs of support and query samples are uniform in [low, high]."""
@@ -183,6 +216,10 @@ class AlgorithmSection(Section):
     test_keys: ClassVar[tuple[str, ...]] = ()
     """Keys that an evaluation may change, since they say how a task is adapted to when training is over."""
 
+    row_keys: ClassVar[tuple[str, ...]] = ()
+    """Keys that may differ between runs which are trained as rows of one program: they say where training begins, or
+    are numbers that the method takes from `given.<key>` among the meta-parameters of a seed where it stands there."""
+
     name: str
     """The method's name."""
 
@@ -192,7 +229,7 @@ class AlgorithmSection(Section):
         Raises:
             UsageError: If it has no order.
         """
-        raise UsageError(f"algorithm.name: {self.name} has no inner gradient, and so no order to compare")
+        raise UsageError(f"algorithm.name: {self.name} has one way to its meta-gradient, and so no order to compare")
 
     def misfit(self, support_shots: int, test_shots: tuple[int, ...]) -> str | None:  # noqa: ARG002
         """Say what of the rest of an experiment the method cannot be with, and the remedy; None if nothing."""

@@ -55,7 +55,7 @@ def half_width(
     if count < 2 + fitted:
         return np.full(sample.shape[:-1], np.nan)
     with np.errstate(invalid="ignore", over="ignore"):
-        return _finite(_student(count - 1 - fitted, confidence) * sample.std(axis=-1, ddof=1 + fitted) / np.sqrt(count))
+        return _finite(quantile(count - 1 - fitted, confidence) * sample.std(axis=-1, ddof=1 + fitted) / np.sqrt(count))
 
 
 def crossed_half_width(
@@ -114,8 +114,8 @@ def half_width_of(
         fitted: As for `crossed_half_width`.
         confidence: The same.
     """
-    by_seeds = (squares.seeds, _student(num_seeds - 1, confidence))
-    by_tasks = (squares.tasks, _student(num_tasks - 1 - fitted, confidence))
+    by_seeds = (squares.seeds, quantile(num_seeds - 1, confidence))
+    by_tasks = (squares.tasks, quantile(num_tasks - 1 - fitted, confidence))
     (few, t_few), (many, t_many) = sorted((by_seeds, by_tasks), key=lambda side: -side[1])
     more = np.maximum(many - squares.residual, 0.0)
     variance = few + more
@@ -156,11 +156,17 @@ def control_variate(
         return Corrected(values - shift, coefficient, float(shift.mean()))
 
 
-def _student(degrees: int, confidence: float) -> float:
-    """The t with P(-t < T < t) = confidence, for Student's distribution of so many degrees of freedom, >= 1."""
-    from scipy.special import stdtrit  # takes a while to load, and no command needs it to answer a mistake
+def quantile(degrees: int | None, confidence: float) -> float:
+    """The t with P(-t < T < t) = confidence.
 
-    return float(stdtrit(degrees, (1 + confidence) / 2))
+    Args:
+        degrees: Of freedom of Student's distribution, >= 1; None for the normal one.
+        confidence: 0 to 1.
+    """
+    from scipy.special import ndtri, stdtrit  # takes a while to load, and no command needs it to answer a mistake
+
+    upper = (1 + confidence) / 2
+    return float(ndtri(upper) if degrees is None else stdtrit(degrees, upper))
 
 
 def _finite(values: NDArray[np.float64] | np.float64) -> NDArray[np.float64]:

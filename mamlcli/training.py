@@ -58,6 +58,64 @@ class TrainState:
     best: Best | None = None
     """What the meta-validation losses so far say; None before the first."""
 
+    @property
+    def parts(self) -> "tuple[TrainState, ...]":
+        """Itself: a state is a stack of one."""
+        return (self,)
+
+
+class Stack(NamedTuple):
+    """States of one program that are updated at once: their rows lie one after the other in the same memory."""
+
+    flat: Float[Tensor, "rows params"]
+    params: Params
+    """Views into `flat`, name -> (rows, ...)."""
+    alive: Bool[Tensor, " rows"]
+    updates: Int[Tensor, " rows"]
+    parts: tuple[TrainState, ...]
+    """The states; what each of them holds is a view. Each has an optimiser and a learning rate of its own."""
+
+    @property
+    def step(self) -> int:
+        """Updates made of the parts that go on."""
+        return max(part.step for part in self.parts)
+
+    @property
+    def made(self) -> Int[Tensor, ""]:
+        """`step` as a tensor, as for a state."""
+        return self.parts[0].made
+
+
+def stack_states(states: Sequence[TrainState]) -> Stack:
+    """Put new states into one memory; they are changed in place, and stay whole.
+
+    Args:
+        states: Of the same parameters; no update was made of them yet.
+    """
+    flat = torch.cat([state.flat for state in states])
+    flat.grad = torch.zeros_like(flat)
+    alive, updates = (torch.cat([getattr(state, name) for state in states]) for name in ("alive", "updates"))
+    shapes = {name: theta.shape[1:] for name, theta in states[0].params.items()}
+    first = 0
+    for state in states:
+        rows = slice(first, first + len(state.flat))
+        state.flat, state.alive, state.updates = flat[rows], alive[rows], updates[rows]
+        state.flat.grad, state.params = flat.grad[rows], unflatten(state.flat, shapes)
+        state.optimizer.param_groups[0]["params"] = [state.flat]
+        first = rows.stop
+    return Stack(flat, unflatten(flat, shapes), alive, updates, tuple(states))
+
+
+class Rule(NamedTuple):
+    """How one state of a stack goes on."""
+
+    seeds: Sequence[int]
+    """The seeds behind its leading axis, for messages."""
+    learning_rate: Callable[[int], float]
+    """Maps the number of updates made to the learning rate of the next."""
+    on_divergence: OnDivergence
+    """`stop` ends it if any seed diverges; `freeze` goes on as long as one has not."""
+
 
 class MetaStep(NamedTuple):
     """What one meta-step saw; losses are on its meta-batch, before its update.
@@ -130,13 +188,13 @@ def unflatten(flat: Float[Tensor, "seeds params"], shapes: Mapping[str, torch.Si
 
 
 def clip_per_seed(
-    grads: Float[Tensor, "seeds params"], max_norm: float | None
+    grads: Float[Tensor, "seeds params"], max_norm: float | Float[Tensor, " seeds"] | None
 ) -> tuple[Float[Tensor, "seeds params"], Float[Tensor, " seeds"]]:
     """Scale each seed's gradient to a 2-norm of at most `max_norm`.
 
     Args:
         grads: A row for each seed.
-        max_norm: The bound, > 0; None leaves the gradients as they are.
+        max_norm: The bound, > 0, of all or of each; None leaves the gradients as they are, as infinity does.
 
     Returns:
         The gradients, and the norm of each seed before clipping.
@@ -144,23 +202,25 @@ def clip_per_seed(
     norms = torch.linalg.vector_norm(grads, dim=1)
     if max_norm is None:
         return grads, norms
+    if isinstance(max_norm, Tensor):
+        max_norm = max_norm.to(norms)
     # The factor of torch.nn.utils.clip_grad_norm_, which clips all seeds as one.
     return grads * (max_norm / (norms + 1e-6)).clamp(max=1.0).unsqueeze(1), norms
 
 
-def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: float | None) -> Update:
+def make_update(state: TrainState | Stack, meta_gradient: MetaGradient, max_grad_norm: float | Tensor | None) -> Update:
     """Build the meta-update of a state as a function of the meta-batch alone, so that it can be one graph.
 
     It changes the state in place, all but `step`. A seed whose loss, gradient or updated parameters are not finite
     keeps its parameters, then and later.
 
     Args:
-        state: Its `lr` is read at each call.
+        state: Its `lr` is read at each call; of a stack that of each part.
         meta_gradient: Its log's `post_adapt_loss` must be finite for an update.
         max_grad_norm: See `clip_per_seed`.
     """
     # The optimiser's step without the hooks and profiler records around it, which do not go into a graph.
-    optimizer_step = inspect.unwrap(type(state.optimizer).step)
+    optimizer_steps = [(inspect.unwrap(type(part.optimizer).step), part.optimizer) for part in state.parts]
     shapes = {name: theta.shape[1:] for name, theta in state.params.items()}
 
     def update(tasks: Task) -> tuple[Log, Tensor]:
@@ -170,7 +230,8 @@ def make_update(state: TrainState, meta_gradient: MetaGradient, max_grad_norm: f
         before = state.flat.clone()
         assert state.flat.grad is not None
         state.flat.grad.copy_(flat.where(state.alive.unsqueeze(1), 0))
-        optimizer_step(state.optimizer)
+        for optimizer_step, optimizer in optimizer_steps:
+            optimizer_step(optimizer)
         state.alive.logical_and_(state.flat.isfinite().all(dim=1))  # a finite step can lead out of the numbers
         state.updates.add_(state.alive)
         state.flat.copy_(state.flat.where(state.alive.unsqueeze(1), before))
@@ -197,9 +258,9 @@ def train_steps(
         batches: The meta-batches, from that of step `state.step` on.
         update: Of `make_update`, for this state.
         pre_adapt_loss: (params, tasks) to the query loss of each seed before adaptation.
-        seeds: The seeds behind the leading axis, for messages.
-        learning_rate: Maps the number of updates made to the learning rate of the next.
-        on_divergence: `stop` raises if any seed diverges; `freeze` goes on as long as one has not.
+        seeds: See `Rule`.
+        learning_rate: The same.
+        on_divergence: The same.
         is_logged: Whether the step of this number (from 1) is logged; an accelerator is only waited for at
             such steps.
 
@@ -207,17 +268,103 @@ def train_steps(
         DivergedError: If a loss or gradient is not finite. No update was made with it; on an accelerator other
             seeds may have gone on until the next logged step.
     """
+
+    def ended(_: int, error: DivergedError) -> None:
+        raise error
+
+    rule = Rule(seeds, learning_rate, on_divergence)
+    for step in train_stack(state, batches, update, pre_adapt_loss, [rule], is_logged=is_logged, ended=ended):
+        yield step.of(0)
+
+
+class StackStep(NamedTuple):
+    """What one meta-step of a stack saw, of all its rows."""
+
+    running: tuple[int, ...]
+    """The numbers of the parts that go on."""
+    lrs: Sequence[float]
+    """Of each part."""
+    whole: MetaStep
+    """Its `lr` is the first part's."""
+    sizes: Sequence[int]
+    """Rows of each part."""
+
+    def of(self, index: int) -> MetaStep:
+        """What it was for one part."""
+        if len(self.sizes) == 1:
+            return self.whole
+        first = sum(self.sizes[:index])
+        rows, whole = slice(first, first + self.sizes[index]), self.whole
+        before = None if whole.pre_adapt_loss is None else whole.pre_adapt_loss[rows]
+        log = {name: value[rows] for name, value in whole.log.items()}
+        return MetaStep(whole.step, self.lrs[index], before, log, whole.grad_norm[rows])
+
+
+def train_stack(
+    state: TrainState | Stack,
+    batches: Iterable[Task],
+    update: Update,
+    pre_adapt_loss: Callable[[Params, Task], Tensor],
+    rules: Sequence[Rule],
+    *,
+    is_logged: Callable[[int], bool],
+    ended: Callable[[int, DivergedError], None],
+) -> Iterator[StackStep]:
+    """Train states side by side; see `train_steps`.
+
+    A state that diverges, as its rule says it, makes no more updates. The others go on; that none is left ends it.
+
+    Args:
+        state: Where to start from. A part without a seed that is alive has ended before.
+        batches: As for `train_steps`.
+        update: The same.
+        pre_adapt_loss: The same, of all rows.
+        rules: Of each part.
+        is_logged: As for `train_steps`.
+        ended: Hears which part has diverged, before its step is counted; what it raises ends all.
+    """
+    sizes = [len(part.flat) for part in state.parts]
+    running = tuple(index for index, part in enumerate(state.parts) if bool(part.alive.any()))
+    set_to: list[float] | None = None
     for tasks in batches:
-        lr = learning_rate(state.step)
-        logged = is_logged(state.step + 1)
+        number = state.step + 1
+        logged = is_logged(number)
         before = pre_adapt_loss(state.params, tasks) if logged else None
-        state.lr.fill_(lr)
-        state.made.fill_(state.step)
+        lrs = [rule.learning_rate(number - 1) for rule in rules]
+        if lrs != set_to:
+            set_to = lrs
+            for part, lr in zip(state.parts, lrs, strict=True):
+                part.lr.fill_(lr)
+        state.made.fill_(number - 1)
         log, norms = update(tasks)
-        if logged or norms.device.type == "cpu":
-            check_alive(state, log["post_adapt_loss"], norms, seeds=seeds, on_divergence=on_divergence)
-        state.step += 1
-        yield MetaStep(state.step, lr, before, log, norms)
+        step = StackStep(running, lrs, MetaStep(number, lrs[0], before, log, norms), sizes)
+        if (logged or norms.device.type == "cpu") and not bool(state.alive.all()):
+            running = _going_on(state, step, rules, ended)
+            if not running:
+                return
+        for index in running:
+            state.parts[index].step = number
+        yield step._replace(running=running)
+
+
+def _going_on(
+    state: TrainState | Stack,
+    step: StackStep,
+    rules: Sequence[Rule],
+    ended: Callable[[int, DivergedError], None],
+) -> tuple[int, ...]:
+    """Which parts go on after a step that some seed has not survived, or an earlier one."""
+    found = []
+    for index in step.running:
+        part, rule, seen = state.parts[index], rules[index], step.of(index)
+        losses, norms = seen.log["post_adapt_loss"], seen.grad_norm
+        try:
+            check_alive(part, losses, norms, seeds=rule.seeds, on_divergence=rule.on_divergence)
+            found.append(index)
+        except DivergedError as error:
+            ended(index, error)
+            part.alive.fill_(False)
+    return tuple(found)
 
 
 def check_alive(

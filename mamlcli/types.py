@@ -1,6 +1,6 @@
 """The types that several rooms share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias, TypeVar
 
 from torch import Tensor
@@ -13,6 +13,9 @@ from mamlcli.section import Order as Order
 
 Params: TypeAlias = dict[str, Tensor]
 """Parameters by name. Meta-parameters of S seeds carry a leading axis S on every tensor."""
+
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+"""Those of parameters of one seed, by name."""
 
 Data = TypeVar("Data")
 """Whatever a loss function measures parameters on: any pytree of tensors."""

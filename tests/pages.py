@@ -85,7 +85,7 @@ def _cut(words: list[str]) -> tuple[str, ...]:
     """What makes a command short that would train or check for long."""
     if words[0] == "check-grads":
         return _TINY
-    if words[0] not in ("train", "compare-orders"):
+    if words[0] not in ("train", "compare-orders", "sweep") and "--configs" not in words:
         return ()
     own_tasks = "elnino" in words or any("elnino" in word for word in words if "--resume" in words)
     return _SHORT if own_tasks else (*_SHORT, *_SMALL)

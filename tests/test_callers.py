@@ -19,7 +19,7 @@ from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
 
 # An option, or a command of ours, within a sentence.
-COMMANDS = "train|eval|compare-orders|check-grads|reproduce|predict|configs|runs|report|watch|plot|doctor"
+COMMANDS = "train|eval|compare|compare-orders|check-grads|reproduce|sweep|predict|configs|runs|report|watch|plot|doctor"
 SPOKEN = re.compile(rf"(?<![\w-])--[a-z]|\bmaml ({COMMANDS})\b")
 
 

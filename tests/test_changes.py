@@ -14,6 +14,8 @@ from mamlcli.config.reference import known_keys
 from mamlcli.errors import UsageError
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.runs.checkpoints import list_checkpoints
+from mamlcli.tasks.linear import LinearTasks
+from mamlcli.tasks.mixture import Member, MixtureTasks
 from tests.conftest import TINY, Maml
 from tests.same_run import assert_same_run
 from tests.test_runs import Listener, with_steps
@@ -28,6 +30,10 @@ OTHER = {
     "tasks.query_shots": 4, "tasks.corrupted_slots": 2,
     "tasks.pool": 5, "tasks.damping": (0.1, 0.2), "tasks.e_max": (1.0, 2.0), "tasks.ec50": (1.0, 2.0),
     "tasks.hill": (1.0, 2.0), "tasks.baseline": (0.0, 0.5),
+    "tasks.slope": (1.0, 2.0), "tasks.intercept": (1.0, 2.0), "tasks.square": (1.0, 2.0), "tasks.cube": (1.0, 2.0),
+    "tasks.centre": (1.0, 2.0), "tasks.offset": (1.0, 2.0), "tasks.overtone_amplitude": (1.0, 2.0),
+    "tasks.overtone_phase": (1.0, 2.0), "tasks.first_square": (1.0, 2.0), "tasks.second_square": (1.0, 2.0),
+    "tasks.families": (Member(tasks=LinearTasks()),),
     "tasks.path": "/elsewhere.csv", "tasks.task": "other", "tasks.inputs": ("other",), "tasks.target": ("other",),
     "tasks.delimiter": ";", "tasks.split": "part", "tasks.scale": "none", "tasks.support": "first",
     "tasks.min_rows": "drop", "tasks.duplicates": "keep",
@@ -35,7 +41,11 @@ OTHER = {
     "algorithm.name": None, "algorithm.order": "first", "algorithm.inner_steps": 2, "algorithm.inner_lr": 0.1,
     "algorithm.learned_inner_lr": "parameter", "algorithm.inner_lr_init": (0.1, 0.2),
     "algorithm.adapts": "head", "algorithm.inner_optimizer": "momentum", "algorithm.inner_momentum": 0.5,
-    "algorithm.samples": "all", "algorithm.context_size": 3, "outer.max_task_grad": 1.0,
+    "algorithm.preconditioner": "diagonal", "algorithm.per_step_losses": 5, "algorithm.first_order_steps": 5,
+    "algorithm.models": 3, "algorithm.penalty": "mean", "algorithm.strength": 0.5,
+    "algorithm.proximal_strength": 0.5, "algorithm.cg_steps": 2, "algorithm.difference_step": 0.5,
+    "algorithm.difference": "central", "algorithm.samples": "all", "algorithm.context_size": 3,
+    "outer.max_task_grad": 1.0,
     "algorithm.unlabelled_inputs": 3, "algorithm.learn_slot_weights": False,
     "outer.steps": 14, "outer.meta_batch_size": 4, "outer.optimizer": "sgd", "outer.lr": 0.1,
     "outer.schedule": "cosine", "outer.max_grad_norm": 1.0, "outer.on_divergence": "freeze",
@@ -49,9 +59,11 @@ OTHER = {
 # Written down beside the table, on purpose, by what each key means.
 TESTED = {
     "device", "tasks.amplitude", "tasks.phase", "tasks.frequency", "tasks.x", "tasks.noise_std", "tasks.path",
-    "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline",
+    "tasks.damping", "tasks.e_max", "tasks.ec50", "tasks.hill", "tasks.baseline", "tasks.slope", "tasks.intercept",
+    "tasks.square", "tasks.cube", "tasks.centre", "tasks.offset", "tasks.overtone_amplitude", "tasks.overtone_phase",
+    "tasks.first_square", "tasks.second_square", "tasks.families",
     "tasks.corrupted_slots", "algorithm.inner_lr", "algorithm.inner_optimizer", "algorithm.inner_momentum",
-    "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
+    "algorithm.proximal_strength", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
     "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
 }  # fmt: skip
@@ -66,12 +78,23 @@ METHODS = {
     "maml": parse_config(TINY),
     "damped_oscillator": parse_config(TINY + "tasks: {family: damped_oscillator}\n"),
     "dose_response": parse_config(TINY + "tasks: {family: dose_response}\n"),
+    **{
+        name: parse_config(TINY + f"tasks: {{family: {name}}}\n")
+        for name in ("cubic", "absolute_value", "harmonic", "surface")
+    },
+    "mixture": parse_config(TINY + "tasks: {family: mixture, families: [{family: linear, weight: 2}]}\n"),
     "table": parse_config(
         TINY + "tasks: {family: table, path: t.csv, task: a, inputs: b, target: c}\n",
         overrides=["evaluation.every_steps=null", "run.keep=newest"],
     ),
     "joint": parse_config(TINY + "algorithm: {name: joint}\n"),
     "chain": parse_config(TINY + "algorithm: {name: chain}\n", overrides=["evaluation.shots=[10]"]),
+    "averaged": parse_config(
+        TINY + "algorithm: {name: averaged, models: 4}\n",
+        overrides=["tasks.pool=4", "evaluation.every_steps=null", "run.keep=newest"],
+    ),
+    "imaml": parse_config(TINY + "algorithm: {name: imaml}\n"),
+    "hessian_free": parse_config(TINY + "algorithm: {name: hessian_free}\n"),
     "reptile": parse_config(TINY + "algorithm: {name: reptile, inner_steps: 3, inner_lr: 0.02}\n"),
     "cavia": parse_config(TINY + "algorithm: {name: cavia, inner_lr: 0.5}\n"),
 }
@@ -84,6 +107,8 @@ def leaves(config: Config) -> list[str]:
 
 def changed(config: Config, key: str) -> Config:
     section, _, name = key.rpartition(".")
+    if key == "tasks.inputs" and isinstance(config.tasks, MixtureTasks):  # how many, and no names
+        return config.model_copy(update={section: config.tasks.model_copy(update={name: 2})})
     if not section:
         return config.model_copy(update={key: OTHER[key]})
     return config.model_copy(update={section: getattr(config, section).model_copy(update={name: OTHER[key]})})
@@ -197,6 +222,7 @@ def test_an_evaluation_says_what_it_cannot_change_and_what_it_can(tiny: Config, 
     assert str(caught.value).endswith(
         "these may change: device, engine.*, evaluation.* (not evaluation.every_steps), run.keep, tasks.x, "
         "tasks.noise_std, tasks.corrupted_slots, tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
+        ", algorithm.inner_optimizer, algorithm.inner_momentum"
     )
 
 

@@ -10,7 +10,7 @@ import torch
 
 from mamlcli import Config, load_config, parse_config
 from mamlcli.commands.check_grads import check_grads
-from mamlcli.commands.reproduce import load_rows
+from mamlcli.commands.reproduction_rows import load_rows
 from mamlcli.compute.fused import library
 from mamlcli.compute.plan import kernel_obstacles
 from mamlcli.experiment import make_experiment

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT, Maml, Outcome
+from mamlcli.config.shipped import shipped_configs
+from tests.conftest import Maml, Outcome
 
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+CONFIGS = list(shipped_configs().values())
 SHORT = ["--set", "outer.steps=3", "--set", "evaluation.tasks=5", "--seeds", "0-1", "--device", "cpu"]
 
 

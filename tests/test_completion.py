@@ -40,6 +40,7 @@ def test_commands_options_and_configs_are_offered(tab: Tab, folder: Path) -> Non
     assert tab("check-grads", "sm") == ["smoke"]
     (folder / "smooth.yaml").touch()
     assert tab("compare-orders", "--config", "sm") == ["smoke", "smooth.yaml"]
+    assert tab("compare", "--configs", "sm") == ["smoke", "smooth.yaml"]
     assert tab("train", "--config", "ti") == ["tiny.yaml"]
     assert set(tab("configs", "cp", "")) == set(shipped_configs()) | set(shipped_rows())
     assert set(tab("configs", "show", "")) == {*tab("configs", "cp", ""), "tiny.yaml", "smooth.yaml"}
@@ -48,6 +49,7 @@ def test_commands_options_and_configs_are_offered(tab: Tab, folder: Path) -> Non
 def test_rows_of_reproduce_are_offered(tab: Tab) -> None:
     assert set(tab("reproduce", "maml")) == {name for name in shipped_rows() if name.startswith("maml")}
     assert tab("reproduce", "zero", "orac") == ["oracle"]
+    assert tab("reproduce", "--group", "meta") == ["meta-sgd"]
 
 
 def test_keys_of_set_are_offered_without_the_sections_that_hold_them(tab: Tab) -> None:

@@ -75,7 +75,7 @@ def test_keys_of_a_plugin_get_the_same_messages(folder: Path) -> None:
     said = maml(
         folder, "train", "--plugin", "decays.py", "-c", "decays.yaml", "--set", "tasks.phase=[0, 1]", code=2
     ).stderr
-    assert "`phase` is a key of sinusoid and damped_oscillator; this is decay" in said
+    assert "`phase` is a key of sinusoid, damped_oscillator, sawtooth and harmonic; this is decay" in said
 
 
 def test_without_its_plugin_a_config_and_a_run_say_what_is_missing_and_import_nothing(folder: Path) -> None:

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 import mamlcli
 from mamlcli import Config
+from mamlcli.config.shipped import shipped_curves
 from mamlcli.figures.drawing import FIGURES, Drawing
 from mamlcli.figures.style import LOOKS, Look
+from mamlcli.pages.reproduction import curve_styles
 from mamlcli.runs.folder import open_run
 from mamlcli.runs.named import write_figure
 from mamlcli.types import Row
@@ -158,6 +160,19 @@ def fit_rows(models: Sequence[str] = ("",), *, loss: float | None = 0.5) -> list
     return rows
 
 
+def compared_rows() -> list[Row]:
+    """Curves of three runs, two of one method, and their differences to the first."""
+    return [
+        {**row, "run": name, "difference": -0.3 * index, "low": -0.5 * index, "high": 0.1, "reference": 2.0}
+        for index, name in enumerate(COMPARED)
+        for shots in (5, 10)
+        for row in adaptation_rows([3.0, 1.0 + index, None], 0.1, shots=shots)
+    ]
+
+
+COMPARED = {"a baseline": "second-order MAML", "another": "joint training", "a third of a long name": "joint training"}
+
+
 def rate_rows() -> list[Row]:
     names = [f"teacher.layer{layer}.{part}" for layer in range(3) for part in ("weight", "bias")]
     return [{"tensor": name, "step": 1, "begun": 0.1, "low": -0.1, "median": 0.2, "high": 0.4} for name in names]
@@ -182,6 +197,30 @@ def prediction_rows() -> list[Row]:
     return [*curves, *({"target": "y", "task": task, "x": 0.5, "y": 0.5} for task in ("one", "two", "three", "four"))]
 
 
+INNER_LR = "algorithm.inner_lr"
+SWEPT = {INNER_LR: ("0.003", "0.01", "0.03"), "outer.lr": ("0.001", "0.0003")}
+
+
+def sweep_rows() -> list[Row]:
+    """Six members of a grid, of which one has diverged."""
+    members = [{INNER_LR: one, "outer.lr": other} for other in SWEPT["outer.lr"] for one in SWEPT[INNER_LR]]
+    means: list[float | None] = [0.5, 1.25, 20.0, None, 3.0, 0.75]
+    ranks = [1, 3, 5, 6, 4, 2]
+    return [
+        {**member, "mean": mean, "ci95": None if mean is None else mean / 4, "rank": rank}
+        for member, mean, rank in zip(members, means, ranks, strict=True)
+    ]
+
+
+def error_rows() -> list[Row]:
+    lines = {"float64": 1.0, "float32, which trains": 3.0, "first order, without the term": None}
+    return [
+        {"line": line, "x": step, "error": None if factor is None and step < 1 else (factor or 1.0) * step}
+        for line, factor in lines.items()
+        for step in (1e-4, 1e-2, 1.0)
+    ]
+
+
 def every_figure(look: Look) -> dict[str, Figure]:
     """One of each, as wide as asked for."""
     training = [figure for figure, _ in training_figures(3, look)]
@@ -189,14 +228,20 @@ def every_figure(look: Look) -> dict[str, Figure]:
     ordered = [row for order in ("first", "second") for row in adaptation_rows([3.0, 1.0], 0.1, order=order)]
     title = "a name that is long enough to need more than one line of a narrow column: second-order MAML, 3 seeds"
     predictions = {"x_label": "x", "task_label": "year", "seeds": (0, 1, 2)}
+    beside = {"baseline": "a baseline", "margin": 0.05, "interval": "over seeds and tasks"}
+    at = {"x_label": "difference_step", "y_label": "error, relative", "at": 0.01, "at_label": "of this config: 0.01"}
     return dict(zip(("loss", "learning", "cosine"), training, strict=True)) | {
         "adaptation": drawn("adaptation", wide, title, look, bounds={"zero predictor": 4.25}),
         "order-adaptation": drawn("order-adaptation", ordered, title, look),
+        "compared-adaptation": drawn("compared-adaptation", compared_rows(), title, look, methods=COMPARED),
+        "differences": drawn("differences", compared_rows(), title, look, methods=COMPARED, **beside),
         "reproduction": drawn("reproduction", curve_rows(), title, look, interval="over seeds and tasks"),
         "fits": drawn("fits", fit_rows(("student", "teacher")), title, look, measured_on="on the query samples"),
         "predictions": drawn("predictions", prediction_rows(), title, look, **predictions),
         "rates": drawn("rates", rate_rows(), title, look),
+        "sweep": drawn("sweep", sweep_rows(), title, look, axes=SWEPT, interval="over seeds and tasks"),
         "slot-weights": drawn("slot-weights", slot_rows(), title, look),
+        "convergence": drawn("convergence", error_rows(), title, look, guides=["first order, without the term"], **at),
     }
 
 
@@ -351,6 +396,39 @@ def test_limits_of_an_adaptation_keep_intervals_inside_and_the_legend_names_them
     ]
 
 
+def published_rows(curve: str) -> list[Row]:
+    rows = adaptation_rows([3.0, 1.0, 0.8], 0.1, curve=curve)
+    rows[1] |= {"published": 0.9, "published_ci95": 0.2}
+    rows[2] |= {"published": 0.5, "published_ci95": None}
+    return rows
+
+
+def test_published_numbers_are_drawn_with_their_intervals_in_the_colour_of_their_curve() -> None:
+    figure = drawn("reproduction", [*published_rows("a"), *adaptation_rows([3.0, 2.0], 0.1, curve="b")], title="")
+    curve, marks, interval, _ = figure.axes[0].lines
+    assert np.asarray(marks.get_data()).tolist() == [[1.0, 2.0], [0.9, 0.5]]
+    assert np.asarray(interval.get_ydata()) == pytest.approx([0.7, 1.1])
+    assert {line.get_color() for line in (curve, marks, interval)} == {curve.get_color()}
+    assert legend(figure)[-1] == "white marks: published, with the interval where there is one"
+
+
+def test_a_curve_looks_alike_whichever_others_are_beside_it_and_a_stamp_is_written_across() -> None:
+    names = [*shipped_curves(), "one of a user's own"]
+    assert len(set(curve_styles(names).values())) == len(names)
+
+    def look_of(name: str, *others: str) -> tuple[Any, ...]:
+        rows = [row for curve in (*others, name) for row in adaptation_rows([3.0, 1.0], 0.1, curve=curve)]
+        styles = curve_styles((*others, name))
+        line = drawn("reproduction", rows, title="", styles=styles, stamp=None).axes[0].lines[-1]
+        return line.get_color(), line.get_marker(), line.get_linestyle()
+
+    seen = [look_of(name, *names[:1]) for name in names[1:]]
+    assert seen == [look_of(name) for name in names[1:]]
+    assert len(set(seen)) == len(seen)
+    stamped = drawn("reproduction", published_rows("a"), title="", stamp="fast run")
+    assert "fast run" in [text.get_text() for text in stamped.texts]
+
+
 def test_a_figure_that_cuts_diverging_tasks_says_where() -> None:
     rows = adaptation_rows([3.0, 1.0, 80.0, None], 0.1, curve="a") + adaptation_rows([3.0, 1.0, 0.9], 0.2, curve="b")
     figure = drawn("reproduction", rows, title="")
@@ -377,6 +455,21 @@ def test_a_loss_that_is_not_finite_leaves_a_gap_that_is_said() -> None:
     assert legend(figure)[0] == "where a line is missing it is not finite"
     assert np.isnan(line_named(figure.axes[0], "after adaptation")[-1])
     figure.draw_without_rendering()
+
+
+def test_differences_are_in_parts_of_the_baselines_loss_and_what_is_out_of_proportion_is_said_to_be_cut() -> None:
+    rows = [row | {"reference": 4.0, "difference": -1.0, "low": -2.0, "high": 0.5} for row in compared_rows()]
+    figure = drawn("differences", rows, methods=COMPARED, baseline="a baseline", margin=0.1)
+    low, high = figure.axes[0].get_ylim()
+    assert low < -50 < 12.5 < high < 30
+    bars = figure.axes[0].collections[0].get_paths()[0].vertices
+    assert np.asarray(bars)[:, 1].tolist() == [-50.0, 12.5]
+    assert "cut" not in "".join([*legend(figure), figure.legends[0].get_title().get_text()])
+    rows[-1] |= {"difference": 40.0, "low": -5.0, "high": 90.0}
+    cut = drawn("differences", rows, methods=COMPARED, baseline="a baseline")
+    assert "cut at 200%, bars go on above" in cut.legends[0].get_title().get_text()
+    assert "bars go on below" in cut.legends[0].get_title().get_text()
+    assert cut.axes[0].get_ylim() == (-105.0, 200.0)
 
 
 def test_a_figure_without_a_finite_value_says_so() -> None:

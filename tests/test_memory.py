@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from mamlcli import parse_config
-from mamlcli.commands.compare_orders import _paired
+from mamlcli.comparisons.orders import order_rows
 from mamlcli.compute.plan import Plan, make_plan, planned_update, uncompiled_gradient, update_memory_bytes
 from mamlcli.errors import DeviceError
 from mamlcli.experiment import Experiment, make_experiment
@@ -26,7 +26,7 @@ from mamlcli.memory.meta_step import meta_step_parts
 from mamlcli.memory.parts import Estimate, Free, Part, check_fits, lowerable, readable, shortage
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks, of_the_first
-from mamlcli.methods.method import make_bench
+from mamlcli.methods.method import make_bench, phases_of
 from mamlcli.models.module import module_model
 from mamlcli.registry import build
 from mamlcli.threads import Threads
@@ -67,6 +67,13 @@ def size(parts: tuple[Part, ...], *names: str) -> int:
         ("outer.meta_batch_size=64", "engine.task_chunk=8", "seeds=[0, 1, 2, 3, 4]"),
         ("algorithm.learned_inner_lr=parameter", "algorithm.inner_steps=3"),
         ("algorithm.learned_inner_lr=tensor_and_step", "algorithm={order: first, inner_steps: 2}"),
+        ("algorithm={preconditioner: meta_curvature, inner_steps: 3}", "model.hidden_sizes=[100]"),
+        ("algorithm={preconditioner: t_net, inner_steps: 5, inner_optimizer: momentum}",),
+        ("algorithm={preconditioner: diagonal, order: first, inner_steps: 3}",),
+        ("algorithm={adapts: head, inner_steps: 5}", "model={hidden_sizes: [30, 30], activation: tanh}"),
+        ("algorithm={adapts: body, inner_optimizer: adam, inner_steps: 2}",),
+        ("algorithm={per_step_losses: 9, inner_steps: 5}", "tasks={support_shots: 20, query_shots: 200}"),
+        ("algorithm={per_step_losses: 9, inner_steps: 5, order: first}", "tasks.query_shots=50"),
         ("algorithm={name: chain, inner_steps: 2}", "evaluation.shots=[10]"),
         ("algorithm={name: chain, order: first, inner_steps: 3, unlabelled_inputs: 100}", "evaluation.shots=[10]"),
         ("algorithm.name=joint", "tasks.support_shots=100"),
@@ -75,6 +82,8 @@ def size(parts: tuple[Part, ...], *names: str) -> int:
         ("algorithm={name: cavia, inner_steps: 3}", "tasks.support_shots=60"),
         ("algorithm={name: cavia, order: first}", "outer.max_task_grad=10"),
         ("algorithm.inner_steps=3", "outer.max_task_grad=10"),
+        ("algorithm={name: imaml, inner_steps: 20}", "tasks.support_shots=100"),
+        ("algorithm={name: hessian_free, inner_steps: 4}",),
         ("model.hidden_sizes=[128, 128]", "tasks={support_shots: 40, query_shots: 20}"),
         ("engine.inner_update=low_rank", "algorithm.inner_steps=4", "tasks={support_shots: 100, query_shots: 100}"),
         ("engine.inner_update=low_rank", "algorithm={order: first, inner_steps: 3}", "tasks.support_shots=100"),
@@ -86,8 +95,8 @@ def test_the_estimate_of_a_meta_step_is_within_a_factor_of_two_of_its_tensors(ov
     parts = meta_step_parts(chosen, plan)
     params, tasks = chosen.initial_state(CPU).params, chosen.stream().batch(0)
     # What is measured before adaptation at logged steps counts too.
-    both = (uncompiled_gradient(chosen, plan), chosen.pre_adapt_loss)
-    measured = max(peak_memory_bytes(partial(one, params, tasks), CPU) for one in both)
+    phases = [uncompiled_gradient(chosen, plan, phase.begins) for phase in phases_of(chosen.method)]
+    measured = max(peak_memory_bytes(partial(one, params, tasks), CPU) for one in (*phases, chosen.pre_adapt_loss))
     assert_within_a_factor_of_two(
         size(parts, "one meta-step's adapted weights", "one meta-step's activations"), measured
     )
@@ -122,6 +131,8 @@ def test_of_a_method_that_says_nothing_and_a_model_of_any_kind_the_estimate_is_n
             (f"algorithm={{learned_inner_lr: {kind}, inner_steps: 3}}",)
             for kind in ("tensor", "tensor_and_step", "parameter")
         ),
+        *((f"algorithm.preconditioner={kind}",) for kind in ("meta_curvature", "t_net", "diagonal")),
+        ("algorithm={adapts: head, preconditioner: t_net, learned_inner_lr: parameter}",),
         ("algorithm.name=joint",),
         ("algorithm.name=reptile",),
         ("algorithm={name: cavia, context_size: 3}",),
@@ -238,7 +249,7 @@ def test_the_estimate_of_the_losses_is_within_a_factor_of_two_of_them_and_their_
 
     of_one = losses.nbytes + held_by(summed_up)
     assert_within_a_factor_of_two(size(meta_test_estimate(chosen).parts, "the losses"), of_one)
-    of_two = 2 * losses.nbytes + held_by(lambda: _paired({5: losses}, {5: 0.9 * losses}, 0))
+    of_two = 2 * losses.nbytes + held_by(lambda: order_rows({5: losses}, {5: 0.9 * losses}, 0))
     paired = size(meta_test_estimate(chosen, orders_compared=True).parts, "the losses")
     assert_within_a_factor_of_two(paired, of_two)
 
@@ -254,6 +265,7 @@ HUGE = [
     ("algorithm.inner_steps=1000000000 algorithm.order=first", "algorithm.inner_steps"),
     ("algorithm.inner_steps=1000000000 algorithm.learned_inner_lr=tensor", "algorithm.inner_steps"),
     ("algorithm.inner_steps=1000000000 algorithm.learned_inner_lr=tensor_and_step", "algorithm.inner_steps"),
+    ("algorithm.preconditioner=meta_curvature model.hidden_sizes=[200000]", "model.hidden_sizes"),
     ("algorithm.inner_steps=1000000000 engine.inner_update=low_rank", "algorithm.inner_steps"),
     ("algorithm.inner_steps=1000000000 outer.steps=60000", "algorithm.inner_steps"),  # in the kernel
 ]
@@ -323,8 +335,8 @@ def test_a_meta_test_that_cannot_fit_is_refused_and_training_warns_of_it(
 
 @pytest.mark.usefixtures("sixteen_gib")
 def test_published_rows_that_cannot_fit_side_by_side_are_refused(maml: Maml, folder: Path) -> None:
-    for name in ("one", "two"):
-        experiment = f"{{name: {name}, device: cpu, model: {{hidden_sizes: [8000, 8000]}}, outer: {{steps: 5}}}}"
+    for name, steps in (("one", 5), ("two", 6)):
+        experiment = f"{{name: {name}, device: cpu, model: {{hidden_sizes: [8000, 8000]}}, outer: {{steps: {steps}}}}}"
         published = "[{shots: 5, inner_steps: 1, mean: 1.0}]"
         (folder / f"{name}.yaml").write_text(
             f"title: a\nsource: b\nambiguous: nothing\nconfig: {experiment}\npublished: {published}\n"

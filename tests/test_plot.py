@@ -120,6 +120,7 @@ def test_a_comparison_and_an_evaluation_elsewhere_are_drawn_too(maml: Maml, tiny
     assert [line.split()[0] for line in maml("plot", "both").out.splitlines()[::2]] == [
         "adaptation",
         "cosine",
+        "differences",
         "learning",
     ]
     (Path("both") / "cosine.figure.json").unlink()

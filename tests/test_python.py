@@ -178,6 +178,7 @@ def test_no_call_prints_exits_or_changes_what_is_around_it(
         "train": lambda: m.train(tiny, out="other"),
         "resume": lambda: m.train(tiny, out="other", resume=True),
         "evaluate": lambda: m.evaluate(run, out="evaluated"),
+        "compare": lambda: m.compare(run, made.orders.runs["first"], out="compared"),
         "compare_orders": lambda: m.compare_orders(tiny, out="orders"),
         "check_grads": lambda: m.check_grads(tiny),
         "predict": lambda: m.predict(run, support=support, query=query, plot="fit.png"),
@@ -382,7 +383,7 @@ def test_a_result_shows_its_table_and_its_figures_in_a_notebook(made: Made, tmp_
     lost = made.run.model_copy(update={"figure": tmp_path / "loss.png"})
     assert f"figure: {tmp_path / 'loss.png'}" in lost._repr_html_()
     assert "metrics=<2 rows>" in repr(made.run)
-    assert made.orders._repr_html_().count("<img") == 3
+    assert made.orders._repr_html_().count("<img") == 4
     predicted = m.predict(made.run, support=made.support, query=made.query)
     published = m.reproduce(["zero"], fast=True, out=tmp_path / "published")
     for other in (made.checks, predicted, published):

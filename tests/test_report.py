@@ -12,6 +12,7 @@ import pytest
 
 import mamlcli
 from mamlcli import parse_config
+from mamlcli.config.shipped import shipped_rows
 from mamlcli.errors import CheckpointError, RunFolderError, UsageError
 from mamlcli.escaping import markdown as escaped
 from mamlcli.escaping import visible
@@ -178,6 +179,27 @@ def test_nothing_is_wider_than_a_telephone(run: Path, browser: Any) -> None:
     with opened(browser, (run / "report.html").as_uri(), viewport={"width": 360, "height": 740}) as page:
         page.locator("details:not(.values)").evaluate_all("all => all.forEach(one => { one.open = true; })")
         assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_a_reproduction_is_read_on_a_telephone_and_opens_its_sources(maml: Maml, browser: Any) -> None:
+    text = (
+        Path(shipped_rows()["zero"])
+        .read_text()
+        .replace("source: ", "source: arXiv:1703.03400, https://example.org/a, ")
+    )
+    Path("row.yaml").write_text(text)
+    assert maml("reproduce", "row.yaml", "--seeds", "0", "--out", "back", "-q").code == 0
+    address = (Path.cwd() / "back" / "report.html").as_uri()
+    with opened(browser, address, viewport={"width": 360, "height": 740}, color_scheme="dark") as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        links = page.locator("dd a").evaluate_all("links => links.map(link => link.href)")
+        assert links == ["https://arxiv.org/abs/1703.03400", "https://example.org/a"]
+        assert page.locator("h1 .badge").inner_text() == "done"
+        tiles = page.locator("dl.tiles dt").all_inner_texts()
+        assert {"Rows", "Published numbers", "Verdicts", "Commit", "Started"} <= set(tiles)
+        assert "mamlcli " in page.locator("main").inner_text()
+    said = (Path("back") / "report.md").read_text()
+    assert "[arXiv:1703.03400](<https://arxiv.org/abs/1703.03400>)" in said
 
 
 def test_on_paper_it_is_light_and_what_was_folded_is_there(run: Path, browser: Any) -> None:

@@ -17,7 +17,7 @@ from mamlcli.cli.reproduction_report import reproduction_report, rows_report
 from mamlcli.cli.tables import format_table, located
 from mamlcli.commands.check_grads import check_grads
 from mamlcli.commands.doctor import doctor
-from mamlcli.commands.reproduce import load_rows
+from mamlcli.commands.reproduction_rows import load_rows
 from mamlcli.config.file import parse_config
 from mamlcli.results import Comparison, EvalResult, GradientReport, PredictResult, Reproduction, TrainResult
 from tests.conftest import TINY, Maml
@@ -110,9 +110,11 @@ def test_a_reproduction_and_the_list_of_its_rows_fit(maml: Maml) -> None:
     assert maml("reproduce", "zero", "--fast", "--out", "back", "-q").code == 0
     found = Reproduction.model_validate_json(Path("back/reproduction.json").read_text())
     wide = {"relation": "at_least", "published": 0.835, "published_ci95": 0.155, "mean": 123.4, "ci95": 12.3}
-    long = {"row": "maml-alpha-0.001-torch-init", "verdict": "not reproduced: higher, 123 diverged"}
+    long = {"row": "maml-alpha-0.001-torch-init", "verdict": "inconclusive", "num_diverged": 1234}
     rows = [*found.results, found.results[0] | long | wide]
-    said = reproduction_report(found.model_copy(update={"results": rows}))
+    pair = {"row": "maml-alpha-0.001-torch-init", "beside": "maml-alpha-0.001", "shots": 10, "inner_steps": 10}
+    pair |= {"difference": -123.456, "ci95": 123.456, "ci90": 1.0, "margin": 12.3, "verdict": "inconclusive"}
+    said = reproduction_report(found.model_copy(update={"results": rows, "pairs": [pair]}))
     assert not too_long(said)
     assert "maml-alpha-0.001-torch-init" in said
 

@@ -1,22 +1,33 @@
-"""`maml reproduce`: the rows, the rule of the verdict, and the command from end to end."""
+"""`maml reproduce`: the rows, their verdicts, and the command from end to end."""
 
 import json
+import math
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from scipy import stats
 
+from mamlcli.commands.reproduction_numbers import beside_published
+from mamlcli.commands.reproduction_rows import load_rows, planned, trainings, unlike
+from mamlcli.commands.reproduction_time import Cost, about, cost_of
 from mamlcli.config.file import load_published
-from mamlcli.config.published import PublishedNumber, verdict
+from mamlcli.config.published import PublishedNumber, PublishedRow
+from mamlcli.config.shipped import shipped_groups
 from mamlcli.models.layers import init_params
 from mamlcli.models.mlp import MlpConfig
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.sinusoid import SinusoidTasks, sinusoid
 from mamlcli.tasks.stream import TaskList
+from mamlcli.types import Row
+from mamlcli.verdicts import Spread
 from tests.conftest import ROOT, Maml
 
 ROWS = sorted((ROOT / "configs" / "reproduce").glob("*.yaml"))
@@ -68,37 +79,96 @@ def test_rows_of_the_maml_paper_begin_as_its_code_does_and_have_pytorchs_weights
     assert rows[name].published == rows[f"{name}-torch-init"].published
 
 
+def beside(row: Path, number: Mapping[str, object], mean: float, plain: NDArray[np.float64], **more: object) -> Row:
+    """How a mean of 2.0 for the rest stands to a published number, with a spread of 0.1 of ours."""
+    published = PublishedNumber.model_validate({"shots": 5, "inner_steps": 1, **number})
+    found = PublishedRow.model_validate({**dict(load_published(row)), **more})
+    return beside_published(found, published, mean, Spread(0.1, 0.08), plain)
+
+
+PLAIN = np.random.default_rng(0).normal(2.0, 1.0, size=(5, 200)) + np.linspace(-0.1, 0.1, 5)[:, None]
+
+
 @pytest.mark.parametrize(
-    ("published", "mean", "expected"),
+    ("number", "mean", "expected"),
     [
-        # Ours is 0.5; with 1.2 published, 1.3; with 0.4 for theirs, 0.64.
-        ({"mean": 2.0, "analytic": True}, 2.49, "reproduced"),
-        ({"mean": 2.0, "analytic": True}, 2.51, "not reproduced: higher"),
-        ({"mean": 2.0, "analytic": True}, 1.49, "not reproduced: lower"),
-        ({"mean": 2.0, "ci95": 1.2}, 3.29, "reproduced"),
-        ({"mean": 2.0, "ci95": 1.2}, 3.31, "not reproduced: higher"),
-        ({"mean": 2.0}, 2.64, "reproduced"),
-        ({"mean": 2.0}, 2.65, "not reproduced: higher"),
-        ({"mean": 2.0, "relation": "at_most"}, 0.1, "reproduced"),
-        ({"mean": 2.0, "relation": "at_most"}, 2.51, "not reproduced: higher"),
-        ({"mean": 2.0, "relation": "at_least"}, 9.0, "reproduced"),
-        ({"mean": 2.0, "relation": "at_least"}, 1.49, "not reproduced: lower"),
-        ({"mean": 2.0}, None, "not reproduced: 3 diverged"),
+        ({"mean": 2.0, "analytic": True}, 2.05, "equivalent"),
+        ({"mean": 2.0, "analytic": True}, 2.15, "worse"),
+        ({"mean": 2.0, "analytic": True}, 1.85, "better"),
+        ({"mean": 2.0, "ci95": 5.0}, 2.0, "inconclusive"),  # a wide interval reproduces nothing
+        ({"mean": 2.0, "relation": "at_most"}, 0.1, "met"),
+        ({"mean": 2.0, "relation": "at_most"}, 2.2, "not met"),
+        ({"mean": 2.0, "relation": "at_least"}, 9.0, "met"),
+        ({"mean": 2.0}, math.nan, "diverged"),
         ({}, 1.0, "no number published"),
     ],
 )
-def test_the_verdict_follows_its_rule(published: dict[str, object], mean: float | None, expected: str) -> None:
-    number = PublishedNumber.model_validate({"shots": 5, "inner_steps": 1, **published})
-    diverged = 3 if mean is None else 0
-    assert verdict(number, mean, ci95=0.5, ci95_theirs=0.4, num_diverged=diverged) == expected
+def test_the_verdict_is_a_statement(row: Path, number: dict[str, object], mean: float, expected: str) -> None:
+    found = beside(row, number, mean, PLAIN)
+    assert found["verdict"] == expected
+    assert found["margin"] == (None if expected == "no number published" else pytest.approx(0.2))
 
 
-def test_an_interval_wider_than_the_number_decides_nothing() -> None:
-    number = PublishedNumber(shots=5, inner_steps=5, mean=0.38)
-    assert verdict(number, 148.5, ci95=455.5, ci95_theirs=326.0, num_diverged=4) == (
-        "undecided: the interval is wider than the number (4 diverged)"
-    )
-    assert verdict(number, 0.5, ci95=0.1, ci95_theirs=0.1, num_diverged=0) == "reproduced"
+def test_the_interval_of_a_difference_holds_both_sides(row: Path) -> None:
+    tasks = stats.t.ppf(0.975, 199) * stats.sem(PLAIN.mean(axis=0))
+    seeds = stats.t.ppf(0.975, 4) * PLAIN.mean(axis=1).std(ddof=1)
+    assert beside(row, {"mean": 2.0}, 2.0, PLAIN)["difference_ci95"] == pytest.approx(math.hypot(0.1, tasks, seeds))
+    known = {"mean": 2.0, "ci95": 0.3}
+    assert beside(row, known, 2.0, PLAIN)["difference_ci95"] == pytest.approx(math.hypot(0.1, 0.3, seeds))
+    assert beside(row, known, 2.0, PLAIN, trainings=None)["difference_ci95"] == pytest.approx(math.hypot(0.1, 0.3))
+    exact = beside(row, {"mean": 2.0, "analytic": True}, 2.0, PLAIN)
+    assert (exact["difference_ci95"], exact["difference_ci90"]) == pytest.approx((0.1, 0.08))
+    assert beside(row, known, 2.0, PLAIN, margin=0.5)["margin"] == pytest.approx(1.0)
+
+
+def test_rows_are_in_groups_and_a_group_joins_what_is_named() -> None:
+    assert {name for names in shipped_groups().values() for name in names} == {path.stem for path in ROWS}
+    for group, names in shipped_groups().items():
+        assert all(group in load_published(path).groups for path in ROWS if path.stem in names)
+    found = load_rows(["zero", "notebook-maml"], ["notebook"])
+    assert list(found)[:2] == ["zero", "notebook-maml"]
+    assert set(found) == {"zero", *shipped_groups()["notebook"]}
+
+
+def test_every_row_beside_another_is_measured_on_its_tasks() -> None:
+    plans = planned(load_rows([]), (0, 1), fast=False)
+    for name, plan in plans.items():
+        if plan.row.beside:
+            assert not unlike(plan, plans[plan.row.beside]), name
+
+
+def test_rows_that_differ_in_testing_alone_are_trained_once() -> None:
+    plans = planned(load_rows([], ["audit"]), (0, 1), fast=False)
+    assert plans["dkt-maml-as-defined"].run == plans["dkt-maml-adam-in-testing"].run
+    assert len(trainings(plans)) == len(plans) - 1
+    tested = plans["dkt-maml-as-run"].tested.algorithm.model_dump()
+    assert (tested["inner_optimizer"], tested["inner_lr"], tested["order"]) == ("adam", 0.01, "first")
+
+
+def test_every_row_that_trains_says_what_its_steps_cost() -> None:
+    for name, plan in planned(load_rows([]), (0, 1), fast=False).items():
+        assert cost_of(name, plan).is_known, name
+
+
+def test_the_time_is_that_of_the_longest_first_on_so_many_cores() -> None:
+    costs = {name: Cost(0.01, steps, 2.0, is_known=True) for name, steps in (("a", 3000), ("b", 2000), ("c", 2000))}
+    start = about(costs, {}, 3) - 2 * 3 - 30
+    assert about(costs, {}, 2) == pytest.approx(40 + 2 * start + 6)
+    assert about(costs, {"b": 2000, "c": 1000}, 2) == pytest.approx(30 + start + 6)
+
+
+def test_a_row_is_set_beside_another_paired_by_seed_and_task(maml: Maml, folder: Path, row: Path) -> None:
+    other = TINY_ROW.replace("name: tiny", "name: other").replace("steps: 12", "steps: 9")
+    (folder / "other.yaml").write_text(other + "beside: tiny-row\n")
+    outcome = maml("reproduce", row, "other.yaml", "--seeds", "0-1", "--out", "back", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "2 rows on " in outcome.err
+    result = json.loads(outcome.out)
+    both = {name: [one for one in result["results"] if one["row"] == name] for name in ("tiny-row", "other")}
+    for pair, theirs, ours in zip(result["pairs"], both["tiny-row"], both["other"], strict=True):
+        assert pair["difference"] == pytest.approx(ours["plain_mean"] - theirs["plain_mean"])
+        assert pair["margin"] == pytest.approx(0.1 * theirs["plain_mean"])
+    assert "Rows beside each other" in (folder / "back" / "report.md").read_text()
 
 
 def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: Path) -> None:
@@ -117,9 +187,10 @@ def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: P
     assert result["results"][1]["verdict"] == "no number published"
     page = (folder / "back" / "report.html").read_text()
     assert "a tiny &lt;experiment&gt; &amp; more" in page
-    assert not re.search(r'(?:src|href)="(?!#)', page.replace("xlink:href", "href")), "the page needs another file"
+    links = re.sub(r'<a href="https://[^"]*" rel="noreferrer">', "", page.replace("xlink:href", "href"))
+    assert not re.search(r'(?:src|href)="(?!#)', links), "the page needs another file"
     assert (folder / "back" / "curves.png").exists()
-    assert "reproduced with seeds 0, 1" in (folder / "back" / "report.md").read_text()
+    assert re.search(r"Of 1 published number: 1 \w+; with seeds 0, 1", (folder / "back" / "report.md").read_text())
 
 
 def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Path) -> None:
@@ -138,11 +209,17 @@ def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Pat
     assert [session["from_step"] for session in sessions] == [0, 12]
 
 
-def test_fast_says_that_its_numbers_mean_nothing(maml: Maml, folder: Path, row: Path) -> None:
+def test_fast_is_stamped_on_table_page_and_figure(maml: Maml, folder: Path, row: Path) -> None:
     outcome = maml("reproduce", row, "--fast", "--out", "back")
     assert outcome.code == 0
-    assert "not comparable: a fast run" in outcome.out
-    assert "the numbers mean nothing" in (folder / "back" / "report.md").read_text()
+    assert outcome.out.startswith("A fast run: ")
+    found = json.loads((folder / "back" / "reproduction.json").read_text())["results"]
+    assert {line["verdict"] for line in found} == {"not comparable: a fast run"}
+    page = (folder / "back" / "report.md").read_text()
+    assert page.startswith("# Reproduction (a fast run: no number means anything)")
+    assert page.count("the numbers mean nothing") >= 2
+    assert "fast run: no number means anything" in (folder / "back" / "curves.figure.json").read_text()
+    assert "not comparable: a fast run" in (folder / "back" / "reproduction.csv").read_text()
 
 
 def test_a_training_that_fails_leaves_a_row_that_says_so(maml: Maml, row: Path) -> None:
@@ -193,7 +270,8 @@ def test_how_hard_the_tasks_happen_to_be_is_corrected_by_what_zero_scores(maml: 
     assert (
         "where zero scores 4.441, and 4.252 over all tasks. Corrected by the zero predictor as control vari" in report
     )
-    assert f"| {found['mean']:.3f} | {found['ci95']:.3f} | {found['plain_mean']:.3f} |" in report
+    numbers = f"{found['mean']:.3f} | {found['ci95']:.3f} | equivalent | 0.425 | {found['plain_mean']:.3f}"
+    assert f"| {numbers} |" in report
 
 
 def test_a_mean_of_adaptations_that_diverged_is_not_corrected(maml: Maml, folder: Path, row: Path) -> None:
@@ -217,6 +295,13 @@ def test_rows_are_listed_and_unknown_ones_refused(maml: Maml) -> None:
     assert "joint" in maml("reproduce", "--list").out
     listed = json.loads(maml("reproduce", "--list", "--json").out)
     assert {line["row"] for line in listed["rows"]} == {path.stem for path in ROWS}
+    grouped = json.loads(maml("reproduce", "--list", "--group", "meta-sgd", "--json").out)
+    assert [(line["row"], line["protocol"][:36]) for line in grouped["rows"]] == [
+        ("notebook-meta-sgd", "60,000 meta-updates of 4 tasks, K = ")
+    ]
+    outcome = maml("reproduce", "--group", "metasgd")
+    assert outcome.code == 2
+    assert "no group is named 'metasgd'; did you mean 'meta-sgd'? known: audit, homework, " in outcome.err
     outcome = maml("reproduce", "jiont")
     assert outcome.code == 2
     assert "no row is named 'jiont'; did you mean 'joint'? " in outcome.err

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mamlcli import dump_config, load_config, parse_config
 from mamlcli.config.reference import config_schema
+from mamlcli.config.shipped import shipped_configs
 from mamlcli.config.yaml_text import read_yaml
 from mamlcli.errors import ConfigError
 from mamlcli.schemas import MODELS, schema_files
@@ -20,10 +21,12 @@ COMMANDS = {
     "eval": ("eval", "run"),
     "predict": ("predict", "run", "--support", "own.csv", "--query", "own.csv"),
     "compare-orders": ("compare-orders", "-c", "tiny.yaml", "--out", "both"),
+    "compare": ("compare", "run", "run/checkpoints/step-12.pt"),
     "report": ("report", "run"),
     "check-grads": ("check-grads", "-c", "tiny.yaml"),
     "dry-run": ("train", "-c", "tiny.yaml", "--dry-run"),
     "reproduce": ("reproduce", "zero", "--out", "back"),
+    "sweep": ("sweep", "-c", "tiny.yaml", "--set", "outer.lr=0.001,0.01", "--out", "grid", "--pick", "best"),
     "reproduce-list": ("reproduce", "--list"),
     "configs-ls": ("configs", "ls"),
     "configs-show": ("configs", "show", "tiny.yaml"),
@@ -46,7 +49,7 @@ def test_the_published_schemas_are_those_of_the_models() -> None:
 
 def test_the_schema_of_a_config_accepts_what_is_shipped_as_written_and_resolved() -> None:
     validator = Draft202012Validator(config_schema())
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
+    for path in shipped_configs().values():
         for text in (path.read_text("utf-8"), dump_config(load_config(path))):
             assert not list(validator.iter_errors(read_yaml(text, str(path)).data)), path.name
 
@@ -70,7 +73,7 @@ def test_the_schema_of_a_config_refuses_what_the_command_refuses(text: str) -> N
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_what_a_command_prints_is_what_its_schema_says(maml: Maml, name: str) -> None:
-    if name in ("eval", "predict", "report", "runs-ls", "runs-show", "runs-diff"):
+    if name in ("eval", "compare", "predict", "report", "runs-ls", "runs-show", "runs-diff"):
         maml(*COMMANDS["train"])
     Path("own.csv").write_text("task,x,y\na,1,2\n")
     printed = maml(*COMMANDS[name], "--json").out

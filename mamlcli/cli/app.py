@@ -6,6 +6,7 @@ import typer
 
 from mamlcli.cli.help import App, ConfigCommand, Group
 from mamlcli.cli.subcommands.check_grads import check_grads
+from mamlcli.cli.subcommands.compare import compare
 from mamlcli.cli.subcommands.compare_orders import compare_orders
 from mamlcli.cli.subcommands.configs import configs
 from mamlcli.cli.subcommands.doctor import doctor
@@ -15,6 +16,7 @@ from mamlcli.cli.subcommands.predict import predict
 from mamlcli.cli.subcommands.report import report
 from mamlcli.cli.subcommands.reproduce import reproduce
 from mamlcli.cli.subcommands.runs import runs
+from mamlcli.cli.subcommands.sweep import sweep
 from mamlcli.cli.subcommands.train import train
 from mamlcli.cli.subcommands.watch import watch
 
@@ -50,11 +52,13 @@ def maml(
 
 
 app.command(cls=ConfigCommand)(train)
+app.command(cls=ConfigCommand)(sweep)
 app.command(name="eval")(evaluate)
 app.command()(predict)
 app.command()(plot)
 app.command()(report)
 app.command()(watch)
+app.command()(compare)
 app.command(cls=ConfigCommand)(compare_orders)
 app.command(cls=ConfigCommand)(check_grads)
 app.command()(reproduce)

@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 
 def resolve(
-    name: str | None, config: Path | None, run: Path | None, overrides: "list[Override]", *, command: str
+    name: str | None,
+    config: Path | None,
+    run: Path | None,
+    overrides: "list[Override]",
+    *,
+    command: str,
+    kind: str = "train",
 ) -> "Config":
     """Read the config that is named, or that of the run that is resumed without one.
 
@@ -24,6 +30,7 @@ def resolve(
         run: The run that is resumed.
         overrides: What is changed of it.
         command: The command that asks, for what it tells to type.
+        kind: What made that run.
 
     Raises:
         UsageError: If none is named, or two are, or what is named is no config.
@@ -42,7 +49,7 @@ def resolve(
     from mamlcli.runs.folder import open_run
     from mamlcli.runs.link import followed
 
-    own = open_run(followed(run), purpose=RESUMING[command]).config()
+    own = open_run(followed(run), kind, RESUMING[command]).config()
     # What is set is said by someone in the working folder, where names of files in it start from.
     return parse_config(dump_config(own), source=str(run / "config.yaml"), overrides=overrides)
 

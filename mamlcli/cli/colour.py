@@ -10,8 +10,8 @@ import typer
 _RULE = re.compile(r"-+(  -+)*")
 # Whole cells of a table, and what a line outside of one begins with.
 _GOOD, _BAD, _WARN = (
-    "ok|holds|reproduced|better|done",
-    "FAILS|fails|not reproduced.*|worse|diverged.*|frozen.*|failed",
+    "ok|holds|equivalent|better|met|done",
+    "FAILS|fails|not met|worse|diverged.*|frozen.*|failed",
     "warn",
 )
 _CELL = re.compile(rf"(?:^|(?<=  ))(?:(?P<green>{_GOOD})|(?P<red>{_BAD})|(?P<yellow>{_WARN}))(?=  |$)")

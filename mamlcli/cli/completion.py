@@ -77,9 +77,25 @@ def complete_row(incomplete: str) -> Iterator[Offer]:
 
 
 @_safely
+def complete_group(incomplete: str) -> Iterator[Offer]:
+    """Groups of rows of `maml reproduce`, and what is in them."""
+    from mamlcli.config.shipped import shipped_groups
+
+    yield from (
+        (name, _plain(", ".join(rows))) for name, rows in shipped_groups().items() if name.startswith(incomplete)
+    )
+
+
+@_safely
 def complete_run(incomplete: str) -> Iterator[Offer]:
     """Run folders, the newest first."""
     yield from ((str(path), "") for path in run_folders() if str(path).startswith(incomplete))
+
+
+@_safely
+def complete_compared(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
+    """What `maml compare` takes: run folders, or after `--configs` experiments."""
+    yield from complete_config_file(incomplete) if ctx.params.get("configs") else complete_run(incomplete)
 
 
 @_safely

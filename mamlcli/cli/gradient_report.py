@@ -25,7 +25,8 @@ def gradient_report(report: "GradientReport", config: "Config") -> str:
     ]
     compared: list[Row] = [{"check": check["name"], "compared with": check["compared_with"]} for check in report.checks]
     measured = f"errors are relative: {steps}{len(report.seeds)} seed(s), {report.tasks} tasks, float64"
-    said = [measured, *_norm_lines(report), *_approximation_lines(report), *report.notes, _closing_line(report)]
+    said = [measured, *_norm_lines(report), *_approximation_lines(report), *report.notes, *_written(report)]
+    said.append(_closing_line(report))
     return "\n".join(
         [
             *wrapped(f"gradient of {config.name}, {report.method}:"),
@@ -57,6 +58,14 @@ def _norm_lines(report: "GradientReport") -> list[str]:
         f"cosine between them: {format_cell(info['cosine'])}; "
         f"second order minus first is {format_cell(info['second_order_share'])} of second order's norm",
     ]
+
+
+def _written(report: "GradientReport") -> list[str]:
+    """Say where the report and its figures are."""
+    if report.run is None:
+        return []
+    figures = ", ".join(figure.name for figure in report.figures)
+    return [f"written to {report.run}: gradients.json{', ' if figures else ''}{figures}"]
 
 
 def _closing_line(report: "GradientReport") -> str:

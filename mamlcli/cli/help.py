@@ -13,9 +13,9 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # The panels of `maml --help`, and the commands in each.
 _PANELS = {
     "Begin": ("configs",),
-    "Train and test": ("train", "eval", "predict"),
+    "Train and test": ("train", "sweep", "eval", "predict"),
     "Look at runs": ("runs", "report", "watch", "plot"),
-    "Prove and compare": ("check-grads", "compare-orders", "reproduce"),
+    "Prove and compare": ("check-grads", "compare", "compare-orders", "reproduce"),
     "This machine": ("doctor", "completion"),
 }
 _ORDER = [name for names in _PANELS.values() for name in names]

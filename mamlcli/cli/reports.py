@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mamlcli.cli.kind_report import kind_lines
 from mamlcli.cli.tables import SHOWN_STEPS, format_table, located, with_interval, wrapped
 from mamlcli.cli.unit_report import summary_lines, unit_lines
 from mamlcli.types import AnyRow, Row
@@ -76,6 +77,7 @@ def eval_report(result: "EvalResult") -> str:
         per_seed = [row for row in per_seed if row["inner_steps"] <= 1]
     title = f"{loss}per {word} (± is the 95% interval {per_seed[0]['interval']}):"
     parts += ["", *wrapped(title), format_table(_eval_rows(per_seed, word), left=_TEXT)]
+    parts += kind_lines(result)
     parts += _learned_lines(result)
     parts += ["", located("every step", result.run / "evaluation.csv")]
     return "\n".join([*parts, *(located("figure", figure) for figure in result.figures)])

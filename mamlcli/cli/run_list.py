@@ -18,7 +18,7 @@ _LEFT = ("run", "method", "status", "seeds", "loss")
 # Of one value in all rows, these stand above the table.
 _SHARED = ("method", "seeds")
 # What is no training, in a word.
-_KINDS = {"compare-orders": "comparison", "reproduce": "reproduction"}
+_KINDS = {"compare-orders": "comparison", "compare": "comparison", "reproduce": "reproduction", "sweep": "sweep"}
 # What gives way where the terminal is narrow, in this order, and how many letters stay.
 _GIVES_WAY = (("method", 9), ("run", 20), ("seeds", 5))
 

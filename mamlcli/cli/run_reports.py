@@ -112,6 +112,12 @@ def _next_lines(shown: "RunShown") -> list[str]:
     folder = shlex.quote(row["run"])
     if row["kind"] == "compare-orders" and row["status"] != "done":
         return [f"go on:     maml compare-orders --config {folder}/config.yaml --resume {folder}"]
+    if row["kind"] == "sweep" and row["status"] != "done":
+        return [f"go on:     maml sweep --resume {folder}"]
+    if row["kind"] == "sweep":
+        return [f"a page:    maml report {folder}"]
+    if row["kind"] == "compare" and row["status"] != "done":
+        return [f"go on:     maml compare --resume {folder}"]
     if row["kind"] == "reproduce" and row["status"] != "done":
         return [f"go on:     maml reproduce --resume {folder}, with the same options"]
     if row["kind"] != "train" or row["status"] == "damaged":

@@ -1,22 +1,28 @@
 """`maml check-grads`: a proof, on the user's own config, that the meta-gradient is what it says."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
+from mamlcli.config.file import dump_config
+from mamlcli.drawing import save_or_warn
 from mamlcli.engine_checks import engine_checks
 from mamlcli.experiment import Experiment, in_order, make_experiment
+from mamlcli.figures.drawing import Drawing
 from mamlcli.float32_checks import float32_checks
 from mamlcli.memory_check import check_checks
-from mamlcli.methods.method import MetaGradient
+from mamlcli.methods.method import MetaGradient, Method, Panel
 from mamlcli.proofs.checks import VERDICTS, Case, Check, cosine, left_out, norm
 from mamlcli.proofs.differences import slope_check
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import GradientReport
 from mamlcli.rows import CheckRow, Info
+from mamlcli.runs.files import json_text
+from mamlcli.runs.folder import check_new, make_folder
 from mamlcli.tasks.samples import Task
 from mamlcli.types import ORDERS, Order, Params, finite_or_none
 
@@ -28,22 +34,27 @@ _CPU = torch.device("cpu")
 
 
 @torch.random.fork_rng(devices=[])  # a derivative of torch.func takes a number of torch's own generator
-def check_grads(config: Config, *, reporter: Reporter | None = None) -> GradientReport:
+def check_grads(config: Config, *, out: str | Path | None = None, reporter: Reporter | None = None) -> GradientReport:
     """Check the meta-gradient of a config in float64, on its initial parameters and its first meta-batch.
 
     At most 3 seeds and 10 tasks are used, on the CPU; the kernel in float32 computes up to 40 tasks.
 
     Args:
         config: The experiment.
+        out: A new folder for the report, gradients.json, and for figures of what a method shows of its gradient, each
+            as PNG and SVG with its data as CSV; None writes nothing.
         reporter: Hears which kinds of checks are made.
 
     Raises:
         DeviceError: If the checks do not fit into memory.
+        RunFolderError: If the folder exists, or cannot be made.
     """
     check_config(config)
+    if out is not None:
+        check_new(Path(out))
     reporter = reporter or Silent()
     reporter.progress("setting up the checks", 0, 1)
-    for_kernel, config = part_of(config, _MAX_FLOAT32_TASKS), part_of(config, MAX_TASKS)
+    whole, for_kernel, config = config, part_of(config, _MAX_FLOAT32_TASKS), part_of(config, MAX_TASKS)
     experiment = make_experiment(config)
     check_checks(experiment, make_experiment(for_kernel))
     plan = make_plan(experiment, _CPU)
@@ -56,7 +67,8 @@ def check_grads(config: Config, *, reporter: Reporter | None = None) -> Gradient
         lambda: engine_checks(experiment, plan, params, tasks, reporter.note),
         lambda: float32_checks(for_kernel),
     )
-    return GradientReport(
+    panels = _panels(method, case, reporter)
+    report = GradientReport(
         passed=all(check.passed for check in checks),
         method=method.title,
         inner_steps=method.inner_steps,
@@ -65,8 +77,34 @@ def check_grads(config: Config, *, reporter: Reporter | None = None) -> Gradient
         tasks=config.outer.meta_batch_size,
         info=_info(case),
         approximation=method.asides(case),  # type: ignore[arg-type]
-        notes=[] if method.no_slope is None else [method.no_slope],
+        notes=[note for note in (method.no_slope, *(panel.said for panel in panels)) if note],
     )
+    return report if out is None else _written(report, Path(out), whole, panels, reporter)
+
+
+def _panels(method: Method, case: Case, reporter: Reporter) -> list[Panel]:
+    """What the method measures of its gradient beside the checks, which have said already what cannot be computed."""
+    reporter.progress("measuring the meta-gradient", 0, 1)
+    try:
+        return method.proof_panels(case)
+    except RuntimeError as error:
+        reporter.note(f"warning: what {method.title} shows of its gradient could not be measured: {error}")
+        return []
+
+
+def _written(
+    report: GradientReport, out: Path, config: Config, panels: list[Panel], reporter: Reporter
+) -> GradientReport:
+    """Write the report, the config that it is of, and the figures."""
+    folder = make_folder(out, may_exist=False)
+    report = report.model_copy(update={"run": folder.path})
+    folder.write_text("config.yaml", dump_config(config))
+    folder.write_text("gradients.json", json_text(report.as_json(without=("figures",))))
+    figures = []
+    for panel in panels:
+        labels = {"title": f"{config.name}: {panel.what}", **panel.labels}
+        figures.append(save_or_warn(folder, panel.stem, Drawing(panel.figure, panel.rows, labels), reporter))
+    return report.model_copy(update={"figures": [figure for figure in figures if figure]})
 
 
 def _made(reporter: Reporter, *kinds: Callable[[], Iterable[Check]]) -> list[Check]:

@@ -1,22 +1,20 @@
 """`maml compare-orders`: first against second order as a paired experiment."""
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, closing
-from functools import partial
-from itertools import pairwise
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 
-import numpy as np
 import torch
 
 from mamlcli.best import Chosen
-from mamlcli.compute.plan import make_plan, update_memory_bytes
+from mamlcli.comparisons.drawings import orders_drawing, save_figures
+from mamlcli.comparisons.orders import cost_of, num_frozen, order_rows, train_in_turn
+from mamlcli.compute.plan import make_plan
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import cosine_drawing, learning_drawing, losses_of_orders, save_or_warn
-from mamlcli.errors import DivergedError, InterruptedRunError
+from mamlcli.drawing import cosine_drawing, learning_drawing
+from mamlcli.errors import InterruptedRunError
 from mamlcli.experiment import Experiment, in_order, make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.groups import tested_seeds
@@ -26,27 +24,24 @@ from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query
 from mamlcli.meta_test.protocol import seed_steps
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Comparison
-from mamlcli.rows import ComparisonRow, CosineRow, Cost
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.recorded import recorded
-from mamlcli.statistics import crossed_half_width, interval_over
+from mamlcli.statistics import interval_over
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import check_installed
 from mamlcli.training import frozen_seeds
-from mamlcli.trainings.cosines import CosineLog
 from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.parts import parts_note
 from mamlcli.trainings.start import (
     announce_device,
     check_same_experiment,
     prepare_resume,
-    report_step,
     start_or_open,
     update_config,
 )
-from mamlcli.trainings.training import LoggedStep, Training
-from mamlcli.types import ORDERS, Order, Row, finite_or_none
+from mamlcli.trainings.training import Training
+from mamlcli.types import ORDERS, Order
 
 
 def compare_orders(
@@ -94,7 +89,7 @@ def compare_orders(
                 for order, one in experiments.items()
             }
             update_config(folder, config)
-            cosines = _train_in_turn_or_say(trainings, folder, reporter)
+            cosines = train_in_turn(trainings, folder, reporter)
             chosen = {order: one.chosen() for order, one in trainings.items()}
             losses = _meta_tests(trainings, chosen, folder, threads, stop, reporter)
             interval = interval_over(len(tested_seeds(experiments["second"])))
@@ -104,7 +99,7 @@ def compare_orders(
                 tasks=experiments["second"].num_test_tasks(),
                 parameters=chosen["second"].which,
                 parameter_steps={order: seed_steps(config.seeds, one) for order, one in chosen.items()},
-                results=_paired(losses["first"], losses["second"], _num_frozen(trainings)),
+                results=order_rows(losses["first"], losses["second"], num_frozen(trainings)),
                 interval=f"95% interval of the paired difference, {interval}",
                 evaluations={
                     order: summarise_all(experiments[order], values, frozen_seeds(trainings[order].state, config.seeds))
@@ -112,13 +107,13 @@ def compare_orders(
                 },
                 query=query_protocol(experiments["second"]),
                 cosines=cosines,
-                cost={order: _cost(training) for order, training in trainings.items()},
+                cost={order: cost_of(training) for order, training in trainings.items()},
                 wall_s=round(time.perf_counter() - start, 3),
                 figures=[],
                 notes=_notes(trainings),
             )
             _write(folder, result)
-            figures = _draw(folder, config, result, stop, reporter)
+            figures = _draw(folder, experiments, result, stop, reporter)
             result = result.model_copy(update={"figures": figures})
             stop.raise_if_asked(f"interrupted after the comparison; it is complete: {folder.path}")
     return result
@@ -142,18 +137,6 @@ def _training(
     return training
 
 
-def _train_in_turn_or_say(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
-    """Train both; say how to go on where it ends early."""
-    try:
-        return _train_in_turn(trainings, folder, reporter)
-    except (InterruptedRunError, DivergedError) as error:
-        metrics = {order: training.run.metrics.read() for order, training in trainings.items()}
-        drawing = partial(losses_of_orders, trainings["second"].config.name, metrics)
-        figure = save_or_warn(folder, "learning", drawing, reporter) if any(metrics.values()) else None
-        say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, figure)
-        raise
-
-
 def _meta_tests(
     trainings: dict[Order, Training],
     chosen: dict[Order, Chosen],
@@ -175,83 +158,6 @@ def _meta_tests(
     return found
 
 
-def _train_in_turn(trainings: dict[Order, Training], folder: RunFolder, reporter: Reporter) -> list[CosineRow]:
-    """Advance the order that is behind, from logged step to logged step, until both are done."""
-    log = CosineLog(folder, trainings)
-    interrupted: InterruptedRunError | None = None
-    with ExitStack() as held:
-        # Closed, the order beside one that ends early is saved.
-        loops = {order: held.enter_context(closing(training.train())) for order, training in trainings.items()}
-        while loops:
-            order = min(loops, key=lambda order: trainings[order].state.step)
-            try:
-                logged = _advance(loops, order)
-            except InterruptedRunError as error:
-                interrupted, logged = error, None
-                del loops[order]  # the other one sees the signal at its next step, and saves too
-            if logged is not None and order == "second":
-                log.measure(logged.step)
-                report_step(reporter, logged.rows, trainings[order].config.outer.steps)
-    if interrupted:
-        at = " and ".join(f"step {trainings[order].state.step} of {order} order" for order in ORDERS)
-        raise InterruptedRunError(interrupted.signal_number, f"interrupted; both orders are saved, {at}")
-    return log.rows
-
-
-def _advance(loops: dict[Order, Generator[LoggedStep, None, None]], order: Order) -> LoggedStep | None:
-    try:
-        return next(loops[order])
-    except StopIteration:
-        del loops[order]
-        return None
-
-
-def _paired(
-    first: dict[int, torch.Tensor], second: dict[int, torch.Tensor], num_diverged_seeds: int
-) -> list[ComparisonRow]:
-    """Compare the orders task by task: the same seed on the same task."""
-    rows: list[ComparisonRow] = []
-    for shots in first:
-        # Axes: inner steps, seeds, tasks.
-        one, other = (losses[shots].double().cpu().numpy().transpose(2, 0, 1) for losses in (first, second))
-        with np.errstate(invalid="ignore"):  # inf - inf, where a task diverged in both orders
-            differences = one - other
-            means, halves = differences.mean(axis=(1, 2)), crossed_half_width(differences)
-        for step, (mean, half) in enumerate(zip(means, halves, strict=True)):
-            rows.append(
-                {
-                    "shots": shots,
-                    "inner_steps": step,
-                    "first": finite_or_none(one[step].mean()),
-                    "second": finite_or_none(other[step].mean()),
-                    "difference": finite_or_none(mean),
-                    "low": finite_or_none(mean - half),
-                    "high": finite_or_none(mean + half),
-                    "num_diverged_seeds": num_diverged_seeds,
-                }
-            )
-    return rows
-
-
-def _num_frozen(trainings: dict[Order, Training]) -> int:
-    """How many seeds have diverged in one order or both; they count with the parameters they kept."""
-    return len(set().union(*(frozen_seeds(one.state, one.config.seeds) for one in trainings.values())))
-
-
-def _cost(training: Training) -> Cost:
-    tasks = training.experiment.stream().batch(0, training.device)
-    # One update too many, of parameters that are saved and evaluated already.
-    peak = update_memory_bytes(training.update, tasks, training.device)
-    return {"ms_per_step": _ms_per_step(training.run.metrics.read()), "peak_memory_bytes": peak}
-
-
-def _ms_per_step(rows: list[Row]) -> float | None:
-    """Median time of a meta-step over the stretches between logged steps; the first step pays for set-up."""
-    clock = {row["step"]: row["wall_s"] for row in rows}
-    stretches = [(end - start, clock[end] - clock[start]) for start, end in pairwise(sorted(clock))]
-    return round(1e3 * median(seconds / steps for steps, seconds in stretches), 4) if stretches else None
-
-
 def _notes(trainings: dict[Order, Training]) -> list[str]:
     """What each order has done to the parts of the meta-parameters that a method speaks of."""
     notes = []
@@ -269,21 +175,23 @@ def _write(folder: RunFolder, result: Comparison) -> None:
 
 def _draw(
     folder: RunFolder,
-    config: Config,
+    experiments: dict[Order, Experiment],
     result: Comparison,
     stop: StopRequest,
     reporter: Reporter,
 ) -> list[Path]:
+    config = experiments["second"].config
     curves = [{"order": order} | row for order in ORDERS for row in over_seeds(result.evaluations[order])]
     seeds = f"{len(config.seeds)} seed{'s' * (len(config.seeds) > 1)}"
-    adaptation = f"{config.name}: {seeds}, {result.tasks} meta-test tasks"
+    tested = f"{seeds}, {result.tasks} meta-test tasks"
+    methods = {f"{order} order": one.method.title for order, one in experiments.items()}
+    over = interval_over(len(tested_seeds(experiments["second"])))
     figures: dict[str, Drawing | Callable[[], Drawing]] = {
         "learning": lambda: learning_drawing(folder),
-        "adaptation": Drawing("order-adaptation", curves, {"title": adaptation}),
+        "adaptation": Drawing("order-adaptation", curves, {"title": f"{config.name}: {tested}"}),
+        "differences": orders_drawing(
+            f"{config.name}: first less second order, {tested}", result.results, methods, over
+        ),
         "cosine": lambda: cosine_drawing(folder),
     }
-    saved = []
-    for stem, drawing in figures.items():
-        stop.raise_if_asked(f"interrupted before all figures were drawn; the tables are in {folder.path}")
-        saved.append(save_or_warn(folder, stem, drawing, reporter))
-    return [path for path in saved if path]
+    return save_figures(folder, figures, stop, reporter)

@@ -14,6 +14,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
 from mamlcli.meta_test.described import can_be_described, describe
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
+from mamlcli.meta_test.kinds import rows_by_kind
 from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
 from mamlcli.meta_test.protocol import (
     chosen_params,
@@ -90,7 +91,8 @@ def evaluate(
             described = can_be_described(experiment.family) and not random_init
             found = describe(experiment, params, device, stop, threads, reporter) if described else None
             measured_how = protocol(config, overrides, checkpoint, chosen, device)
-        results = rows_of(experiment, losses, {} if random_init else checkpoint.frozen)
+        frozen = {} if random_init else checkpoint.frozen
+        results, by_kind = rows_of(experiment, losses, frozen), rows_by_kind(experiment, losses, frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)
         run = make_folder(folder, may_exist=out is None)
         learned = experiment.method.learned(params, config.seeds)
@@ -106,12 +108,15 @@ def evaluate(
             units=found and found.units,
             worst=found and found.worst,
             summary=found and found.summary,
+            kinds=by_kind or None,
             figures=[],
             learned=learned,
             **({} if learned is None else {learned.field: learned.value}),  # type: ignore[arg-type]
         )
         run.write_text("evaluation.json", json_text(result.as_json(without=("figures",))))
         run.write_text("evaluation.csv", csv_text(results))
+        if by_kind:
+            run.write_text("kinds.csv", csv_text(by_kind))
         if found:
             run.write_text("baselines.csv", csv_text(found.units))
             run.write_text("worst-tasks.csv", csv_text(found.worst))

@@ -31,11 +31,14 @@ _LOGGED: Mapping[str, tuple[str, str, Callable[[RunFolder], Drawing]]] = {
 }
 _EVALUATE = Remedy("mamlcli.evaluate('{run}') makes it", "maml eval {run} makes it")
 _COMPARE = Remedy("mamlcli.compare_orders with resume=True makes it", "maml compare-orders --resume {run} makes it")
+_COMPARE_RUNS = Remedy("mamlcli.compare with resume=True makes it", "maml compare --resume {run} makes it")
 _MAKERS: Mapping[tuple[str, str], Remedy] = {
     ("train", "adaptation"): _EVALUATE,
     ("train", "fits"): _EVALUATE,
     ("train", "loss"): Remedy("mamlcli.train with resume=True makes it", "maml train --resume {run} makes it"),
-    **{("compare-orders", stem): _COMPARE for stem in ("learning", "adaptation", "cosine")},
+    **{("compare-orders", stem): _COMPARE for stem in ("learning", "adaptation", "differences", "cosine")},
+    **{("compare", stem): _COMPARE_RUNS for stem in ("adaptation", "differences")},
+    ("sweep", "sweep"): Remedy("mamlcli.sweep with resume=True makes it", "maml sweep --resume {run} makes it"),
     ("reproduce", "curves"): Remedy("reproducing again makes it", "maml reproduce --resume {run} makes it"),
 }
 """Of each kind of folder, what makes a figure that it lacks."""

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
+from mamlcli.plugins import loaded_plugins
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -23,6 +25,21 @@ else:
     _FLAGS, _STOP = 0, signal.SIGTERM
 
 
+class Job(NamedTuple):
+    """A command of ours in a process of its own."""
+
+    words: Sequence[str]
+    """After `maml`."""
+    what: str
+    """What it does, like "training 1000 steps of 3 seeds"."""
+    steps: int
+    """Meta-updates that it makes."""
+    is_done: Callable[[], bool]
+    """Whether it need not run any more."""
+    made: Callable[[], int]
+    """Meta-updates that it has made so far."""
+
+
 def train_side_by_side(
     configs: dict[str, Config],
     folder: RunFolder,
@@ -31,6 +48,8 @@ def train_side_by_side(
     stop: StopRequest,
     reporter: Reporter,
     to_go_on: Remedy,
+    kind: str = "rows",
+    told: Callable[[Mapping[str, int]], None] | None = None,
 ) -> dict[str, str]:
     """Train each config of `configs/<name>.yaml` into `runs/<name>`, going on where one was begun.
 
@@ -41,6 +60,8 @@ def train_side_by_side(
         stop: Asked for between polls.
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
+        kind: What they are called, in the words of who waits.
+        told: Hears how many steps each has made, now and then; the reporter is shown their sum if None.
 
     Returns:
         By name, what those that failed had to say.
@@ -48,16 +69,49 @@ def train_side_by_side(
     Raises:
         InterruptedRunError: If a signal came; each training was asked to save, and has ended.
     """
-    waiting = [name for name, config in configs.items() if not _is_trained(folder.path / "runs" / name, config)]
+    made = {name: _training(name, config, folder) for name, config in configs.items()}
+    return run_side_by_side(
+        made, folder, kind, at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on, told=told
+    )
+
+
+def run_side_by_side(
+    jobs: Mapping[str, Job],
+    folder: RunFolder,
+    kind: str,
+    *,
+    at_a_time: int | None,
+    stop: StopRequest,
+    reporter: Reporter,
+    to_go_on: Remedy,
+    told: Callable[[Mapping[str, int]], None] | None = None,
+) -> dict[str, str]:
+    """Run commands of ours, so many at a time; see `train_side_by_side`.
+
+    Args:
+        jobs: By name.
+        folder: What is said to hold them.
+        kind: What they are called, like "rows".
+        at_a_time: One for each core if None.
+        stop: As for `train_side_by_side`.
+        reporter: The same.
+        to_go_on: The same.
+        told: The same.
+    """
+
+    def show(made: Mapping[str, int]) -> None:
+        reporter.progress(f"training, steps of all {kind}", sum(made.values()), total)
+
+    waiting = [name for name, job in jobs.items() if not job.is_done()]
     failed: dict[str, str] = {}
-    total, looked = sum(config.outer.steps for config in configs.values()), 0.0
+    total, looked = sum(job.steps for job in jobs.values()), 0.0
     running: dict[str, tuple[subprocess.Popen[str], float]] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < (jobs or os.cpu_count() or 1):
+            while waiting and len(running) < (at_a_time or os.cpu_count() or 1):
                 name = waiting.pop(0)
-                reporter.note(f"{name}: training {configs[name].outer.steps} steps of {len(configs[name].seeds)} seeds")
-                running[name] = (_start(name, folder), time.perf_counter())
+                reporter.note(f"{name}: {jobs[name].what}")
+                running[name] = (_start(jobs[name]), time.perf_counter())
             for name, (process, since) in list(running.items()):
                 if process.poll() is None:
                     continue
@@ -70,31 +124,36 @@ def train_side_by_side(
                 else:
                     reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
             if stop.signal_number is not None:
-                steps = _steps_done(configs, waiting, running, folder)
-                said = f"interrupted and saved after {steps} of {total} steps of all rows: {folder.path}"
+                steps = sum(_steps_done(jobs, waiting, running).values())
+                said = f"interrupted and saved after {steps} of {total} steps of all {kind}: {folder.path}"
                 raise InterruptedRunError(stop.signal_number, said, to_go_on)
             if time.monotonic() - looked >= _LOOK_S:
                 looked = time.monotonic()
-                reporter.progress("training, steps of all rows", _steps_done(configs, waiting, running, folder), total)
+                (told or show)(_steps_done(jobs, waiting, running))
             time.sleep(_POLL_S)
     finally:
         _end(running)
     return failed
 
 
-def _steps_done(
-    configs: dict[str, Config],
-    waiting: Container[str],
-    running: Container[str],
-    folder: RunFolder,
-) -> int:
-    """The steps of rows that have ended, and of the others what their metrics say."""
-    unfinished = {name for name in configs if name in waiting or name in running}
-    ended = sum(config.outer.steps for name, config in configs.items() if name not in unfinished)
-    return ended + sum(RunFolder(folder.path / "runs" / name).metrics.last_step() for name in unfinished)
+def _steps_done(jobs: Mapping[str, Job], waiting: Container[str], running: Container[str]) -> dict[str, int]:
+    """The steps of jobs that have ended, and of the others what they have made so far."""
+    return {name: job.made() if name in waiting or name in running else job.steps for name, job in jobs.items()}
 
 
-def _is_trained(path: Path, config: Config) -> bool:
+def _training(name: str, config: Config, folder: RunFolder) -> Job:
+    path = folder.path / "runs" / name
+    where = ["--config", str(folder.path / "configs" / f"{name}.yaml"), "--out", str(path)]
+    return Job(
+        ["train", "--quiet", "--json", *where, "--resume", "auto"],
+        f"training {config.outer.steps} steps of {len(config.seeds)} seeds",
+        config.outer.steps,
+        lambda: is_trained(path, config),
+        RunFolder(path).metrics.last_step,
+    )
+
+
+def is_trained(path: Path, config: Config) -> bool:
     """Whether a folder holds this training, whole; what cannot be read is left to the training to judge."""
     run = RunFolder(path)
     try:
@@ -104,11 +163,10 @@ def _is_trained(path: Path, config: Config) -> bool:
         return False
 
 
-def _start(name: str, folder: RunFolder) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", "from mamlcli.cli import main; main()", "train", "--quiet", "--json"]
-    where = ["--config", str(folder.path / "configs" / f"{name}.yaml"), "--out", str(folder.path / "runs" / name)]
+def _start(job: Job) -> subprocess.Popen[str]:
+    plugins = [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin["name"]))]
     return subprocess.Popen(
-        [*command, *where, "--resume", "auto"],
+        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugins],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -3,69 +3,40 @@
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
 
 import torch
 
 from mamlcli.commands.processes import train_side_by_side
-from mamlcli.commands.reproduction_numbers import measured_numbers
+from mamlcli.commands.reproduction_measured import curve_of, lines_of, measured_rows, pairs_of
+from mamlcli.commands.reproduction_rows import Planned, load_rows, planned, trainings
+from mamlcli.commands.reproduction_time import Bar, Cost, about, cost_of, steps_made
 from mamlcli.config.arguments import check_count, check_texts, checked_seeds
 from mamlcli.config.experiment import Config
-from mamlcli.config.file import dump_config, load_published
-from mamlcli.config.published import PublishedNumber, PublishedRow
-from mamlcli.config.shipped import shipped_rows, unknown_row
+from mamlcli.config.file import dump_config
 from mamlcli.devices import resolve_device
-from mamlcli.errors import CheckpointError, MamlError, Remedy, UsageError
+from mamlcli.errors import MamlError, Remedy
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
-from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
 from mamlcli.pages.files import PAGE, write_report
-from mamlcli.pages.reproduction import described
+from mamlcli.pages.reproduction import curve_styles, described
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
-from mamlcli.rows import CurvePoint, ReproducedNumber
-from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import interval_over
-from mamlcli.threads import Threads
-from mamlcli.types import Params, Row
-
-_FAST_STEPS, _FAST_TASKS = 1000, 50
-# What a row that could not be run has none of.
-_NUMBERS = (
-    *("mean", "ci95", "ci95_seeds", "ci95_tasks", "plain_mean", "plain_ci95", "control_mean", "control_expected"),
-    *("control_coefficient", "correction", "median", "num_diverged", "query"),
-)
-
-
-def load_rows(names: Sequence[str]) -> dict[str, PublishedRow]:
-    """Read rows by name or by the path of their file; all that there are for no name.
-
-    Raises:
-        UsageError: If a name is unknown.
-        ConfigError: If a file is wrong.
-    """
-    files = {Path(name).stem: Path(name) for name in names if name.endswith((".yaml", ".yml"))}
-    known = shipped_rows() if len(files) < max(1, len(names)) else {}
-    for name in names or known:
-        if name in known:
-            files[name] = known[name]
-        elif Path(name) not in files.values():
-            raise UsageError(f"no row is named {name!r}", unknown_row(name))
-    return {name: load_published(path) for name, path in files.items()}
 
 
 def reproduce(
     names: Sequence[str] = (),
     *,
+    groups: Sequence[str] = (),
     seeds: Sequence[int] | None = None,
     fast: bool = False,
     jobs: int | None = None,
@@ -77,7 +48,8 @@ def reproduce(
     """Train and evaluate rows, and write a table, a figure and a report.
 
     Args:
-        names: Which rows; all if none are named.
+        names: Which rows.
+        groups: All rows of these groups too; all rows that there are if neither names nor groups are given.
         seeds: Seeds of every row; 0 to 4 if None, and 0 and 1 for `fast`.
         fast: Train 1,000 steps and test on 50 tasks: shows that everything runs, and nothing else.
         jobs: How many rows train side by side; one for each core if None.
@@ -87,68 +59,90 @@ def reproduce(
         stop: Asked between steps whether to end early; None goes on to the end.
 
     Raises:
-        UsageError: If a name is unknown, or an argument of another kind.
+        UsageError: If a name or a group is unknown, or an argument of another kind.
         DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
         InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
     reporter, start = reporter or Silent(), time.perf_counter()
     check_texts("names", names, "zero")
+    check_texts("groups", groups, "meta-sgd")
     check_count("jobs", jobs)
-    rows = load_rows(names)
     chosen = checked_seeds(seeds, (0, 1) if fast else (0, 1, 2, 3, 4))
-    configs = {name: _config(row.config, chosen, fast=fast) for name, row in rows.items()}
-    trained = {name: config for name, config in configs.items() if rows[name].start == "trained"}
-    _check_memory(configs.values(), trained.values(), jobs or os.cpu_count() or 1)
+    plans = planned(load_rows(names, groups), chosen, fast=fast)
+    trained, at_a_time = trainings(plans), jobs or os.cpu_count() or 1
+    _check_memory((plan.tested for plan in plans.values()), trained.values(), at_a_time)
     folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
-    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, configs, chosen):
+    costs = {name: cost_of(name, plan) for name, plan in plans.items()}
+    bar = Bar(costs, reporter)
+    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, plans, chosen):
+        seconds, unknown = about(costs, steps_made(costs, folder), at_a_time), _unmeasured(costs)
+        reporter.note(f"{_words(len(plans), 'row')} on {_words(at_a_time, 'core')}: about {_rounded(seconds)}{unknown}")
         failed = train_side_by_side(
-            trained,
+            dict(sorted(trained.items(), key=lambda item: -costs[item[0]].train)),
             folder,
             jobs=jobs,
             stop=stop,
             reporter=reporter,
-            to_go_on=_remedy(folder, names, seeds, fast=fast, jobs=jobs),
+            to_go_on=_remedy(folder, names, groups, seeds, fast=fast, jobs=jobs),
+            told=bar.training,
         )
-        results: list[ReproducedNumber] = []
-        curves: list[CurvePoint] = []
-        for number, (name, row) in enumerate(rows.items()):
-            reporter.progress("evaluating rows", number, len(rows))
-            try:
-                losses = _losses(name, row, configs[name], folder, failed, stop, reporter)
-            except CheckpointError as error:
-                results += [_result(name, row, number, f"not run: {error}") for number in row.published]
-                continue
-            results += [
-                _measured(name, row, number, configs[name], losses[number.shots][:, :, number.inner_steps], fast=fast)
-                for number in row.published
-            ]
-            if row.curve:
-                curves += _curve(row, configs[name], losses)
-        seconds = round(time.perf_counter() - start, 3)
+        bar.trained()
+        measured = measured_rows(plans, folder, failed, stop, bar)
         result = Reproduction(
             run=folder.path,
             fast=fast,
             seeds=chosen,
-            results=results,
-            curves=curves,
-            described={name: described(row) for name, row in rows.items()},
-            wall_s=seconds,
+            results=[line for name, plan in plans.items() for line in lines_of(name, plan, measured[name], fast=fast)],
+            pairs=pairs_of(plans, measured, reporter, fast=fast),
+            curves=[point for name, plan in plans.items() for point in curve_of(plan, measured[name].losses)],
+            described={name: described(plan.row, plan.tested) for name, plan in plans.items()},
+            wall_s=round(time.perf_counter() - start, 3),
             figure=None,
         )
-        return _write(folder, result)
+        result = _write(folder, result)
+    write_report([folder.path], folder.path / PAGE)  # now that the folder says that it is done
+    return result
 
 
 def _remedy(
-    folder: RunFolder, names: Sequence[str], seeds: Sequence[int] | None, *, fast: bool, jobs: int | None
+    folder: RunFolder,
+    names: Sequence[str],
+    groups: Sequence[str],
+    seeds: Sequence[int] | None,
+    *,
+    fast: bool,
+    jobs: int | None,
 ) -> Remedy:
     """How to go on after an interruption, with the same arguments."""
     rows, chosen = "".join(f" {shlex.quote(name)}" for name in names), ",".join(map(str, seeds or ()))
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
-        f"to go on: maml reproduce{rows}{f' --seeds {chosen}' * bool(chosen)}"
+        f"to go on: maml reproduce{rows}{''.join(f' --group {shlex.quote(group)}' for group in groups)}"
+        f"{f' --seeds {chosen}' * bool(chosen)}"
         f"{' --fast' * fast}{f' --jobs {jobs}' if jobs else ''} --resume {shlex.quote(str(folder.path))}",
     )
+
+
+def _unmeasured(costs: Mapping[str, Cost]) -> str:
+    """Which rows say nothing of how long they take."""
+    unknown = [name for name, cost in costs.items() if not cost.is_known]
+    return f" (how long a step takes is not known of {', '.join(unknown)})" if unknown else ""
+
+
+def _words(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _rounded(seconds: float) -> str:
+    """A time as exact as an estimate is.
+
+    >>> _rounded(7), _rounded(200), _rounded(9000)
+    ('7 s', '3 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: int) -> None:
@@ -158,118 +152,36 @@ def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: in
         check_meta_test(make_experiment(config), resolve_device(config.device))
 
 
-def _config(config: Config, seeds: tuple[int, ...], *, fast: bool) -> Config:
-    """A row's experiment for these seeds, on one thread each, since rows train side by side."""
-    engine = config.engine.model_copy(update={"threads": 1})
-    config = config.model_copy(update={"seeds": seeds, "engine": engine})
-    if not fast:
-        return config
-    outer = config.outer.model_copy(update={"steps": min(_FAST_STEPS, config.outer.steps)})
-    evaluation = config.evaluation.model_copy(update={"tasks": min(_FAST_TASKS, config.evaluation.tasks)})
-    return config.model_copy(update={"outer": outer, "evaluation": evaluation})
-
-
 @contextmanager
-def _recorded(folder: RunFolder, configs: dict[str, Config], seeds: tuple[int, ...]) -> Iterator[None]:
+def _recorded(folder: RunFolder, plans: Mapping[str, Planned], seeds: tuple[int, ...]) -> Iterator[None]:
     """Write the resolved experiments, who works on them, and how it ended."""
     make_folder(folder.path / "configs", may_exist=True)
-    for name, config in configs.items():
-        folder.write_text(f"configs/{name}.yaml", dump_config(config))
+    for name, plan in plans.items():
+        folder.write_text(f"configs/{name}.yaml", dump_config(plan.trained))
     session = new_session(torch.device("cpu"), 0)
     folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now(), "sessions": [session]})
-    with recorded(folder, {"name": "reproduce", "rows": list(configs), "seeds": list(seeds)}):
+    with recorded(folder, {"name": "reproduce", "rows": list(plans), "seeds": list(seeds)}):
         yield
 
 
-def _losses(
-    name: str,
-    row: PublishedRow,
-    config: Config,
-    folder: RunFolder,
-    failed: dict[str, str],
-    stop: StopRequest,
-    reporter: Reporter,
-) -> dict[int, torch.Tensor]:
-    """The meta-test losses of a row, (S, T, N + 1) for each K."""
-    if name in failed:
-        raise CheckpointError(failed[name])
-    device = resolve_device(config.device)
-    experiment = make_experiment(config)
-    params: Params = experiment.initial_state(device).params
-    if row.start == "zero":
-        params = {key: torch.zeros_like(value) for key, value in params.items()}
-    elif row.start == "trained":
-
-        def load(path: Path) -> Checkpoint:
-            return load_checkpoint(path, device)
-
-        found = use_newest(folder.path / "runs" / name / "checkpoints", load, reporter.note)
-        if found is None:
-            raise CheckpointError(f"{folder.path / 'runs' / name}: it has no checkpoint")
-        checkpoint, _ = found
-        params = checkpoint.chosen(config.run.keep).params
-    with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-        return of_the_first(meta_test(experiment, params, device, stop, threads))
-
-
-def _result(
-    name: str, row: PublishedRow, number: PublishedNumber, outcome: str, found: Row | None = None
-) -> ReproducedNumber:
-    """A line of the table that says what was published, what was found, and how it went."""
-    line = {
-        "row": name,
-        "title": row.title,
-        "shots": number.shots,
-        "inner_steps": number.inner_steps,
-        "published": number.mean,
-        "published_ci95": number.ci95,
-        "relation": number.relation,
-        **dict.fromkeys(_NUMBERS),
-        **(found or {}),
-        "verdict": outcome,
-    }
-    return cast(ReproducedNumber, line)
-
-
-def _measured(
-    name: str, row: PublishedRow, number: PublishedNumber, config: Config, losses: torch.Tensor, *, fast: bool
-) -> ReproducedNumber:
-    """A line of the table with what was found; `losses` are of all seeds and tasks, (S, T)."""
-    found = measured_numbers(row, number, config, losses)
-    comparable = row.start != "trained" or not fast
-    return _result(name, row, number, found["verdict"] if comparable else "not comparable: a fast run", found)
-
-
-def _curve(row: PublishedRow, config: Config, losses: dict[int, torch.Tensor]) -> list[CurvePoint]:
-    """The line of a row in the figure; a level where adaptation is not meant."""
-    points = over_seeds(summarise_all(make_experiment(config), losses, {}))
-    level = {point["shots"]: point for point in points if point["inner_steps"] == 0}
-    shown = [level[point["shots"]] if row.flat else point for point in points]
-    return [
-        {
-            "curve": row.curve or "",
-            "shots": point["shots"],
-            "inner_steps": point["inner_steps"],
-            "mean": at["mean"],
-            "ci95": at["ci95"],
-        }
-        for point, at in zip(points, shown, strict=True)
-    ]
-
-
 def _write(folder: RunFolder, result: Reproduction) -> Reproduction:
-    """Write the tables, the figure and the report."""
+    """Write the tables and the figure."""
     folder.write_text("reproduction.csv", csv_text(result.results))
+    if result.pairs:
+        folder.write_text("pairs.csv", csv_text(result.pairs))
     figure = None
     if result.curves:
         seeds = f"{len(result.seeds)} seed{'s' * (len(result.seeds) > 1)}"
-        over = interval_over(len(result.seeds))
-        labels = {"title": f"Query loss against inner steps, {seeds}, not corrected", "interval": over}
+        labels = {
+            "title": f"Query loss against inner steps, {seeds}, not corrected",
+            "interval": interval_over(len(result.seeds)),
+            "styles": curve_styles(point["curve"] for point in result.curves),
+            "stamp": "fast run: no number means anything" if result.fast else None,
+        }
         try:
             figure = folder.save_figure("curves", Drawing("reproduction", result.curves, labels))
         except OSError as error:
             raise MamlError(f"the figure could not be written: {error}") from None
     result = result.model_copy(update={"figure": figure})
     folder.write_text("reproduction.json", json_text(result.as_json()))
-    write_report([folder.path], folder.path / PAGE)
     return result

@@ -17,7 +17,7 @@ from mamlcli.runs.checkpoint_files import damage, list_checkpoints, step_of
 from mamlcli.runs.choosing import Purpose, no_run
 from mamlcli.runs.described import run_row
 from mamlcli.runs.evaluated import Evaluation, read_evaluation
-from mamlcli.runs.info import KINDS, OUTPUTS
+from mamlcli.runs.info import OUTPUTS
 from mamlcli.runs.loose import count, flag, listing, mapping, text
 from mamlcli.runs.pointed import FolderLike, folder_of
 
@@ -197,8 +197,8 @@ def _found(run: FolderLike, purpose: Purpose) -> Found:
 
 
 def _config(found: Found) -> Config | str | None:
-    """The config of a run, or what is wrong with it; None where there is none, as in a reproduction."""
-    if found.kind == KINDS[-1]:
+    """The config of a run, or what is wrong with it; None for what has none of its own."""
+    if found.kind in ("compare", "reproduce"):
         return None
     try:
         return load_config(found.path / "config.yaml")

@@ -1,33 +1,28 @@
 """`maml train`: one experiment, from its config to checkpoints, metrics and figures."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
-
-import torch
 
 from mamlcli.compute.plan import make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.drawing import losses, run_title, save_or_warn
 from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import make_experiment
-from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
-from mamlcli.methods.method import Trained
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import check_installed
+from mamlcli.trainings.drawn import draw_loss, draw_training
 from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
 from mamlcli.trainings.training import LoggedStep, Training
-from mamlcli.types import Row, finite_or_none
+from mamlcli.types import finite_or_none
 
 
 def train(
@@ -101,10 +96,10 @@ def train(
                         except KeyboardInterrupt as error:
                             steps.throw(error)  # it ends as one that comes within a step does
             except (InterruptedRunError, DivergedError) as error:
-                say_how_to_go_on(error, "train", run, run, _draw_loss(training, run.metrics.read()))
+                say_how_to_go_on(error, "train", run, run, draw_loss(training, run.metrics.read()))
                 raise
             metrics, chosen = run.metrics.read(), training.chosen()
-            figure = _draw(training, metrics)
+            figure = draw_training(training, metrics)
             training.trackers.figures()
             point_to(run.path, config.name)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
@@ -122,25 +117,6 @@ def train(
     )
 
 
-def _draw(training: Training, metrics: Sequence[Row]) -> Path | None:
-    """Draw the loss, and what the method shows of itself; returns the loss figure."""
-    run, reporter = training.run, training.reporter
-    figure = _draw_loss(training, metrics)
-    begun = training.experiment.initial_state(torch.device("cpu")).params
-    for panel in training.experiment.method.panels(Trained(begun, training.state.params, metrics)):
-        title = run_title(training.config.name, metrics, panel.what)
-        save_or_warn(run, panel.stem, Drawing(panel.figure, panel.rows, {"title": title}), reporter)
-    return figure
-
-
-def _draw_loss(training: Training, metrics: Sequence[Row]) -> Path | None:
-    """Draw the losses so far; None where there are none, or no figure could be written."""
-    if not metrics:
-        return None
-    drawing = partial(losses, training.config.name, training.experiment.method.title, metrics)
-    return save_or_warn(training.run, "loss", drawing, training.reporter)
-
-
 def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     """Make one meta-step in memory, and write nothing; returns what was found."""
     check_config(config)
@@ -151,7 +127,7 @@ def dry_run(config: Config, reporter: Reporter | None = None) -> DryRun:
     plan = make_plan(experiment, device)
     check_one_step(experiment, plan, device, reporter)
     state, tasks = experiment.initial_state(device), experiment.stream().batch(0, device)
-    gradient = uncompiled_gradient(experiment, plan)
+    gradient = uncompiled_gradient(experiment, plan, made=0)
     _, log = gradient(state.params, tasks)
     before = experiment.pre_adapt_loss(state.params, tasks)
     return DryRun(

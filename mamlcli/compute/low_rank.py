@@ -34,7 +34,7 @@ def low_rank_meta_gradient(
     params: Params,
     tasks: Task,
     *,
-    inner_lr: float,
+    inner_lr: float | Float[Tensor, " seeds"],
     inner_steps: int,
     order: Order,
 ) -> tuple[Params, Log]:
@@ -45,13 +45,16 @@ def low_rank_meta_gradient(
         params: `layer<i>.weight` of shape (S, out, in) and `layer<i>.bias` of shape (S, out), in order.
         tasks: Support x of shape (S, B, K, inputs) and y of (S, B, K, outputs); query the same with Q samples. A
             task's loss is the mean over its samples and outputs.
-        inner_lr: alpha, >= 0.
+        inner_lr: alpha, >= 0, of all seeds or of each.
         inner_steps: Gradient steps of adaptation, >= 0.
         order: As for `mamlcli.adapt`.
 
     Returns:
         As `mamlcli.methods.meta_gradients.gradient_per_seed`.
     """
+    if isinstance(inner_lr, Tensor):
+        weight = next(iter(params.values()))
+        inner_lr = inner_lr.to(weight).view(-1, 1, 1, 1)
 
     def losses_of(params: Params, tasks: Task) -> Tensor:
         history: list[list[_Update]] = [[] for _ in range(len(params) // 2)]
@@ -70,7 +73,7 @@ def _inner_gradient(
     params: Params,
     support: Samples,
     history: list[list[_Update]],
-    inner_lr: float,
+    inner_lr: float | Tensor,
 ) -> list[_Update]:
     """The gradient of every task's support loss in its own weights, in factors."""
     seeds, tasks, shots, num_outputs = support.y.shape
@@ -92,7 +95,7 @@ def _forward(
     params: Params,
     x: Float[Tensor, "seeds tasks shots features"],
     history: list[list[_Update]],
-    inner_lr: float,
+    inner_lr: float | Tensor,
     offsets: list[Tensor] | None = None,
 ) -> tuple[Float[Tensor, "seeds tasks shots outputs"], list[Tensor]]:
     """Apply every task's adapted MLP; returns its outputs and the inputs of every layer.

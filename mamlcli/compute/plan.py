@@ -5,7 +5,7 @@ The numbers are the same but for rounding. The plan depends on the config alone,
 first part did.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -20,13 +20,13 @@ from mamlcli.compute.per_task import clamped_per_task
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient, Method, Phase, phases_of
+from mamlcli.methods.method import MetaGradient, Method, gradient_at, phase_at, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
 from mamlcli.threads import resolve_threads
-from mamlcli.training import TrainState, Update, make_update
+from mamlcli.training import Stack, TrainState, Update, make_update
 
 Form: TypeAlias = Literal["dense", "low_rank", "fused"]
 """How adapted weights are held: a matrix per task; the factors of its change; a matrix per task, in the kernel."""
@@ -176,14 +176,9 @@ def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = N
         plan: Of this experiment.
         made: After so many meta-updates; None for the last phase's end.
     """
-    gradient = experiment.method.meta_gradient
-    if made is not None:
-        gradient = _phase_at(phases_of(experiment.method), made).meta_gradient(torch.tensor(made))
+    method = experiment.method
+    gradient = method.meta_gradient if made is None else gradient_at(method, made)
     return in_chunks(_of_chunk(experiment, plan.form, gradient), plan.chunk)
-
-
-def _phase_at(phases: Sequence[Phase], made: int) -> Phase:
-    return [phase for phase in phases if phase.begins <= made][-1]
 
 
 def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGradient:
@@ -201,7 +196,7 @@ def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGr
 
 def planned_update(
     experiment: Experiment,
-    state: TrainState,
+    state: TrainState | Stack,
     plan: Plan,
     device: torch.device,
     on_failure: Callable[[Exception], None] | None = None,
@@ -210,41 +205,44 @@ def planned_update(
     """Build the meta-update that a plan describes.
 
     One graph holds the whole update where the meta-batch is not cut, and the gradient of a chunk where it is:
-    a loop over chunks would be unrolled.
+    a loop over chunks would be unrolled. Of a stack too it holds the gradient alone: each part has its own optimiser.
 
     Args:
         experiment: What is trained.
-        state: What is updated.
+        state: What is updated; a stack where the experiment is several.
         plan: Of this experiment.
         device: Where it computes.
         on_failure: Hears of an error in compiling, and raises; if it returns, the update goes on uncompiled. None lets
             the error pass.
         note: Hears that something is compiled, before it is.
     """
-    phases = phases_of(experiment.method)
+    method = experiment.method
     if plan.form != "fused":
         updates = {
-            phase: _graph_update(experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note)
-            for phase in phases
+            phase.begins: _graph_update(
+                experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note
+            )
+            for phase in phases_of(method)
         }
-        return lambda tasks: updates[_phase_at(phases, state.step)](tasks)
-    outer, descent, layers = experiment.config.outer, experiment.method.descent, experiment.model.layers
+        return lambda tasks: updates[phase_at(method, state.step).begins](tasks)
+    descent, layers = method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
-        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=experiment.max_grad_norm)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise
         on_failure(error)
-        return make_update(state, in_chunks(experiment.method.meta_gradient, plan.chunk), outer.max_grad_norm)
+        gradient = in_chunks(_of_chunk(experiment, "dense", experiment.method.meta_gradient), plan.chunk)
+        return make_update(state, gradient, experiment.max_grad_norm)
 
 
 def _graph_update(
     experiment: Experiment,
-    state: TrainState,
+    state: TrainState | Stack,
     plan: Plan,
     device: torch.device,
     plain: MetaGradient,
@@ -252,13 +250,13 @@ def _graph_update(
     note: Callable[[str], None],
 ) -> Update:
     """The meta-update of a phase as torch computes it, in a graph or without."""
-    outer, gradient = experiment.config.outer, _of_chunk(experiment, plan.form, plain)
+    gradient, max_norm = _of_chunk(experiment, plan.form, plain), experiment.max_grad_norm
     if not plan.compiled:
-        return make_update(state, in_chunks(gradient, plan.chunk), outer.max_grad_norm)
-    if plan.chunk >= outer.meta_batch_size:
-        return compile_graph(make_update(state, gradient, outer.max_grad_norm), device, on_failure, note)
+        return make_update(state, in_chunks(gradient, plan.chunk), max_norm)
+    if plan.chunk >= experiment.config.outer.meta_batch_size and len(state.parts) == 1:
+        return compile_graph(make_update(state, gradient, max_norm), device, on_failure, note)
     compiled = compile_graph(gradient, device, on_failure, note)
-    return make_update(state, in_chunks(compiled, plan.chunk), outer.max_grad_norm)
+    return make_update(state, in_chunks(compiled, plan.chunk), max_norm)
 
 
 def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> int:

@@ -8,7 +8,7 @@ from pydantic import ValidationError, ValidationInfo, WrapValidator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from mamlcli.registry import CHOICES, Kind, entries
-from mamlcli.section import Section
+from mamlcli.section import Choosing, Section
 
 
 def default_of(kind: Kind) -> Callable[[], Any]:
@@ -31,7 +31,9 @@ def chosen(kind: Kind) -> WrapValidator:
             error = PydanticCustomError("unknown_choice", "{problem}", {"problem": _unknown(kind, name)})
             detail = InitErrorDetails(type=error, loc=(choice.key,), input=name)
             raise ValidationError.from_exception_data(kind, [detail])
-        return known[name].config.model_validate(value, context=info.context)
+        # A section that holds others of its kind finds them here.
+        choosing = Choosing({one: entry.config for one, entry in known.items()}, lambda held: check(held, _, info))
+        return known[name].config.model_validate(value, context={**(info.context or {}), kind: choosing})
 
     return WrapValidator(check)
 

@@ -5,6 +5,7 @@ classes stand beside what they configure, and are looked up in the registry. Eve
 defined; the config reference is made from these texts. Loads no torch.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -123,10 +124,14 @@ MEANT: Mapping[str, Mapping[str, str]] = {
 """What others call the values of a key: key -> their word -> ours."""
 
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What an experiment, and so a folder of runs, can be called."""
+
+
 class Config(Section):
     """One experiment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
     """The experiment's name and the folder of its runs: up to 64 letters, digits, '.', '_' and '-'."""
     seeds: Annotated[
         tuple[Seed, ...],

@@ -12,7 +12,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.config.problems import explain, is_foreign
 from mamlcli.config.published import PublishedRow
 from mamlcli.config.shipped import as_config, as_row, config_path, not_there
-from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dump_yaml, read_yaml
+from mamlcli.config.yaml_text import MAX_DEPTH, Document, KeyPath, dotted, dump_yaml, read_yaml
 from mamlcli.errors import ConfigError, Remedy, UsageError
 from mamlcli.escaping import shorten, visible
 from mamlcli.reading import read_file
@@ -190,26 +190,40 @@ def _override(document: Document, text: str, source: str) -> None:
     if len(text) > MAX_BYTES:
         raise ConfigError([f"{source}: larger than {MAX_BYTES // 1024} KiB"])
     key, equals, value = text.partition("=")
-    path: KeyPath = tuple(key.strip().split("."))
-    if len(path) > MAX_DEPTH:
+    # `families.1.slope` and `families[1].slope`, as messages write it, are the same.
+    parts = re.sub(r"\[(\d+)\]", r".\1", key.strip()).split(".")
+    if len(parts) > MAX_DEPTH:
         raise ConfigError([f"{source}: a key of more than {MAX_DEPTH} levels"])
-    if not equals or not all(path):
+    if not equals or not all(parts):
         raise UsageError(f"{source}: write it as key.path=value, like outer.lr=1e-3")
-    section = document.data
-    for part in path[:-1]:
-        if section.get(part) is None:
-            section[part] = {}
-        section = section[part]
-        if not isinstance(section, dict):
-            raise ConfigError([f"{source}: {part} holds a value, not keys"])
-    section[path[-1]] = _override_value(value, source)
+    section: Any = document.data
+    path: KeyPath = ()
+    for part, last in zip(parts, [False] * (len(parts) - 1) + [True], strict=True):
+        place = _place_in(section, part, path, source)
+        path = (*path, place)
+        if last:
+            section[place] = override_value(value, source)
+        elif isinstance(section, dict) and section.get(part) is None:
+            section[place] = {}
+        section = section[place]
     for places in (document.keys, document.values):
         for old in [old for old in places if old[: len(path)] == path]:
             del places[old]
         places.update({path[:length]: source for length in range(1, len(path) + 1) if path[:length] not in places})
 
 
-def _override_value(text: str, source: str) -> Any:
+def _place_in(section: Any, part: str, path: KeyPath, source: str) -> str | int:
+    """The key or the number of a part of a path, in what stands there."""
+    if isinstance(section, dict):
+        return part
+    if not isinstance(section, list):
+        raise ConfigError([f"{source}: {dotted(path)} holds a value, not keys"])
+    if not part.isdecimal() or int(part) >= len(section):
+        raise ConfigError([f"{source}: {dotted(path)} holds {len(section)} entries, which are counted from 0"])
+    return int(part)
+
+
+def override_value(text: str, source: str) -> Any:
     """Read a value as the file would, after its key and on one line."""
     if len(text.splitlines()) > 1:
         raise ConfigError([f"{source}: a value stands on one line"])

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NamedTuple
 
 from mamlcli.config.choice import owners_of
 from mamlcli.config.experiment import MEANT
@@ -20,8 +20,8 @@ def explain(error: dict[str, Any], document: Document, plain: Sequence[str]) -> 
     expected = re.findall(r"'([^']*)'", error.get("ctx", {}).get("expected", ""))
     match error["type"]:
         case "extra_forbidden":
-            chosen = _chosen(path, document)
-            found = _of_another(path, chosen) or f"{_key(path)}: unknown key{_suggest(path, chosen)}"
+            around = _around(path, document)
+            found = _of_another(path, around) or f"{_key(path)}: unknown key{_suggest(path, around)}"
             return f"{_nearest(document.keys, path)}: {found}"
         case "missing" if isinstance(path[-1], int):
             return f"{_nearest(document.values, path)}: {dotted(path[:-1])}: must be a list of two: [low, high]"
@@ -41,7 +41,7 @@ def explain(error: dict[str, Any], document: Document, plain: Sequence[str]) -> 
     # What a rule between several keys says names their values itself.
     named = (
         ", got" in message
-        or error["type"] == "unknown_choice"
+        or error["type"] in ("unknown_choice", "unfit")
         or (error["type"] == "value_error" and isinstance(value, dict))
     )
     place = _nearest(document.values, path)
@@ -71,36 +71,53 @@ def _nearest(places: dict[KeyPath, str], path: KeyPath) -> str:
     return places.get(path, "config")
 
 
-def _chosen(path: KeyPath, document: Document) -> Entry | None:
-    """What the section around a key has chosen, if it is one that chooses."""
+class _Around(NamedTuple):
+    """The section around a key, which has chosen what it is."""
+
+    entry: Entry
+    keys: list[str]
+    """Those that may stand in it."""
+
+
+def _around(path: KeyPath, document: Document) -> _Around | None:
+    """The section around a key, if it is one that chooses, or one that such a section holds."""
     kind = path[0]
-    if len(path) != 2 or kind not in CHOICES:
+    if len(path) not in (2, 4) or kind not in CHOICES:
         return None
-    choice = CHOICES[kind]
-    return entries(kind).get(document.data[kind].get(choice.key, choice.default))
+    choice, known, section = CHOICES[kind], entries(kind), document.data[kind]
+    entry = known.get(section.get(choice.key, choice.default))
+    if entry is None or len(path) == 2:
+        return entry and _Around(entry, list(entry.config.model_fields))
+    holds = getattr(entry.config, "holds", None)
+    if holds is None or path[1] != holds.key:
+        return None
+    held = known.get(section[holds.key][path[2]].get(choice.key))
+    more = [name for name in holds.entry.model_fields if name != kind]
+    return held and _Around(held, [*more, *(name for name in held.config.model_fields if name not in holds.shared)])
 
 
-def _of_another(path: KeyPath, chosen: Entry | None) -> str | None:
+def _of_another(path: KeyPath, around: _Around | None) -> str | None:
     """Say whose key it is, if it is one of another family, model or method."""
-    if chosen is None or not (owners := owners_of(path[0], str(path[-1]))):  # type: ignore[arg-type]
+    if around is None or not (owners := owners_of(path[0], str(path[-1]))):  # type: ignore[arg-type]
         return None
-    ours = chosen.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
-    return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {' and '.join(owners)}; this is {ours}"
+    ours = around.entry.config.model_fields[CHOICES[path[0]].key].default  # type: ignore[index]
+    named = " and ".join(filter(None, [", ".join(owners[:-1]), owners[-1]]))
+    return f"{_key(path)}: `{visible(str(path[-1]))}` is a key of {named}; this is {ours}"
 
 
 def is_foreign(error: dict[str, Any], document: Document) -> bool:
     """Whether a pydantic error is of a key of another family, model or method."""
     path: KeyPath = error["loc"]
-    return error["type"] == "extra_forbidden" and _of_another(path, _chosen(path, document)) is not None
+    return error["type"] == "extra_forbidden" and _of_another(path, _around(path, document)) is not None
 
 
-def _suggest(path: KeyPath, chosen: Entry | None) -> str:
+def _suggest(path: KeyPath, around: _Around | None) -> str:
     """The known key that was probably meant: near in spelling in its section, or of that name elsewhere."""
     known = known_keys()
     section = dotted(path[:-1])
     beside = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == section]
-    if chosen is not None:
-        beside = list(chosen.config.model_fields)
+    if around is not None:
+        beside = around.keys
     close = get_close_matches(str(path[-1]), beside, n=1, cutoff=0.6)
     if close:
         return f"; did you mean '{dotted((*path[:-1], close[0]))}'?"

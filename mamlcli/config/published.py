@@ -1,20 +1,14 @@
-"""What others have published, and the rule by which a result here reproduces it."""
+"""What others have published: numbers with their intervals, and the experiments that should give them."""
 
-import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from mamlcli.config.experiment import Config
-from mamlcli.section import Count, CountOrZero, Float32, NonNegative, list_to_tuple
+from mamlcli.section import Count, CountOrZero, Float32, NonNegative, Positive, list_to_tuple
 
-VERDICT_RULE = (
-    "reproduced: the two means differ by at most sqrt(a^2 + b^2), where a is the half-width of our 95% interval over "
-    "seeds and tasks (with one seed over its tasks, and the verdict is on this seed alone), and b that of the "
-    "published interval; where none was published, b is that of our uncorrected mean over tasks, since theirs were "
-    "other tasks; b is 0 for an analytic number. A bound is reproduced if it is met within a. Where that distance is "
-    "larger than the published number itself, nothing is decided."
-)
+Group: TypeAlias = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+"""The name of rows that are chosen together."""
 
 
 class _Part(BaseModel):
@@ -34,6 +28,8 @@ class PublishedNumber(_Part):
     """The published mean query loss."""
     ci95: NonNegative | None = None
     """Half-width of its 95% interval, where one was published."""
+    degrees: Count | None = None
+    """Student's degrees of freedom behind `ci95`; null for a normal interval, of 1.96 standard errors."""
     relation: Literal["equals", "at_most", "at_least"] = "equals"
     """Whether the number is a bound."""
     analytic: bool = False
@@ -49,16 +45,38 @@ class PublishedRow(_Part):
     """Where it was published."""
     ambiguous: str
     """What the source leaves open, and what was chosen here."""
+    group: Group | Annotated[tuple[Group, ...], BeforeValidator(list_to_tuple), Field(min_length=1)] = "own"
+    """With which rows it is chosen, by `maml reproduce --group`: the name of a group, or of several."""
+    margin: Positive = 0.1
+    """The largest difference that does not matter, as a share of the published number."""
+    trainings: Count | None = 1
+    """How many trainings are behind a published number, where its interval says nothing of other trainings: what ours
+    differ by between seeds then stands for what theirs do. Null where its interval is over trainings."""
+    beside: str | None = None
+    """The name of a row that this one is set beside, paired by seed and task: what the difference between the two makes
+    is then in the table of differences, where both were run."""
+    tested: Annotated[tuple[str, ...], BeforeValidator(list_to_tuple)] = ()
+    """What is other in testing than in training, as for `maml eval --set`: `algorithm.inner_lr=0.01`. Rows that differ
+    in nothing else are trained once."""
+    ms_per_step: Positive | None = None
+    """What a meta-update of five seeds took on one core where it was measured, for saying how long a row takes; null
+    where it was not."""
     start: Literal["trained", "random-init", "zero"] = "trained"
     """What is evaluated: trained parameters, those that training begins with, or a model that always says zero."""
     curve: str | None = None
-    """Its name in the figure of loss against inner steps; null leaves it out."""
+    """Its name in the figure of loss against inner steps; null leaves it out. A curve has the same colour whichever
+    others are beside it."""
     flat: bool = False
     """Whether its curve is the loss before adaptation, drawn as a level."""
     published: Annotated[tuple[PublishedNumber, ...], BeforeValidator(list_to_tuple), Field(min_length=1)]
     """The numbers."""
     config: Config
     """The experiment."""
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups that it is in."""
+        return (self.group,) if isinstance(self.group, str) else self.group
 
     @model_validator(mode="after")
     def _is_measured(self) -> "PublishedRow":
@@ -72,44 +90,3 @@ class PublishedRow(_Part):
                     "of config"
                 )
         return self
-
-
-def verdict(
-    published: PublishedNumber,
-    mean: float | None,
-    *,
-    ci95: float | None,
-    ci95_theirs: float | None,
-    num_diverged: int,
-) -> str:
-    """Say whether a mean reproduces a published number; see VERDICT_RULE.
-
-    Args:
-        published: The number.
-        mean: Ours, over seeds and tasks; None if it is not finite.
-        ci95: Half-width of its interval; None, where there is none, counts as 0.
-        ci95_theirs: What stands for the half-width of theirs where none was published.
-        num_diverged: Tasks that diverged, over all seeds.
-
-    >>> published = PublishedNumber(shots=5, inner_steps=1, mean=0.7)
-    >>> verdict(published, 0.69, ci95=0.02, ci95_theirs=0.05, num_diverged=0)
-    'reproduced'
-    """
-    if published.mean is None:
-        return "no number published"
-    if mean is None:
-        return f"not reproduced: {num_diverged} diverged"
-    if published.ci95 is None:
-        theirs = 0.0 if published.analytic or published.relation != "equals" else ci95_theirs or 0.0
-    else:
-        theirs = published.ci95
-    distance = math.hypot(ci95 or 0.0, theirs)
-    diverged = f" ({num_diverged} diverged)" if num_diverged else ""
-    if distance > abs(published.mean) > 0:
-        return f"undecided: the interval is wider than the number{diverged}"
-    above, below = mean > published.mean + distance, mean < published.mean - distance
-    if above and published.relation != "at_least":
-        return f"not reproduced: higher{diverged}"
-    if below and published.relation != "at_most":
-        return "not reproduced: lower"
-    return "reproduced"

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.registry import CHOICES, Kind, entries
-from mamlcli.section import Section
+from mamlcli.section import Holds, Section
 
 
 def known_keys(config: Config | None = None) -> list[str]:
@@ -113,7 +113,11 @@ def config_schema() -> dict[str, Any]:
         options = []
         for name, entry in entries(kind).items():
             own = entry.config.model_json_schema()
-            definitions |= own.pop("$defs", {})
+            parts = own.pop("$defs", {})
+            if holds := getattr(entry.config, "holds", None):
+                parts = held = _held_schemas(kind, holds)
+                own["properties"][holds.key]["items"] = {"oneOf": [{"$ref": f"#/$defs/{title}"} for title in held]}
+            definitions |= parts
             if name != choice.default:
                 own["required"] = [*own.get("required", []), choice.key]
             title = f"{kind}.{name}"
@@ -124,6 +128,22 @@ def config_schema() -> dict[str, Any]:
     used = json.dumps(schema)
     schema["$defs"] = {name: one for name, one in definitions.items() if f'#/$defs/{name}"' in used}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "mamlcli.config/1"} | schema
+
+
+def _held_schemas(kind: Kind, holds: Holds) -> dict[str, dict[str, Any]]:
+    """The schemas of sections that another one of their kind holds, by their titles."""
+    more = holds.entry.model_json_schema()["properties"]
+    found = {}
+    for name, entry in entries(kind).items():
+        if not issubclass(entry.config, holds.base) or getattr(entry.config, "holds", None) is not None:
+            continue
+        own, choosing = entry.config.model_json_schema(), CHOICES[kind].key
+        keys = {key: one for key, one in own["properties"].items() if key not in holds.shared}
+        keys |= {key: one for key, one in more.items() if key != kind}
+        own.pop("$defs", None)  # those of the section where it stands by itself
+        title = f"{kind}.{holds.key}.{name}"
+        found[title] = own | {"properties": keys, "required": [*own.get("required", []), choosing], "title": title}
+    return found
 
 
 def row_schema() -> dict[str, Any]:

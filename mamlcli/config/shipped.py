@@ -1,4 +1,4 @@
-"""The experiments that come along: configs by name, and the rows of `maml reproduce`.
+"""The experiments that come along: configs by name, those of `methods/` too, and the rows of `maml reproduce`.
 
 The file of a config opens with four lines, which `described` reads:
 
@@ -7,9 +7,10 @@ The file of a config opens with four lines, which `described` reads:
     # A first look at the sinusoids                         what it is, in at most 42 letters
     # Time: 5 to 7 s on two cores                           how long that takes, as measured
 
-That of a row has the first two; its title says what it is.
+In `methods/` the schema is that of the folder above. That of a row has the first two; its title says what it is.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -34,13 +35,39 @@ class Shipped(NamedTuple):
 
 
 def shipped_configs() -> dict[str, Path]:
-    """The files of the experiments that come along, by name."""
-    return _by_name(FOLDER)
+    """The files of the experiments that come along, by name; those of methods after all others."""
+    return _by_name(FOLDER) | shipped_methods()
+
+
+def shipped_methods() -> dict[str, Path]:
+    """Those of them that show a method each, with one protocol for all."""
+    return dict(sorted(_by_name(FOLDER / "methods").items()))
 
 
 def shipped_rows() -> dict[str, Path]:
     """The files of the published results that come along, by name."""
     return _by_name(FOLDER / "reproduce")
+
+
+def shipped_groups() -> dict[str, list[str]]:
+    """The names of the rows of each group, by the group's name."""
+    groups: dict[str, list[str]] = {}
+    for name, said in _said_by_rows("group").items():
+        for group in said.strip("[]").split(", "):
+            groups.setdefault(group, []).append(name)
+    return dict(sorted(groups.items()))
+
+
+def shipped_curves() -> list[str]:
+    """What the curves of all rows that come along are called, in an order of their own."""
+    return list(dict.fromkeys(_said_by_rows("curve").values()))
+
+
+def _said_by_rows(key: str) -> dict[str, str]:
+    """What rows say on a line of their own, where they do; the rest is not read, which takes far longer."""
+    line = re.compile(rf"^{key}: (.+)$", re.MULTILINE)
+    found = {name: line.search(path.read_text("utf-8")) for name, path in shipped_rows().items()}
+    return {name: said[1].strip() for name, said in found.items() if said}
 
 
 def config_path(named: str | Path) -> Path:
@@ -75,7 +102,8 @@ def row_named(named: str | Path) -> str | None:
 
 def near(named: str | Path, known: Iterable[str]) -> str | None:
     """Which of the known names was probably meant, by its name or by a file of that name: `configs/smoke.yaml`."""
-    close = get_close_matches(Path(named).stem.lower(), known, n=1)
+    # At Python's own 0.6, a file called `mine` is taken for `mt-net`.
+    close = get_close_matches(Path(named).stem.lower(), known, n=1, cutoff=0.65)
     return close[0] if close else None
 
 
@@ -85,6 +113,12 @@ def unknown_row(named: str) -> Remedy:
         return Remedy(*(f"it is a config: {said}" for said in as_config(named)))
     hint, known = _did_you_mean(named, shipped_rows()), ", ".join(shipped_rows())
     return Remedy(f"{hint}known: {known}", f"{hint}maml reproduce --list lists what there is")
+
+
+def unknown_group(named: str) -> Remedy:
+    """What to do about a name that is of no group."""
+    hint, known = _did_you_mean(named, shipped_groups()), ", ".join(shipped_groups())
+    return Remedy(f"{hint}known: {known}", f"{hint}known: {known}")
 
 
 def unknown_name(named: str) -> Remedy:

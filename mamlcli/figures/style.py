@@ -304,14 +304,30 @@ def column(rows: Sequence[AnyRow], name: str) -> NDArray[np.float64]:
     return np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=np.float64)
 
 
-def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, index: int, *, dashed: bool) -> None:
-    """Draw the mean against inner steps, and its interval as a band; the index chooses color, marks and dashes."""
+class LineStyle(NamedTuple):
+    """How a line is told from others, in colours and without."""
+
+    color: str
+    marker: str
+    dashes: Any
+
+
+def numbered(index: int, *, dashed: bool) -> LineStyle:
+    """The style of the line with this number, with dashes of its own or without any.
+
+    Those after the last colour begin again with other marks and dashes.
+    """
+    color, again = index % len(CYCLE), index // len(CYCLE)
+    dashes = DASHES[(color + again) % len(DASHES)] if dashed else "-"
+    return LineStyle(CYCLE[color], MARKERS[(color + again) % len(MARKERS)], dashes)
+
+
+def interval_line(axes: Axes, rows: Sequence[AnyRow], label: str, style: LineStyle) -> None:
+    """Draw the mean against inner steps, and its interval as a band."""
     x, mean, half = (column(rows, name) for name in ("inner_steps", "mean", "ci95"))
-    color, marker = CYCLE[index % len(CYCLE)], MARKERS[index % len(MARKERS)]
-    dashes = DASHES[index % len(DASHES)] if dashed else "-"
-    axes.plot(x, mean, color=color, marker=marker, linestyle=dashes, label=label)
+    axes.plot(x, mean, color=style.color, marker=style.marker, linestyle=style.dashes, label=label)
     # A wide interval can reach below zero, which a logarithmic axis cannot show: there it runs off the bottom.
-    axes.fill_between(x, mean - half, mean + half, color=color, alpha=SHADE, linewidth=0)
+    axes.fill_between(x, mean - half, mean + half, color=style.color, alpha=SHADE, linewidth=0)
 
 
 def whole_steps(axes: Axes) -> None:

@@ -52,7 +52,8 @@ def training_estimate(experiment: Experiment, plan: Plan, *, orders_compared: bo
     if config.evaluation.every_steps:
         parts += (
             Part("the best parameters so far", states * flat, keys),
-            *_validation_parts(experiment, held=copies + _total(step)),
+            # Of runs that are trained side by side, one after the other is measured.
+            *_validation_parts(next(iter(experiment.members), experiment), held=copies + _total(step)),
         )
     return Estimate("training", parts)
 

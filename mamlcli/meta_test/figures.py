@@ -3,23 +3,27 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mamlcli.drawing import after_steps, curve_rows, save_or_warn
 from mamlcli.experiment import Experiment
 from mamlcli.figures.drawing import Drawing
+from mamlcli.meta_test.kinds import first_of_each_kind
 from mamlcli.meta_test.measure import over_seeds, test_request
 from mamlcli.methods.inner_loops import constant
 from mamlcli.reporting import Reporter
 from mamlcli.rows import EvalRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.tasks.family import Curves, TaskFamily, column_names, first_input, first_target, of_seed
+from mamlcli.tasks.numbers import Numbers
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples, Task
 from mamlcli.tasks.stream import TaskList
 from mamlcli.types import Params, Row, finite_or_none
 
-_NUM_TASKS = 3
+# Tasks in the figure of fits, or kinds of tasks.
+_NUM_TASKS, _NUM_KINDS = 3, 6
 _FIT_STEPS = (0, 1, 10)
 _GRID_POINTS = 200
 
@@ -51,16 +55,13 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
         reporter.note("no figure of fits: these tasks are no functions of one input")
         return None
     shots = sorted(config.evaluation.shots)[len(config.evaluation.shots) // 2]
-    listed = TaskList(family, config.evaluation.seed, "meta-test")
-    named = family.names.get("meta-test")
-    names: Sequence[int | str] = range(_NUM_TASKS) if named is None else named[:_NUM_TASKS]
-    count = min(len(names), experiment.num_test_tasks())
-    curves = family.curves(listed.numbers(0, count), _GRID_POINTS)
+    numbers, names = _drawn_tasks(experiment, family)
+    curves = family.curves(numbers, _GRID_POINTS)
     first = {name: theta[0] for name, theta in params.items()}
     device = next(iter(first.values())).device
-    tasks = listed.tasks(0, count, test_request(experiment, shots)).map(lambda part: part.to(device))
+    tasks = family.draw(numbers, test_request(experiment, shots)).map(lambda part: part.to(device))
     rows: list[Row] = []
-    for index, name in zip(range(count), names, strict=False):
+    for index, name in enumerate(names):
         task = Task(*(Samples(side.x[index], side.y[index]) for side in tasks))
         rows += _lines(experiment, family, first, task, curves, index, name)
         rows += _points(experiment, family, first, task, shots, name)
@@ -69,6 +70,18 @@ def draw_fits(run: RunFolder, experiment: Experiment, params: Params, reporter: 
     title = f"{config.name}: seed {config.seeds[0]} adapts to {shots} support samples{which}"
     labels = {"title": title, "x_label": columns.inputs[0], "y_label": columns.targets[0], **_measured(family)}
     return save_or_warn(run, "fits", Drawing("fits", rows, labels), reporter)
+
+
+def _drawn_tasks(experiment: Experiment, family: TaskFamily) -> tuple[Numbers, Sequence[int | str]]:
+    """Which meta-test tasks are drawn, and what they are called: the first ones, or the first of each kind."""
+    listed, total = TaskList(family, experiment.config.evaluation.seed, "meta-test"), experiment.num_test_tasks()
+    if family.kinds is not None:
+        firsts = first_of_each_kind(experiment, _NUM_KINDS)
+        return listed.numbers(0, total).some(np.array([*firsts])), [f"{at} ({kind})" for at, kind in firsts.items()]
+    named = family.names.get("meta-test")
+    names: Sequence[int | str] = range(_NUM_TASKS) if named is None else named[:_NUM_TASKS]
+    count = min(len(names), total)
+    return listed.numbers(0, count), names[:count]
 
 
 def _lines(

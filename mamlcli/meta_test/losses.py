@@ -111,7 +111,7 @@ def _row(
         "inner_steps": step,
         "mean": finite_or_none(values.mean()),
         "ci95": finite_or_none(ci95),
-        "median": _median(values),
+        "median": median_or_none(values),
         "num_diverged": int(diverged.sum()),
         "interval": interval,
         "diverged_at_step": None,
@@ -119,6 +119,6 @@ def _row(
     }
 
 
-def _median(sample: NDArray[np.float64]) -> float | None:
-    """The median, for which a loss that is no number any more is a large one."""
+def median_or_none(sample: NDArray[np.float64]) -> float | None:
+    """The median, for which a loss that is no number any more is a large one; None where it is not finite."""
     return finite_or_none(np.median(np.where(np.isnan(sample), np.inf, sample)))

@@ -1,7 +1,7 @@
 """The meta-test of an experiment: its fixed tasks, what is measured on them, and the rows that say it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.reporting import Reporter, Silent
-from mamlcli.rows import EvalRow, Query
+from mamlcli.rows import EvalRow, KindRow, Query
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.numbers import Split
 from mamlcli.tasks.samples import Samples, Task
@@ -21,6 +21,7 @@ from mamlcli.tasks.stream import TaskList
 from mamlcli.threads import Threads
 from mamlcli.types import LossFn, Params
 
+OfSeed = TypeVar("OfSeed", EvalRow, KindRow)
 Losses: TypeAlias = dict[int, dict[str, Tensor]]
 """For each K, of each predictor: query losses of shape (S, T, N + 1), with one more axis where a loss is a vector."""
 
@@ -175,7 +176,7 @@ def summarise_all(experiment: Experiment, losses: Mapping[int, Tensor], frozen: 
     return rows
 
 
-def over_seeds(rows: Sequence[EvalRow]) -> list[EvalRow]:
+def over_seeds(rows: Sequence[OfSeed]) -> list[OfSeed]:
     """Choose the rows that speak for the whole run: over seeds, or those of the only seed."""
     seeds = {row["seed"] for row in rows} - {"all"}
     return [row for row in rows if (row["seed"] == "all") == (len(seeds) > 1)]

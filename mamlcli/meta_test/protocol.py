@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,9 @@ def results_folder(home: Path, own: Config, tested: Config) -> Path:
 
 def _shown(value: Any) -> str:
     """A value as it may stand in a file's name: numbers, words and commas."""
-    return json.dumps(value, separators=(",", ":")).strip('[]"')
+    shown = json.dumps(value, separators=(",", ":")).strip('[]"')
+    # Of mappings in a list, what no file's name has.
+    return re.sub(r'["{}\[\]]', "", shown).replace(":", "=") if isinstance(value, list | tuple) else shown
 
 
 def chosen_params(checkpoint: Checkpoint, config: Config, begun: Params, *, random_init: bool) -> Chosen:

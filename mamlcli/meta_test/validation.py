@@ -5,7 +5,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from mamlcli.experiment import Experiment
-from mamlcli.groups import groups
+from mamlcli.groups import groups, joined
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.measure import tasks_in_parts
 from mamlcli.methods.inner_loops import constant
@@ -40,6 +40,25 @@ def validation_loss(
             return None
         found[group.places] = losses.mean(dim=1)
     return found
+
+
+def validation_losses(
+    experiment: Experiment, params: Params, device: torch.device, stop: StopRequest
+) -> Float64[Tensor, "seeds tasks"]:
+    """The same of each task, for statistics; with repetitions for seeds where these leave out different tasks.
+
+    Raises:
+        InterruptedRunError: If a signal asked to stop.
+        UsageError: As `mamlcli.groups.joined`.
+    """
+    parts: list[Tensor] = []
+    for group in groups(experiment):
+        losses = _of_group(group.experiment, group.of(params), device, stop)
+        if losses is None:
+            stop.raise_if_asked("interrupted during the meta-validation; the trainings are saved")
+        else:
+            parts.append(losses)
+    return joined(experiment, parts, _SPLIT)
 
 
 def _of_group(

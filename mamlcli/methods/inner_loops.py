@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from mamlcli.methods.inner_optimizers import SGD, InnerOptimizer, Memory
-from mamlcli.methods.method import Gradient, InnerLoop
+from mamlcli.methods.method import Gradient, InnerLoop, Panel, Trained
 from mamlcli.tasks.samples import Samples
-from mamlcli.types import Data, LossFn, Order, Params
+from mamlcli.types import Data, LossFn, Order, Params, Shapes
 
 Rate: TypeAlias = Callable[[Params, str, int], float | Tensor]
 """Maps (meta-parameters, a parameter's name, the number of the inner step) to what multiplies its gradient."""
@@ -24,7 +24,10 @@ InnerMap: TypeAlias = Callable[[Params, Params], Params]
 
 RATES, MAPS = "inner_lr.", "inner_map."
 """What the names of learned rates, and of what learned maps are made of, begin with."""
-BESIDE = (RATES, MAPS)
+GIVEN = "given."
+"""What the names begin with of what each seed is given beside its meta-parameters, and nothing learns: where runs of
+several values of a key are trained side by side, `given.<key>` holds that of each."""
+BESIDE = (RATES, MAPS, GIVEN)
 """Meta-parameters with such names are no weights of the model, and do not adapt."""
 # Keeps the rates of a seed apart from whatever else is drawn with it.
 _STREAM = 1
@@ -102,8 +105,8 @@ def _part(theta: Params, adapts: Callable[[str], bool]) -> Params:
 
 
 def constant_rate(inner_lr: float) -> Rate:
-    """The same alpha for every parameter and step."""
-    return lambda _params, _name, _step: inner_lr
+    """The same alpha for every parameter and step; that which a seed is given in place of it, if any."""
+    return lambda params, _name, _step: params.get(f"{GIVEN}inner_lr", inner_lr)
 
 
 def learned_rate(kind: RateKind) -> Rate:
@@ -132,15 +135,31 @@ def init_rates(theta: Params, kind: RateKind, *, interval: tuple[float, float], 
         seed: Seed of a generator of its own.
 
     Returns:
-        `inner_lr.<name>`, of shape (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and that of theta for
-        `parameter`.
+        See `rate_shapes`.
     """
     rng = np.random.default_rng((seed, _STREAM))
-    shapes = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
-    return {
-        RATES + name: torch.from_numpy(rng.uniform(*interval, shapes.get(kind, tuple(value.shape)))).float()
-        for name, value in theta.items()
-    }
+    shapes = rate_shapes({name: tuple(value.shape) for name, value in theta.items()}, kind, inner_steps)
+    return {name: torch.from_numpy(rng.uniform(*interval, shape)).float() for name, shape in shapes.items()}
+
+
+def rate_shapes(shapes: Shapes, kind: RateKind, inner_steps: int) -> Shapes:
+    """Those of `inner_lr.<name>`: (1,) for `tensor`, (inner_steps,) for `tensor_and_step`, and the parameter's own."""
+    of_all = {"tensor": (1,), "tensor_and_step": (inner_steps,)}
+    return {RATES + name: of_all.get(kind, shape) for name, shape in shapes.items()}
+
+
+def rate_panels(kind: RateKind, trained: Trained) -> list[Panel]:
+    """The learned inner learning rates as they are at the end."""
+    rows = []
+    for name, value in trained.params.items():
+        if not name.startswith(RATES):
+            continue
+        for step in range(value.shape[1]) if kind == "tensor_and_step" else [None]:
+            now, before = (rates if step is None else rates[:, step] for rates in (value, trained.begun[name]))
+            low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
+            numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
+            rows.append({"tensor": name.removeprefix(RATES), "step": None if step is None else step + 1} | numbers)
+    return [Panel("inner_lr", "learned inner learning rates", "rates", rows)]
 
 
 def adapt(

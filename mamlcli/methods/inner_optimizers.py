@@ -65,7 +65,7 @@ def inner_optimizer(rule: InnerRule, decay: float) -> InnerOptimizer:
     return {"sgd": SGD, "momentum": momentum(decay), "adam": adam()}[rule]
 
 
-IN_TITLES: dict[InnerRule, str] = {"sgd": "", "momentum": ", inner momentum", "adam": ", inner Adam"}
+IN_TITLES: dict[InnerRule, list[str]] = {"sgd": [], "momentum": ["inner momentum"], "adam": ["inner Adam"]}
 """What a title says of them."""
 
 

@@ -20,6 +20,7 @@ class JointConfig(AlgorithmSection):
     """Joint training: one model on all samples of all tasks, without adaptation in training."""
 
     test_keys: ClassVar[tuple[str, ...]] = ("inner_lr",)
+    row_keys: ClassVar[tuple[str, ...]] = ("inner_lr",)
 
     name: Literal["joint"] = "joint"
     """The method."""

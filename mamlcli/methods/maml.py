@@ -1,36 +1,36 @@
 """Model-agnostic meta-learning, first and second order (Finn et al. 2017, arXiv:1703.03400).
 
 All weights adapt by gradient descent, or those of the head or the body alone, with one constant rate or with rates that
-are learned beside them, along the gradient or where an optimiser turns it; the meta-gradient is found through the steps
-as they were taken.
+are learned beside them, along the gradient or where a learned map and an optimiser turn it; the meta-gradient is found
+through the steps as they were taken, of the loss after the last of them, or at first of the losses after each.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import model_validator
 
 from mamlcli.errors import UsageError
-from mamlcli.section import CountOrZero, Decay, InnerRule, Interval, NonNegative, OrderedSection
+from mamlcli.section import Count, CountOrZero, Decay, InnerRule, Interval, NonNegative, OrderedSection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mamlcli.methods.inner_loops import Rate
-    from mamlcli.methods.method import Bench, Footprint, InnerLoop, Log, MetaGradient, Method, Panel, Trained
+    from mamlcli.methods.inner_loops import InnerMap, Rate
+    from mamlcli.methods.method import Bench, Footprint, InnerLoop, Method
+    from mamlcli.methods.per_step_losses import Course
     from mamlcli.models.model import Model
-    from mamlcli.proofs.checks import Case, Check
-    from mamlcli.proofs.reference import Textbook
-    from mamlcli.tasks.samples import Samples, Task
-    from mamlcli.types import LossFn, Order, Params
+    from mamlcli.types import Params, Shapes
 
 
 class MamlConfig(OrderedSection):
     """MAML: learns an initialisation from which a few gradient steps solve a new task."""
 
     test_keys: ClassVar[tuple[str, ...]] = ("inner_lr", "inner_optimizer", "inner_momentum")
+    row_keys: ClassVar[tuple[str, ...]] = ("inner_lr", "inner_lr_init")
 
     name: Literal["maml"] = "maml"
     """The method. `maml` learns an initialisation to adapt from; `joint` trains one model on all samples of all tasks,
@@ -53,6 +53,15 @@ class MamlConfig(OrderedSection):
     beyond those of training takes the rates of the last one."""
     inner_lr_init: Interval | None = None
     """Learned step sizes start uniform in [low, high]; null: all start at `inner_lr`."""
+    preconditioner: Literal["meta_curvature", "t_net", "diagonal"] | None = None
+    """Learn a map that inner gradients pass, which starts as the identity: a matrix for each side of each tensor
+    (`meta_curvature`); T T^T with a matrix T for each layer (`t_net`); the same with a diagonal T, a number for each
+    output of a layer (`diagonal`, an MT-net without its masks)."""
+    per_step_losses: Count | None = None
+    """n: the meta-loss weighs the query losses after every inner step, all alike at first, and from there in a straight
+    line to the last one alone after n meta-updates (MAML++); null: the last one alone from the start."""
+    first_order_steps: CountOrZero = 0
+    """The first so many meta-updates are of first order, and the others of `order` (MAML++)."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -60,6 +69,12 @@ class MamlConfig(OrderedSection):
             raise ValueError("inner_lr_init needs learned_inner_lr: tensor, tensor_and_step or parameter")
         if self.learned_inner_lr is not None and self.inner_steps == 0:
             raise ValueError("learned_inner_lr needs inner_steps of at least 1: nothing else learns them")
+        if self.preconditioner is not None and self.inner_steps == 0:
+            raise ValueError("preconditioner needs inner_steps of at least 1: nothing else learns it")
+        if self.first_order_steps and self.inner_steps == 0:
+            raise ValueError("first_order_steps needs inner_steps of at least 1: without a step there is no order")
+        if self.per_step_losses is not None and self.inner_steps < 2:
+            raise ValueError("per_step_losses needs inner_steps of at least 2: after one step there is but one loss")
         return self
 
     def without_effect(self) -> dict[str, str]:
@@ -71,17 +86,21 @@ class MamlConfig(OrderedSection):
 
 
 def maml(config: MamlConfig, bench: Bench) -> Method:
-    """Build MAML, of all weights or some, with rates that are fixed or learned, and an inner optimiser.
+    """Build MAML: of all weights or some, along mapped gradients or plain ones, with what else its config says.
 
     Raises:
         UsageError: If the model has no part that is meant to adapt.
     """
+    from mamlcli.methods.inner_loops import rate_panels
+    from mamlcli.methods.maml_proofs import maml_checks
     from mamlcli.methods.meta_gradients import unrolled
     from mamlcli.methods.method import Descent, Method
+    from mamlcli.methods.per_step_losses import planned_phases
 
     kind, steps, order = config.learned_inner_lr, config.inner_steps, config.order
-    plain = kind is None and config.adapts == "all" and config.inner_optimizer == "sgd"
-    inner = _inner_loop(config, bench)
+    inner = inner_loop(config, bench)
+    phases = planned_phases(inner, bench.loss_fn, course_of(config), inner_steps=steps)
+    is_descent = (kind, config.adapts, config.inner_optimizer, config.preconditioner) == (None, "all", "sgd", None)
     return Method(
         title=_title(config),
         init=partial(_init, config, bench),
@@ -89,35 +108,54 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
         meta_gradient=unrolled(inner, bench.loss_fn, inner_steps=steps, order=order),
         inner_steps=steps,
         num_params=bench.model.num_params,
-        num_learned=sum(rate.numel() for rate in _init_rates(config, bench, bench.model.init(0), 0).values())
-        if kind
-        else 0,
+        num_learned=sum(_learned_beside(config, bench.model)),
         order=order,
+        phases=phases,
         unrolled_steps=steps,
-        descent=Descent(config.inner_lr, steps, order) if plain else None,
-        footprint=partial(_footprint, config),
-        proofs=partial(_proofs, config, bench),
-        panels=partial(_panels, kind) if kind else lambda _: [],
+        descent=Descent(config.inner_lr, steps, order) if is_descent and not phases else None,
+        footprint=partial(_footprint, config, bench),
+        proofs=partial(maml_checks, config, bench),
+        panels=partial(rate_panels, kind) if kind else lambda _: [],
     )
 
 
-def _inner_loop(config: MamlConfig, bench: Bench) -> InnerLoop:
+def inner_loop(config: MamlConfig, bench: Bench) -> InnerLoop:
+    """What adapts, and how."""
     from mamlcli.methods.inner_loops import gradient_descent
     from mamlcli.methods.inner_optimizers import inner_optimizer
 
-    optimizer = inner_optimizer(config.inner_optimizer, config.inner_momentum)
-    return gradient_descent(bench.loss_fn, _rate(config), adapts=_adapts(config, bench.model), optimizer=optimizer)
+    return gradient_descent(
+        bench.loss_fn,
+        rate_of(config),
+        adapts=adapting(config, bench.model),
+        inner_map=_inner_map(config),
+        optimizer=inner_optimizer(config.inner_optimizer, config.inner_momentum),
+    )
 
 
-def _rate(config: MamlConfig) -> Rate:
+def course_of(config: MamlConfig) -> Course:
+    """What of the meta-gradient changes along a training."""
+    from mamlcli.methods.per_step_losses import Course
+
+    return Course(config.order, config.first_order_steps, config.per_step_losses)
+
+
+def rate_of(config: MamlConfig) -> Rate:
+    """What multiplies a direction."""
     from mamlcli.methods.inner_loops import constant_rate, learned_rate
 
     kind = config.learned_inner_lr
     return learned_rate(kind) if kind else constant_rate(config.inner_lr)
 
 
-def _adapts(config: MamlConfig, model: Model) -> Callable[[str], bool]:
-    """Which weights adapt.
+def _inner_map(config: MamlConfig) -> InnerMap:
+    from mamlcli.methods.inner_maps import learned_map
+
+    return learned_map(config.preconditioner) if config.preconditioner else lambda _, grads: grads
+
+
+def adapting(config: MamlConfig, model: Model) -> Callable[[str], bool]:
+    """Which weights adapt, by name.
 
     ANIL adapts the head alone (Raghu et al. 2020, arXiv:1909.09157); BOIL the body alone (Oh et al. 2021,
     arXiv:2008.08882).
@@ -137,11 +175,11 @@ def _is_in(names: tuple[str, ...], name: str) -> bool:
 
 
 _PARTS = {"all": "MAML", "head": "ANIL", "body": "BOIL"}
+_MAPS = {"meta_curvature": "Meta-Curvature", "t_net": "T-net", "diagonal": "diagonal MT-net"}
 _RATES = {
-    None: "",
-    "tensor": ", a learned rate per tensor",
-    "tensor_and_step": ", a learned rate per tensor and step",
-    "parameter": ", a learned rate per parameter",
+    "tensor": "a learned rate per tensor",
+    "tensor_and_step": "a learned rate per tensor and step",
+    "parameter": "a learned rate per parameter",
 }
 
 
@@ -151,110 +189,77 @@ def _title(config: MamlConfig) -> str:
 
     if config.inner_steps == 0:
         return "MAML without inner steps"
-    what = _PARTS[config.adapts] + _RATES[config.learned_inner_lr]
-    if config.learned_inner_lr == "parameter" and config.adapts == "all":
-        what = "Meta-SGD"
-    return f"{config.order}-order {what}{IN_TITLES[config.inner_optimizer]}"
+    rate, preconditioner, losses, begins = (
+        config.learned_inner_lr,
+        config.preconditioner,
+        config.per_step_losses,
+        config.first_order_steps if config.order == "second" else 0,
+    )
+    what, said = _PARTS[config.adapts], []
+    if config.adapts == "all" and preconditioner:
+        what, preconditioner = _MAPS[preconditioner], None
+    elif config.adapts == "all" and rate == "parameter":
+        what, rate = "Meta-SGD", None
+    elif config.adapts == "all" and rate == "tensor_and_step" and losses and begins:
+        what, rate, losses, begins = "MAML++", None, None, 0
+    said += [_RATES[rate]] if rate else []
+    said += [_MAPS[preconditioner]] if preconditioner else []
+    said += IN_TITLES[config.inner_optimizer]
+    said += ["per-step losses"] if losses else []
+    said += ["a first-order start"] if begins else []
+    return ", ".join([f"{config.order}-order {what}", *said])
 
 
-def _footprint(config: MamlConfig, support_shots: int, query_shots: int) -> Footprint:
-    """Rates that are learned keep the gradients that they were multiplied with; optimisers keep what they remember."""
-    from mamlcli.methods.method import descent_footprint
+def _footprint(config: MamlConfig, bench: Bench, support_shots: int, query_shots: int) -> Footprint:
+    """Beside what descent holds: gradients before a rate, a map or an optimiser, and the losses after each step."""
+    from mamlcli.methods.method import Footprint, descent_footprint
 
     steps, order = config.inner_steps, config.order
-    held = descent_footprint(steps, order, support_shots, query_shots)
+    weights, samples = descent_footprint(steps, order, support_shots, query_shots)
+    # A first-order step is forgotten once it is made.
+    kept = steps if order == "second" else 1
     if config.learned_inner_lr is not None:
-        held = held._replace(weights=3.0 + steps * (2 if order == "second" else 1))
-    remembered = {"sgd": 0.0, "momentum": 1.0, "adam": 6.0}[config.inner_optimizer]
-    return held._replace(weights=held.weights + remembered * (1 + steps * (order == "second")))
+        weights = 3.0 + steps * (2 if order == "second" else 1)
+    weights += {"sgd": 0.0, "momentum": 1.0, "adam": 6.0}[config.inner_optimizer] * (1 + steps * (order == "second"))
+    maps = _learned_beside(config, bench.model)[1]
+    if maps:
+        weights += (1.0 + 0.8 * maps / bench.model.num_params) * kept
+    if config.per_step_losses is not None:
+        weights += 0.7 * (steps - kept)
+        samples += 1.1 * (steps - 1) * query_shots
+    if config.adapts == "all":
+        return Footprint(weights, samples)
+    part = _numbers(bench.model.shapes_of(adapting(config, bench.model))) / bench.model.num_params
+    # Features that do not adapt have no inner gradient.
+    return Footprint(weights * part + 0.3 * (1 - part), samples * (0.65 if config.adapts == "head" else 1.0))
 
 
-def _proofs(config: MamlConfig, bench: Bench, case: Case) -> list[Check]:
-    import torch
+def _learned_beside(config: MamlConfig, model: Model) -> tuple[int, int]:
+    """Numbers that are learned beside the weights of one seed, in rates and in maps; nothing is allocated."""
+    from mamlcli.methods.inner_loops import rate_shapes
+    from mamlcli.methods.inner_maps import map_shapes
 
-    from mamlcli.methods.inner_loops import gradient_descent, init_rates
-    from mamlcli.methods.meta_gradients import unrolled
-    from mamlcli.methods.method import textbook_loss
-    from mamlcli.proofs.descent import descent_checks, loop_checks
-    from mamlcli.proofs.reference import Textbook, rates_of, textbook_optimizer
-
-    kind, alpha, steps = config.learned_inner_lr, config.inner_lr, config.inner_steps
-    adapts = _adapts(config, bench.model)
-    textbook = Textbook(
-        textbook_loss(bench),
-        rates_of(kind, alpha, adapts),
-        steps,
-        textbook_optimizer(config.inner_optimizer, config.inner_momentum),
+    kind, preconditioner = config.learned_inner_lr, config.preconditioner
+    shapes = model.shapes_of(adapting(config, model)) if kind or preconditioner else {}
+    return (
+        _numbers(rate_shapes(shapes, kind, config.inner_steps)) if kind else 0,
+        _numbers(map_shapes(shapes, preconditioner)) if preconditioner else 0,
     )
 
-    def on_quadratic(loss_fn: LossFn[Samples], order: Order) -> MetaGradient:
-        """The plain meta-gradient for another loss; rates that are learned are all alpha, not as float32 has it."""
-        plain = unrolled(gradient_descent(loss_fn, _rate(config)), loss_fn, inner_steps=steps, order=order)
 
-        def gradient(theta: Params, tasks: Task) -> tuple[Params, Log]:
-            one = {name: value[0] for name, value in theta.items()}
-            drawn = init_rates(one, kind, interval=(alpha, alpha), inner_steps=steps, seed=0) if kind else {}
-            same = {name: torch.full((1, *rate.shape), alpha, dtype=torch.float64) for name, rate in drawn.items()}
-            return plain(theta | same, tasks)
-
-        return gradient
-
-    if config.inner_optimizer == "sgd":
-        return descent_checks(textbook, on_quadratic, alpha, case)
-    return loop_checks(textbook, case) + ([] if kind else [_optimizer_check(config, bench, textbook, case)])
-
-
-def _optimizer_check(config: MamlConfig, bench: Bench, textbook: Textbook, case: Case) -> Check:
-    from mamlcli.methods.inner_loops import constant
-    from mamlcli.methods.meta_gradients import adapted
-    from mamlcli.proofs.descent import optimizer_check
-    from mamlcli.proofs.reference import torch_optimizer
-
-    adapts = _adapts(config, bench.model)
-
-    def by(inner: InnerLoop) -> Callable[[Params, Samples], Params]:
-        def moved(params: Params, support: Samples) -> Params:
-            found = adapted(inner, params, support, inner_steps=config.inner_steps, gradient=constant)[""]
-            return {name: value for name, value in found.items() if adapts(name)}
-
-        return moved
-
-    made = torch_optimizer(config.inner_optimizer, config.inner_momentum, config.inner_lr)
-    plain = config.model_copy(update={"inner_optimizer": "sgd"})
-    return optimizer_check(textbook, made, by(_inner_loop(config, bench)), by(_inner_loop(plain, bench)), case)
+def _numbers(shapes: Shapes) -> int:
+    return sum(prod(shape) for shape in shapes.values())
 
 
 def _init(config: MamlConfig, bench: Bench, seed: int) -> Params:
-    theta = bench.model.init(seed)
-    return theta | _init_rates(config, bench, theta, seed)
-
-
-def _init_rates(config: MamlConfig, bench: Bench, theta: Params, seed: int) -> Params:
-    """The rates of what adapts, where they are learned."""
+    """The weights, and what is learned beside them: the rates and the maps of what adapts."""
     from mamlcli.methods.inner_loops import init_rates
+    from mamlcli.methods.inner_maps import init_maps
 
-    kind, steps, adapts = config.learned_inner_lr, config.inner_steps, _adapts(config, bench.model)
-    if kind is None:
-        return {}
-    interval = config.inner_lr_init or (config.inner_lr, config.inner_lr)
+    kind, steps, adapts = config.learned_inner_lr, config.inner_steps, adapting(config, bench.model)
+    theta = bench.model.init(seed)
     moving = {name: value for name, value in theta.items() if adapts(name)}
-    return init_rates(moving, kind, interval=interval, inner_steps=steps, seed=seed)
-
-
-def _panels(kind: str, trained: Trained) -> list[Panel]:
-    """The learned inner learning rates as they are at the end."""
-    import numpy as np
-
-    from mamlcli.methods.inner_loops import RATES
-    from mamlcli.methods.method import Panel
-
-    rows = []
-    for name, value in trained.params.items():
-        if not name.startswith(RATES):
-            continue
-        for step in range(value.shape[1]) if kind == "tensor_and_step" else [None]:
-            now, before = (rates if step is None else rates[:, step] for rates in (value, trained.begun[name]))
-            low, median, high = np.quantile(now.cpu().numpy(), [0.05, 0.5, 0.95]).tolist()
-            numbers = {"begun": float(before.mean()), "low": low, "median": median, "high": high}
-            rows.append({"tensor": name.removeprefix(RATES), "step": None if step is None else step + 1} | numbers)
-    return [Panel("inner_lr", "learned inner learning rates", "rates", rows)]
+    interval = config.inner_lr_init or (config.inner_lr, config.inner_lr)
+    rates = init_rates(moving, kind, interval=interval, inner_steps=steps, seed=seed) if kind else {}
+    shapes = {name: tuple(value.shape) for name, value in moving.items()}
+    return theta | rates | (init_maps(shapes, config.preconditioner) if config.preconditioner else {})

@@ -59,7 +59,8 @@ class Bench(NamedTuple):
 class Descent(NamedTuple):
     """The method that backends know to compute in ways of their own: MAML with one constant rate."""
 
-    inner_lr: float
+    inner_lr: float | Tensor
+    """Of all seeds; or of each, shape (S,), where runs of several rates are trained side by side."""
     inner_steps: int
     order: Order
 
@@ -93,6 +94,10 @@ class Panel(NamedTuple):
     figure: str | Callable[..., Any]
     """A name in `figures.drawing.FIGURES`; or what maps (rows, title=...) to a matplotlib figure."""
     rows: Sequence[Row]
+    labels: Mapping[str, Any] = {}
+    """What else the figure is told, as keywords; plain values."""
+    said: str = ""
+    """What it shows, in a sentence or two, for where it is not drawn."""
 
 
 class Trained(NamedTuple):
@@ -141,6 +146,8 @@ class Method(NamedTuple):
     steps does, or first-order MAML where that is the order."""
     unlabelled_inputs: int = 0
     """U: inputs without a target that it wants of every task."""
+    numbered_tasks: bool = False
+    """Whether it wants to know which task of its pool each task of meta-training is; see `tasks.family.Request`."""
     logged: tuple[str, ...] = ()
     """Meta-parameters that stand in every row of the metrics."""
     parts: Mapping[str, str] = {}
@@ -150,7 +157,7 @@ class Method(NamedTuple):
     asides: Callable[[Case], Row | None] = lambda _: None
     """What `check-grads` reports of it that can neither hold nor fail; None for nothing."""
     proof_panels: Callable[[Case], list[Panel]] = lambda _: []
-    """Figures of what `check-grads` found."""
+    """Figures of what `check-grads` finds of it that can neither hold nor fail, like how an error falls."""
     panels: Callable[[Trained], list[Panel]] = lambda _: []
     """Figures of its own, drawn when a training ends."""
     learned: Callable[[Params, Sequence[int]], Learned | None] = lambda *_: None
@@ -163,6 +170,16 @@ class Method(NamedTuple):
 def phases_of(method: Method) -> tuple[Phase, ...]:
     """The stretches of a training, at least one."""
     return method.phases or (Phase(0, lambda _: method.meta_gradient),)
+
+
+def phase_at(method: Method, made: int) -> Phase:
+    """The stretch of the training that the next meta-update is of, after so many."""
+    return [phase for phase in phases_of(method) if phase.begins <= made][-1]
+
+
+def gradient_at(method: Method, made: int) -> MetaGradient:
+    """The meta-gradient of the next meta-update, after so many."""
+    return phase_at(method, made).meta_gradient(torch.tensor(made))
 
 
 def descent_footprint(inner_steps: int, order: Order, support_shots: int, query_shots: int) -> Footprint:

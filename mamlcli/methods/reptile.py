@@ -65,7 +65,7 @@ def reptile(config: ReptileConfig, bench: Bench) -> Method:
 
     optimizer = inner_optimizer(config.inner_optimizer, config.inner_momentum)
     return Method(
-        title=f"Reptile{IN_TITLES[config.inner_optimizer]}",
+        title=", ".join(["Reptile", *IN_TITLES[config.inner_optimizer]]),
         init=bench.model.init,
         inner=gradient_descent(bench.loss_fn, constant_rate(config.inner_lr), optimizer=optimizer),
         meta_gradient=_meta_gradient(config, bench.loss_fn),

@@ -42,6 +42,11 @@ def mlp(config: MlpConfig, num_inputs: int, num_outputs: int) -> Model:
         num_params=sum((inputs + 1) * outputs for inputs, outputs in pairwise(sizes)),
         num_units=sum(sizes),
         num_tensors=2 * (len(sizes) - 1),
+        shapes={
+            f"layer{index}.{name}": shape
+            for index, (inputs, outputs) in enumerate(pairwise(sizes))
+            for name, shape in {"weight": (outputs, inputs), "bias": (outputs,)}.items()
+        },
         head=tuple(f"layer{len(sizes) - 2}.{kind}" for kind in ("weight", "bias")),
         layers=Layers(sizes, config.activation),
         reference=partial(module_outputs, sizes, config.activation),

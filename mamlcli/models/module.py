@@ -49,6 +49,7 @@ def module_model(make: Callable[[], nn.Module], num_inputs: int, num_outputs: in
         num_params=sum(value.numel() for value in module.parameters()),
         num_units=num_units,
         num_tensors=len(names),
+        shapes={name: tuple(value.shape) for name, value in module.named_parameters()},
         head=_last_layer(names),
     )
 

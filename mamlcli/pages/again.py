@@ -1,5 +1,6 @@
 """How to run it again: commands to paste."""
 
+import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,11 @@ def again_blocks(contents: Contents) -> list[Block]:
     path, info = contents.path, contents.info
     if contents.reproduction is not None or contents.kind == "reproduce":
         return _reproduced(contents)
+    if contents.kind == "compare":
+        return _compared(contents)
     config, options = path / "config.yaml", plugin_options(info)
+    if contents.kind == "sweep":
+        return [*_swept(contents, options), *_code(contents)]
     blocks: list[Block] = [
         Text("The same experiment from its start, in a new folder; its config holds every setting:"),
         Code(command(contents.kind, "--config", config, *options)),
@@ -66,6 +71,33 @@ def _reproduced(contents: Contents) -> list[Block]:
         Code(command("reproduce", *words)),
         *_code(contents),
     ]
+
+
+def _swept(contents: Contents, options: Sequence[str]) -> list[Block]:
+    axes = contents.info.get("axes")
+    blocks: list[Block] = []
+    if isinstance(axes, dict):  # members that a program chose one by one make no command
+        words = [word for key, each in axes.items() for word in ("--set", f"{key}={','.join(map(_in_words, each))}")]
+        again = command("sweep", "--config", contents.path / "config.yaml", *words, *options)
+        blocks += [Text("The same sweep from its start, in a new folder:"), Code(again)]
+    if contents.info.get("status") != "done" and not contents.is_held:
+        blocks += [Text("Go on where it was saved:"), Code(command("sweep", "--resume", contents.path, *options))]
+    if contents.sweep is not None and contents.sweep.winner_run is not None:
+        best = contents.path / "runs" / str(contents.sweep.winner) / "config.yaml"
+        blocks += [Text("The winner, with more seeds:"), Code(command("train", "--config", best, "--seeds", "0-9"))]
+    return blocks
+
+
+def _in_words(value: Any) -> str:
+    """A value as `--set` reads it."""
+    return value if isinstance(value, str) and "," not in value else json.dumps(value)
+
+
+def _compared(contents: Contents) -> list[Block]:
+    """What goes on with a comparison of runs: its folder says what is compared."""
+    words = [Text("Measure it again, or go on with it where it was interrupted; the folder says what is compared:")]
+    resumed = Code(command("compare", "--resume", contents.path, *plugin_options(contents.info)))
+    return [*words, resumed, *_code(contents)]
 
 
 def _code(contents: Contents) -> list[Block]:

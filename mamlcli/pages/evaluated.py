@@ -7,7 +7,7 @@ from mamlcli.meta_test.protocol import steps_in_words
 from mamlcli.pages.blocks import Block, Column, Details, Table, Text, Tone
 from mamlcli.pages.cells import count, number, short, with_interval, word
 from mamlcli.results import EvalResult
-from mamlcli.rows import EvalRow, UnitRow, WorstRow
+from mamlcli.rows import EvalRow, KindRow, UnitRow, WorstRow
 from mamlcli.types import AnyRow
 
 _TONES: dict[str | None, Tone] = {"better": "good", "worse": "bad"}
@@ -21,6 +21,7 @@ def evaluation_blocks(result: EvalResult) -> list[Block]:
         blocks.insert(0, Text(result.summary))
     blocks += _unit_blocks(result)
     blocks += [_by_step(rows, model) for model in _models(rows)]
+    blocks += _kind_blocks(result)
     if any(row["num_diverged"] for row in rows):
         blocks.append(Text(_divergence(rows), "bad"))
     blocks.append(Details("Every K and step: mean, median, diverged tasks", [_long(rows)]))
@@ -52,7 +53,7 @@ def ends(result: EvalResult) -> tuple[EvalRow, EvalRow]:
     return chosen[0], chosen[-1]
 
 
-def _models(rows: Sequence[EvalRow]) -> list[str | None]:
+def _models(rows: Sequence[EvalRow | KindRow]) -> list[str | None]:
     return list(dict.fromkeys(row.get("model") for row in rows))
 
 
@@ -87,6 +88,31 @@ def _by_step(rows: Sequence[EvalRow], model: str | None) -> Table:
     return Table([Column("steps"), *(Column(f"K = {k}") for k in shots)], lines, caption)
 
 
+def _kind_blocks(result: EvalResult) -> list[Block]:
+    """How the tasks of each kind fare, where there are several."""
+    if not result.kinds:
+        return []
+    rows = over_seeds(result.kinds)
+    shots, last = list(dict.fromkeys(row["shots"] for row in rows)), max(row["inner_steps"] for row in rows)
+    tables: list[Block] = []
+    for model in _models(rows):
+        own = [row for row in rows if row.get("model") == model]
+        found = {(row["kind"], row["shots"], row["inner_steps"]): row for row in own}
+        counts = {row["kind"]: row["num_tasks"] for row in own}
+        lines = [
+            [
+                *(word(kind), word(tasks)),
+                *(with_interval(row["mean"], row["ci95"]) for row in [found[kind, shots[0], 0]]),
+                *(with_interval(row["mean"], row["ci95"]) for row in [found[kind, k, last] for k in shots]),
+            ]
+            for kind, tasks in counts.items()
+        ]
+        names = ["tasks", "0 steps", *(f"K = {k}, {count(last, 'step')}" for k in shots)]
+        caption = "Query loss by kind of task" + (f", {model}" if model else "")
+        tables.append(Table([Column("kind", is_number=False), *map(Column, names)], lines, caption))
+    return [*tables, Details("Every kind, K and step: mean, median, diverged tasks", [_long(rows)])]
+
+
 def _divergence(rows: Sequence[EvalRow]) -> str:
     worst = max(rows, key=lambda row: row["num_diverged"])
     frozen = max(row["num_diverged_seeds"] for row in rows)
@@ -98,12 +124,14 @@ def _divergence(rows: Sequence[EvalRow]) -> str:
     )
 
 
-def _long(rows: Sequence[EvalRow]) -> Table:
-    has_model, has_seed = "model" in rows[0], rows[0]["seed"] != "all"
+def _long(rows: Sequence[EvalRow] | Sequence[KindRow]) -> Table:
+    has_kind, has_model, has_seed = "kind" in rows[0], "model" in rows[0], rows[0]["seed"] != "all"
     names = ["K", "steps", "mean", "±", "median", "diverged"]
-    columns = [*([Column("predictor", is_number=False)] if has_model else []), *([Column("seed")] if has_seed else [])]
+    columns = [Column("kind", is_number=False)] * has_kind + [Column("predictor", is_number=False)] * has_model
+    columns += [Column("seed")] * has_seed
     lines = [
         [
+            *([word(row.get("kind"))] if has_kind else []),
             *([word(row.get("model"))] if has_model else []),
             *([word(row["seed"])] if has_seed else []),
             *(word(row["shots"]), word(row["inner_steps"]), number(row["mean"]), number(row["ci95"])),

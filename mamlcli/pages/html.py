@@ -11,6 +11,7 @@ from typing import TypeAlias, assert_never
 from mamlcli.escaping import page as escaped
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Page, Picture, Section, Table, Text
 from mamlcli.pages.inline import Inline, inline
+from mamlcli.pages.links import links
 from mamlcli.reading import read_file
 
 GENERATOR = "mamlcli report"
@@ -106,13 +107,13 @@ class _Writer:
             case Table():
                 return self.table(block)
             case Text():
-                return f"<p{_class(block.tone)}>{escaped(block.text)}</p>"
+                return f"<p{_class(block.tone)}>{linked(block.text)}</p>"
             case Code():
                 lines = "\n".join(map(escaped, block.text.split("\n")))
                 return f'<div class="code"><pre tabindex="0"><code>{lines}</code></pre></div>'
             case Facts():
                 kind = "tiles" if block.are_tiles else "facts"
-                pairs = (f"<div><dt>{escaped(name)}</dt><dd>{escaped(value)}</dd></div>" for name, value in block.pairs)
+                pairs = (f"<div><dt>{escaped(name)}</dt><dd>{linked(value)}</dd></div>" for name, value in block.pairs)
                 return f'<dl class="{kind}">{"".join(pairs)}</dl>'
             case Picture():
                 return self.picture(block)
@@ -168,6 +169,20 @@ class _Writer:
         except OSError as error:
             return f'<p class="bad">{escaped(f"The figure {picture.stem} cannot be shown: {error}")}</p>'
         return f'<figure><img alt="{label}" src="data:image/png;base64,{base64.b64encode(raw).decode()}"></figure>'
+
+
+def linked(text: str) -> str:
+    """Text with its addresses, arXiv numbers and DOIs as links, for which a reader must ask.
+
+    >>> linked("see arXiv:1703.03400 & more")
+    'see <a href="https://arxiv.org/abs/1703.03400" rel="noreferrer">arXiv:1703.03400</a> &amp; more'
+    """
+    parts, at = [], 0
+    for found in links(text):
+        parts.append(escaped(text[at : found.first]))
+        parts.append(f'<a href="{escaped(found.address)}" rel="noreferrer">{escaped(found.shown)}</a>')
+        at = found.first + len(found.shown)
+    return "".join([*parts, escaped(text[at:])])
 
 
 def _badge(badge: Text | None) -> str:

@@ -8,14 +8,16 @@ from mamlcli.pages.again import again_blocks, command, plugin_options, sessions_
 from mamlcli.pages.blocks import Block, Code, Column, Details, Facts, Page, Picture, Section, Table, Text, Tone
 from mamlcli.pages.cells import count, duration, moment, number, word
 from mamlcli.pages.compared import comparison_blocks
+from mamlcli.pages.compared_runs import compared_blocks
 from mamlcli.pages.evaluated import evaluation_blocks, short_result
 from mamlcli.pages.provenance import config_blocks, data_blocks, file_blocks, provenance_blocks, seeds_tile
-from mamlcli.pages.reproduction import reproduction_blocks
+from mamlcli.pages.reproduction import reproduction_blocks, reproduction_tiles
+from mamlcli.pages.swept import sweep_blocks
 from mamlcli.runs.contents import Contents, Plot
 from mamlcli.types import ORDERS
 
 # The figures that are looked at first, in this order; others follow by name.
-_FIRST = ("adaptation", "fits", "loss", "learning", "curves")
+_FIRST = ("differences", "adaptation", "fits", "loss", "learning", "curves", "sweep")
 _WORDS: dict[str, tuple[str, Tone]] = {
     "done": ("done", "good"),
     "created": ("not begun", "plain"),
@@ -35,12 +37,18 @@ def title(contents: Contents) -> str:
     """What a run is called."""
     if contents.kind == "reproduce":
         return "Reproduction"
+    if contents.compared is not None:
+        return f"{' and '.join(run['run'] for run in contents.compared.runs)}, compared"
     name = str(contents.info.get("name") or contents.path.name)
+    if contents.kind == "sweep":
+        return f"{name}: a sweep"
     return f"{name}: first against second order" if contents.kind == "compare-orders" else name
 
 
 def badge(contents: Contents) -> Text:
     """How a run stands, in a word or two."""
+    if contents.reproduction is not None and contents.reproduction.fast:
+        return Text("a fast run: no number means anything", "bad")
     status = contents.info.get("status") or ("done" if contents.reproduction else "running")
     if status == "running":
         return Text("running", "busy") if contents.is_held else Text("killed: its process is gone", "bad")
@@ -73,9 +81,12 @@ def tiles(contents: Contents) -> list[tuple[str, str]]:
         found.append(("Method", str(info["method"])))
     if contents.config is not None:
         config = contents.config
-        found += [("Tasks", config.tasks.family), ("Meta-updates", _progress(contents))]
+        found += [("Tasks", config.tasks.family)]
+        found += [("Meta-updates", _progress(contents))] if contents.kind != "sweep" else []
     if seeds := info.get("seeds") or (list(contents.reproduction.seeds) if contents.reproduction else []):
         found.append(("Seeds", seeds_tile(seeds)))
+    if contents.reproduction is not None:
+        found += reproduction_tiles(contents.reproduction)
     if own := contents.evaluations.get("."):
         found.append(short_result(own))
     clock = [row["wall_s"] for row in contents.metrics if isinstance(row.get("wall_s"), int | float)]
@@ -111,8 +122,12 @@ def last_step(contents: Contents) -> int:
 def _results(contents: Contents) -> list[Block]:
     if contents.reproduction is not None:
         return reproduction_blocks(contents.reproduction)
+    if contents.compared is not None:
+        return compared_blocks(contents.compared)
     if contents.comparison is not None:
         return comparison_blocks(contents.comparison)
+    if contents.sweep is not None:
+        return sweep_blocks(contents.sweep)
     if contents.kind != "train":
         return [Text("There are no results yet: they are written when all of it is trained.")]
     blocks: list[Block] = []
@@ -153,12 +168,14 @@ def picture(plot: Plot) -> Picture:
 def _training(contents: Contents) -> list[Block]:
     """The losses of the last logged step, and how much longer it takes."""
     if contents.parts:
+        order = " order" * (contents.kind == "compare-orders")
         return [
-            Section(f"{order.capitalize()} order", _training(part), badge(part))
-            for order, part in contents.parts.items()
+            Section(f"{name.capitalize() if order else name}{order}", _training(part), badge(part))
+            for name, part in contents.parts.items()
         ]
     if not contents.metrics:
-        return [] if contents.kind == "reproduce" else [Text("No step has been logged yet.")]
+        nothing = contents.kind in ("compare", "reproduce", "sweep")
+        return [] if nothing else [Text("No step has been logged yet.")]
     step = contents.metrics[-1]["step"]
     rows = [row for row in contents.metrics if row["step"] == step]
     blocks: list[Block] = [_last_losses(rows)]
@@ -172,6 +189,7 @@ def _last_losses(rows: Sequence[dict[str, Any]]) -> Table:
     names = {
         "pre_adapt_loss": "before adaptation",
         "post_adapt_loss": "after adaptation",
+        "meta_loss": "meta-loss",
         "meta_validation_loss": "meta-validation",
         "grad_norm": "norm of the meta-gradient",
     }

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from mamlcli.escaping import markdown as escaped
 from mamlcli.escaping import visible
 from mamlcli.pages.blocks import Block, Cell, Code, Column, Details, Facts, Page, Picture, Section, Table, Text
+from mamlcli.pages.links import links
 
 MARK = "[//]: # (mamlcli report)"
 """The last line of every such file, which no reader is shown."""
@@ -41,13 +42,13 @@ def _block(block: Block, level: int, folder: Path) -> list[str]:
         case Table():
             return [*([escaped(block.caption)] if block.caption else []), _table(block)]
         case Text():
-            return [escaped(block.text)]
+            return [linked(block.text)]
         case Code():
             fence = "````" if "```" in block.text else "```"
             lines = "\n".join(map(visible, block.text.split("\n")))
             return [f"{fence}{block.language}\n{lines}\n{fence}"]
         case Facts():
-            return ["\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in block.pairs)]
+            return ["\n".join(f"- {escaped(name)}: {linked(value)}" for name, value in block.pairs)]
         case Picture():
             if block.png is None:
                 return [f"{escaped(block.alt)} (the figure is on the page alone)"]
@@ -55,6 +56,16 @@ def _block(block: Block, level: int, folder: Path) -> list[str]:
             return [f"![{escaped(block.alt)}]({link})"]
         case _:
             assert_never(block)
+
+
+def linked(text: str) -> str:
+    """Text with its addresses, arXiv numbers and DOIs as links."""
+    parts, at = [], 0
+    for found in links(text):
+        parts.append(escaped(text[at : found.first]))
+        parts.append(f"[{escaped(found.shown)}](<{found.address}>)")
+        at = found.first + len(found.shown)
+    return "".join([*parts, escaped(text[at:])])
 
 
 def _blocks(blocks: Sequence[Block], level: int, folder: Path) -> list[str]:

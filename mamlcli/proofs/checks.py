@@ -94,6 +94,11 @@ def relative_error(ours: Params, theirs: Params) -> float:
     return part_of_norm(norm({name: ours[name] - theirs[name] for name in theirs}), norm(theirs))
 
 
+def number(value: float | None) -> str:
+    """An error in a sentence."""
+    return "more than can be counted" if value is None else f"{value:.2g}"
+
+
 def part_of_norm(difference: float, whole: float) -> float:
     """The one over the other; 0 for no difference, infinite for what is not a number or a difference from nothing."""
     if difference == 0:

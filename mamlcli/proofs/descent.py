@@ -17,7 +17,7 @@ from mamlcli.proofs.checks import (
     relative_error,
     term_error,
 )
-from mamlcli.proofs.reference import Textbook, loop_meta_gradient, second_order_term
+from mamlcli.proofs.reference import Textbook, loop_meta_gradient, second_order_term, weights_of
 from mamlcli.tasks.samples import Samples, Task, all_samples
 from mamlcli.types import LossFn, Order, Params
 
@@ -107,7 +107,7 @@ def optimizer_check(
         case: What is to be proven.
     """
     params = {name: value[0] for name, value in case.params.items()}
-    support = Samples(*(part[0, 0] for part in case.tasks.support))
+    weights, support = weights_of(params), Samples(*(part[0, 0] for part in case.tasks.support))
 
     def error_of(ours: Callable[[Params, Samples], Params]) -> float:
         found = ours(params, support)
@@ -115,7 +115,7 @@ def optimizer_check(
         torch_optimizer = optimizer(list(theirs.values()))
         for _ in range(textbook.inner_steps):
             torch_optimizer.zero_grad()
-            textbook.loss_fn(params | theirs, support).backward()  # type: ignore[no-untyped-call]
+            textbook.loss_fn({name: theirs.get(name, params[name]) for name in weights}, support).backward()  # type: ignore[no-untyped-call]
             torch_optimizer.step()
         moved = {name: value.detach() - params[name] for name, value in theirs.items()}
         return relative_error({name: value.detach() - params[name] for name, value in found.items()}, moved)

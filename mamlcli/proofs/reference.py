@@ -144,12 +144,12 @@ def loop_meta_gradient(textbook: Textbook, params: Params, tasks: Task, *, order
         query_losses = []
         for index in range(num_tasks):
             support, query = (Samples(side.x[seed, index], side.y[seed, index]) for side in tasks)
-            adapted, turned = {name: leaves[name] for name in _weights(leaves)}, textbook.optimizer()
+            adapted, turned = {name: leaves[name] for name in weights_of(leaves)}, textbook.optimizer()
             for step in range(textbook.inner_steps):
                 inner = torch.autograd.grad(loss_fn(adapted, support), list(adapted.values()), create_graph=True)
                 if order == "first":
                     inner = tuple(gradient.detach() for gradient in inner)
-                mapped = textbook.mapped(leaves, dict(zip(_weights(leaves), inner, strict=True)))
+                mapped = textbook.mapped(leaves, dict(zip(weights_of(leaves), inner, strict=True)))
                 for name, direction in zip(mapped, turned(list(mapped.values())), strict=True):
                     adapted = adapted | {name: adapted[name] - textbook.rates(leaves, name, step) * direction}
             query_losses.append(loss_fn(adapted, query))
@@ -176,7 +176,7 @@ def second_order_term(textbook: Textbook, params: Params, tasks: Task) -> Params
     loss_fn, rates, inner_steps = textbook.loss_fn, textbook.rates, textbook.inner_steps
 
     def of_task(params: Params, task: Task) -> Params:
-        theta = {name: params[name] for name in _weights(params)}
+        theta = {name: params[name] for name in weights_of(params)}
         support_gradient = grad(lambda theta: loss_fn(theta, task.support))
         path, steps = [theta], []
         for step in range(inner_steps):
@@ -200,5 +200,6 @@ def second_order_term(textbook: Textbook, params: Params, tasks: Task) -> Params
     return {name: term.mean(dim=1) for name, term in terms.items()}
 
 
-def _weights(params: Params) -> list[str]:
+def weights_of(params: Params) -> list[str]:
+    """Names of the model's parameters among the meta-parameters."""
     return [name for name in params if not name.startswith(("inner_lr.", "inner_map."))]

@@ -63,10 +63,14 @@ class Checkpoint(NamedTuple):
 
 
 def save_checkpoint(folder: Path, state: TrainState, config: Config, record: Mapping[str, Any]) -> Path:
-    """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands.
+    """Write a checkpoint; once it is whole, all but the newest `run.keep_checkpoints` are deleted."""
+    path = write_checkpoint(folder, state, config, record)
+    prune_checkpoints(folder, state.step, config.run.keep_checkpoints)
+    return path
 
-    Once both are whole, all but the newest `run.keep_checkpoints` are deleted.
-    """
+
+def write_checkpoint(folder: Path, state: TrainState, config: Config, record: Mapping[str, Any]) -> Path:
+    """Write `step-<n>.pt`, and before it `step-<n>.pt.sha256`, a line that `sha256sum -c` understands."""
     buffer = io.BytesIO()
     content = {
         "schema": SCHEMA,
@@ -87,7 +91,6 @@ def save_checkpoint(folder: Path, state: TrainState, config: Config, record: Map
     write_atomic(path, buffer.getvalue())
     if before:
         write_atomic(hash_path(path), line.encode())
-    prune_checkpoints(folder, state.step, config.run.keep_checkpoints)
     return path
 
 

@@ -45,8 +45,20 @@ RESUMING = {
         kind="compare-orders",
         unfinished=True,
     ),
+    "sweep": Purpose(
+        "continuing",
+        Remedy("mamlcli.sweep(config, axes, out={run!r}, resume=True)", "maml sweep --resume {run}"),
+        kind="sweep",
+        unfinished=True,
+    ),
+    "compare": Purpose(
+        "continuing",
+        Remedy("mamlcli.compare(out={run!r}, resume=True)", "maml compare --resume {run}"),
+        kind="compare",
+        unfinished=True,
+    ),
 }
-"""To go on with a training or a comparison."""
+"""To go on with a training, a comparison or a sweep."""
 
 
 def no_run(path: Path, purpose: Purpose | None) -> CheckpointError:

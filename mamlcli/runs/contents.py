@@ -11,7 +11,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError
 from mamlcli.figures.drawing import Drawing
 from mamlcli.reading import read_file
-from mamlcli.results import Comparison, EvalResult, Reproduction, Result
+from mamlcli.results import ComparedRuns, Comparison, EvalResult, Reproduction, Result, Sweep
 from mamlcli.runs.data_record import NAME as TASKS
 from mamlcli.runs.drawings import drawings, read_drawing
 from mamlcli.runs.files import read_json
@@ -64,9 +64,12 @@ class Contents(NamedTuple):
     evaluations: dict[str, EvalResult]
     """By folder, "." for the run's own settings, which comes first."""
     comparison: Comparison | None
+    """Of both orders."""
+    compared: ComparedRuns | None
     reproduction: Reproduction | None
+    sweep: Sweep | None
     parts: "dict[str, Contents]"
-    """The runs inside, by name: of a comparison one for each order."""
+    """The runs inside, by name: of a comparison one for each order, or one for each that it trained."""
     plots: list[Plot]
     tasks: dict[str, Any] | None
     """tasks.json: what is known of the data."""
@@ -90,6 +93,7 @@ def read_contents(path: Path) -> Contents:
         raise CheckpointError(f"{path}: not a run: run.json does not say what made it")
     problems: list[str] = []
     text, config = _config(run, problems)
+    comparison = path / "comparison.json"
     return Contents(
         path=path,
         kind=kind,
@@ -99,16 +103,24 @@ def read_contents(path: Path) -> Contents:
         config_text=text,
         metrics=run.metrics.read(),
         evaluations=_evaluations(path, problems),
-        comparison=_result(Comparison, path / "comparison.json", problems),
+        comparison=_result(Comparison, comparison, problems) if kind == "compare-orders" else None,
+        compared=_result(ComparedRuns, comparison, problems) if kind == "compare" else None,
         reproduction=_result(Reproduction, path / "reproduction.json", problems),
-        parts={order: read_contents(path / order) for order in ORDERS if (path / order / "run.json").exists()}
-        if kind == "compare-orders"
-        else {},
+        sweep=_result(Sweep, path / "sweep.json", problems),
+        parts={inside.name: read_contents(inside) for inside in _parts(path, kind)},
         plots=_plots(path, problems),
         tasks=_object(path / TASKS, problems),
         entries=_entries(path),
         problems=problems,
     )
+
+
+def _parts(path: Path, kind: str) -> list[Path]:
+    """The folders of the runs that a comparison has trained itself, as far as they are there."""
+    inside = [path / order for order in ORDERS] if kind == "compare-orders" else []
+    if kind == "compare":
+        inside = sorted(path.glob("runs/*"))
+    return [folder for folder in inside if (folder / "run.json").exists()]
 
 
 def signature(path: Path) -> tuple[tuple[str, int, int], ...]:

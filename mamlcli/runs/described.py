@@ -62,8 +62,8 @@ def run_row(
 
 
 def _steps(found: Found, status: str) -> int | None:
-    """Meta-updates made; of a comparison as many as both orders have made; of a reproduction there is no one number."""
-    if found.problem is not None or found.kind == "reproduce":
+    """Meta-updates made; of a comparison of orders or a sweep as many as all its runs have; of others, no number."""
+    if found.problem is not None or found.kind in ("compare", "reproduce"):
         return None
     if found.kind == "train":
         return steps_made(found, status)

@@ -198,14 +198,24 @@ def move_aside(path: Path) -> Path | None:
     return aside
 
 
+def check_new(path: Path) -> None:
+    """Refuse what is there already, before work is done for it.
+
+    Raises:
+        RunFolderError: If it is.
+    """
+    if path.exists():
+        raise RunFolderError(f"{path} exists already; name a new folder")
+
+
 def make_folder(path: Path, *, may_exist: bool) -> RunFolder:
     """Make a folder for results.
 
     Raises:
         RunFolderError: If it exists and may not, or cannot be made.
     """
-    if path.exists() and not (may_exist and path.is_dir()):
-        raise RunFolderError(f"{path} exists already; name a new folder")
+    if not (may_exist and path.is_dir()):
+        check_new(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -218,7 +228,7 @@ def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) ->
 
     Args:
         path: The folder.
-        kind: What made it: "train" or "compare-orders".
+        kind: What made it: "train", "compare-orders" or "sweep".
         purpose: What it is wanted for, so that an error can say how to ask for another.
 
     Raises:

@@ -9,7 +9,7 @@ from mamlcli.reading import read_file
 from mamlcli.runs.files import read_json
 
 OUTPUTS = Path("outputs")
-KINDS = ("train", "compare-orders", "reproduce")
+KINDS = ("train", "compare-orders", "compare", "reproduce", "sweep")
 """What makes folders with a run.json."""
 SELF_NAMED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """What the program calls a new folder."""

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeAlias
 
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, UsageError
-from mamlcli.results import Comparison, TrainResult
+from mamlcli.results import ComparedRuns, Comparison, TrainResult
 from mamlcli.runs.checkpoints import Checkpoint, check_experiment, load_checkpoint, use_newest
 from mamlcli.runs.choosing import Purpose
 from mamlcli.runs.folder import RunFolder, open_run
@@ -79,5 +79,7 @@ def path_of(run: RunLike) -> Path | None:
             return Path(run)
         case Comparison():
             raise UsageError("a comparison holds two runs: pass its runs['first'] or its runs['second']")
+        case ComparedRuns():
+            raise UsageError("a comparison holds several runs: pass the path of one of its runs")
     wanted = "a run is its folder, a checkpoint file, what train returned, or None for the one that finished last"
     raise UsageError(f"{wanted}; got {type(run).__name__}")

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import TypeAlias
 
 from mamlcli.errors import UsageError
-from mamlcli.results import Comparison, EvalResult, Reproduction, TrainResult
+from mamlcli.results import ComparedRuns, Comparison, EvalResult, Reproduction, Sweep, TrainResult
 from mamlcli.runs.link import followed
 
-FolderLike: TypeAlias = str | PathLike[str] | TrainResult | EvalResult | Comparison | Reproduction
+FolderLike: TypeAlias = (
+    str | PathLike[str] | TrainResult | EvalResult | Comparison | ComparedRuns | Reproduction | Sweep
+)
 """A run's folder of any kind, or what the command that made it returned."""
 
 
@@ -21,6 +23,6 @@ def folder_of(run: FolderLike) -> Path:
     match run:
         case str() | PathLike():
             return followed(Path(run))
-        case TrainResult() | EvalResult() | Comparison() | Reproduction():
+        case TrainResult() | EvalResult() | Comparison() | ComparedRuns() | Reproduction() | Sweep():
             return run.run
     raise UsageError(f"a run is its folder, or what train, evaluate or the like returned; got {type(run).__name__}")

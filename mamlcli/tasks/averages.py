@@ -22,40 +22,54 @@ class Points(NamedTuple):
     """They sum to 1."""
 
 
-def even_points(interval: Interval, count: int) -> Points:
-    """So many evenly spaced points with both ends, that all count the same."""
-    return Points(np.linspace(*interval, count), np.full(count, 1 / count))
+def panel_points(edges: Float64[np.ndarray, " edges"]) -> Points:
+    """Points for the mean over an interval, 16 Gauss nodes in each of the panels between rising edges.
+
+    Of an interval that is one number, that number.
+    """
+    if edges[0] == edges[-1]:
+        return Points(edges[:1], np.ones(1))
+    widths = np.diff(edges)[:, None]
+    at = edges[:-1, None] + (_NODES + 1) / 2 * widths
+    return Points(at.ravel(), (_WEIGHTS / 2 * widths / (edges[-1] - edges[0])).ravel())
 
 
-def uniform_points(interval: Interval, panels: int) -> Points:
-    """Points for the mean over an interval, 16 Gauss nodes in each of so many equal panels, at least 1."""
-    panels = max(1, min(_MAX_PANELS, panels))
-    (first, last), edges = interval, np.linspace(*interval, panels, endpoint=False)
-    at = (edges[:, None] + (_NODES + 1) / 2 * (last - first) / panels).ravel()
-    return Points(at, np.tile(_WEIGHTS, panels) / (2 * panels))
+def uniform_edges(interval: Interval, panels: float) -> Float64[np.ndarray, " edges"]:
+    """The edges of so many equal panels, rounded up, at least 1."""
+    return np.linspace(*interval, max(1, min(_MAX_PANELS, math.ceil(panels))) + 1)
 
 
-def octave_points(interval: Interval, panels: int = 1) -> Points:
-    """Points for the mean over an interval of numbers >= 0, 16 Gauss nodes in each of so many panels of each octave.
+def octave_edges(interval: Interval, panels: int = 1) -> Float64[np.ndarray, " edges"]:
+    """The edges of so many panels in each octave of an interval of numbers >= 0, for what changes with the logarithm.
 
-    For what changes with the logarithm. Octaves end at 2^-32 of the interval's end: what is below is one panel.
+    Octaves end at 2^-32 of the interval's end: what is below is one panel.
     """
     first, last = interval
     if first == last:
-        return Points(np.array([last]), np.ones(1))
+        return np.array(interval)
     octaves = min(32, math.ceil(math.log2(last / first))) if first else 32
     edges = np.maximum(first, last * 2.0 ** -np.linspace(octaves, 0, octaves * panels + 1))
     edges[0] = first
-    widths = np.diff(edges)[:, None]
-    at = edges[:-1, None] + (_NODES + 1) / 2 * widths
-    return Points(at.ravel(), (_WEIGHTS / 2 * widths / (last - first)).ravel())
+    return edges
+
+
+def octave_points(interval: Interval, panels: int = 1) -> Points:
+    """Points for the mean over an interval of numbers >= 0, in panels of each octave."""
+    return panel_points(octave_edges(interval, panels))
+
+
+def edges_at(interval: Interval, breaks: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, " edges"]:
+    """The edges of panels that end where a function breaks, as far as that is within the interval."""
+    low, high = interval
+    inside = breaks[(breaks > low) & (breaks < high)]
+    return np.unique(np.concatenate([[low, high], inside]))
 
 
 def mean_exponential(k: NDArray[np.float64], interval: Interval) -> Complex128[np.ndarray, "..."]:
     """E[exp(i k u)] for u uniform in an interval, at each k."""
     low, high = interval
-    mean: NDArray[np.complex128] = np.exp(0.5j * k * (low + high)) * np.sinc(k * (high - low) / (2 * np.pi))
-    return mean
+    found: NDArray[np.complex128] = np.exp(0.5j * k * (low + high)) * np.sinc(k * (high - low) / (2 * np.pi))
+    return found
 
 
 def mean_square(interval: Interval) -> float:
@@ -69,5 +83,10 @@ def mean_decay(k: NDArray[np.float64], interval: Interval) -> Float64[np.ndarray
     low, high = interval
     width = k * (high - low)
     share = np.divide(-np.expm1(-width), width, out=np.ones_like(width), where=width > 0)
-    mean: NDArray[np.float64] = np.exp(-k * low) * share
-    return mean
+    found: NDArray[np.float64] = np.exp(-k * low) * share
+    return found
+
+
+def mean(interval: Interval) -> float:
+    """E[u] for u uniform in an interval."""
+    return sum(interval) / 2

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mamlcli.section import FunctionTasksSection, Interval, NonNegativeInterval, PositiveInterval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -51,8 +49,11 @@ class DampedOscillatorTasks(FunctionTasksSection):
 
 def damped_oscillator(config: DampedOscillatorTasks) -> TaskFamily:
     """Build the family. An oracle is told every parameter that varies."""
-    from mamlcli.tasks.family import function_family
+    from mamlcli.tasks.averages import uniform_edges
+    from mamlcli.tasks.bounds import Moments
+    from mamlcli.tasks.family import function_family, varying
 
+    panels = (config.frequency[1] + config.damping[1]) * (config.x[1] - config.x[0])
     parameters = {
         "amplitude": config.amplitude,
         "damping": config.damping,
@@ -63,8 +64,8 @@ def damped_oscillator(config: DampedOscillatorTasks) -> TaskFamily:
         _function,
         parameters,
         config,
-        told=[name for name, (low, high) in parameters.items() if low < high],
-        bounds=partial(_bounds, config),
+        told=varying(parameters),
+        moments=Moments(partial(_moments, config), partial(uniform_edges, config.x, panels)),
     )
 
 
@@ -72,25 +73,16 @@ def _function(x: Tensor, amplitude: Tensor, damping: Tensor, frequency: Tensor, 
     return amplitude * (-damping * x).exp() * (frequency * x - phase).cos()
 
 
-def _bounds(config: DampedOscillatorTasks, grid: int | None) -> Mapping[str, float]:
-    """The expected loss of a model that always says zero, and of the best single function for all tasks.
+def _moments(config: DampedOscillatorTasks, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E[y | x] and E[y^2 | x].
 
-    The first is E[A^2] E[exp(-2 d x) cos^2(omega x - phase)] + noise_std^2, where cos^2(u) = (1 + cos(2 u)) / 2. The
-    second says g(x) = E[y | x] = E[A] E[exp(-d x)] E[cos(omega x - phase)] and is less by E[g(x)^2]. The expectations
-    of exponentials are known in every parameter; over x they are summed, with 16 Gauss nodes for each radian of
-    omega x and each 1 of d x.
-
-    Args:
-        config: The distribution of tasks.
-        grid: Of how many evenly spaced inputs, ends included, a loss is the mean; None for inputs drawn as the
-            family says.
+    The first is E[A] E[exp(-d x)] E[cos(omega x - phase)]; the second E[A^2] E[exp(-2 d x) cos^2(omega x - phase)],
+    where cos^2(u) = (1 + cos(2 u)) / 2. The expectations of exponentials are known in every parameter. A panel for each
+    radian of omega x and each 1 of d x sums them over x.
     """
     import numpy as np
 
-    from mamlcli.tasks.averages import even_points, mean_decay, mean_exponential, mean_square, uniform_points
-
-    panels = math.ceil((config.frequency[1] + config.damping[1]) * (config.x[1] - config.x[0]))
-    x, weights = even_points(config.x, grid) if grid else uniform_points(config.x, panels)
+    from mamlcli.tasks.averages import mean, mean_decay, mean_exponential, mean_square
 
     def cosine(k: float) -> NDArray[np.float64]:
         """E[cos(k (omega x - phase))] at each x."""
@@ -98,6 +90,4 @@ def _bounds(config: DampedOscillatorTasks, grid: int | None) -> Mapping[str, flo
         return (mean_exponential(k * x, config.frequency) * phase).real
 
     square = mean_square(config.amplitude) * mean_decay(2 * x, config.damping) * (1 + cosine(2.0)) / 2
-    mean = sum(config.amplitude) / 2 * mean_decay(x, config.damping) * cosine(1.0)
-    zero = float(weights @ square) + config.noise_std**2
-    return {"zero predictor": zero, "best single function": zero - float(weights @ mean**2)}
+    return mean(config.amplitude) * mean_decay(x, config.damping) * cosine(1.0), square

@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mamlcli.section import FunctionTasksSection, NonNegativeInterval, PositiveInterval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -49,15 +47,17 @@ class DoseResponseTasks(FunctionTasksSection):
 
 def dose_response(config: DoseResponseTasks) -> TaskFamily:
     """Build the family. An oracle is told every parameter that varies."""
-    from mamlcli.tasks.family import function_family
+    from mamlcli.tasks.averages import octave_edges
+    from mamlcli.tasks.bounds import Moments
+    from mamlcli.tasks.family import function_family, varying
 
     parameters = {"baseline": config.baseline, "e_max": config.e_max, "ec50": config.ec50, "hill": config.hill}
     return function_family(
         _function,
         parameters,
         config,
-        told=[name for name, (low, high) in parameters.items() if low < high],
-        bounds=partial(_bounds, config),
+        told=varying(parameters),
+        moments=Moments(partial(_moments, config), partial(octave_edges, config.x, _panels(config.hill[1]))),
     )
 
 
@@ -68,27 +68,19 @@ def _function(x: Tensor, baseline: Tensor, e_max: Tensor, ec50: Tensor, hill: Te
     return baseline + e_max * power.where(below, 1) / (1 + power)
 
 
-def _bounds(config: DoseResponseTasks, grid: int | None) -> Mapping[str, float]:
-    """The expected loss of a model that always says zero, and of the best single function for all tasks.
+def _moments(config: DoseResponseTasks, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E[y | x] and E[y^2 | x].
 
-    With s = x^hill / (ec50^hill + x^hill), the first is E[y^2] = E[b^2] + 2 E[b] E[e] E[s] + E[e^2] E[s^2] +
-    noise_std^2. The second says g(x) = E[y | x] = E[b] + E[e] E[s | x] and is less by E[g(x)^2]. The expectations of s
-    are summed over hill, ec50 and x, with 16 Gauss nodes in each octave of each, and in parts of it where s is steep.
-
-    Args:
-        config: The distribution of tasks.
-        grid: Of how many evenly spaced inputs, ends included, a loss is the mean; None for inputs drawn as the
-            family says.
+    With s = x^hill / (ec50^hill + x^hill), the first is E[b] + E[e] E[s | x], and the second E[b^2] + 2 E[b] E[e]
+    E[s | x] + E[e^2] E[s^2 | x]. The expectations of s are summed over hill and ec50, and over x, with 16 Gauss nodes
+    in each octave of each, and in parts of it where s is steep.
     """
-    from mamlcli.tasks.averages import even_points, mean_square, octave_points
+    from mamlcli.tasks.averages import mean, mean_square
 
-    x, weights = even_points(config.x, grid) if grid else octave_points(config.x, _panels(config.hill[1]))
     share, share_square = _mean_shares(config, x)
-    baseline, e_max = sum(config.baseline) / 2, sum(config.e_max) / 2
+    baseline, e_max = mean(config.baseline), mean(config.e_max)
     square = mean_square(config.baseline) + 2 * baseline * e_max * share + mean_square(config.e_max) * share_square
-    zero = float(weights @ square) + config.noise_std**2
-    mean = baseline + e_max * share
-    return {"zero predictor": zero, "best single function": zero - float(weights @ mean**2)}
+    return baseline + e_max * share, square
 
 
 def _panels(hill: float) -> int:

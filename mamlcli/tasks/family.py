@@ -1,15 +1,16 @@
 """A family of tasks as a value, and the kind whose tasks are functions with random parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mamlcli.section import FunctionTasksSection
+from mamlcli.tasks.bounds import Moments, Part, known_losses
 from mamlcli.tasks.numbers import Interval, Lane, Numbers, Split, parameter_lane, visits
 from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
 
@@ -17,6 +18,8 @@ from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
 _CORRUPTED: Interval = (-5.0, 5.0)
 # Places of a list whose tasks of a pool are looked up at a time, and how many are kept, of all seeds together.
 _PLACES_AT_A_TIME, _PLACES_KEPT = 2**14, 2**23
+# Of a task of a pool, beside the parameters of its function.
+_NUMBER = "its number"
 
 
 class Request(NamedTuple):
@@ -31,6 +34,8 @@ class Request(NamedTuple):
     unlabelled_inputs: int = 0
     """U, >= 0: inputs after the K support samples whose targets are not a number, so that whoever reads one cannot miss
     it."""
+    numbered: bool = False
+    """Whether a last support sample says which task of the pool it is: its target is the task's number, from 0."""
 
 
 class Curves(NamedTuple):
@@ -60,6 +65,14 @@ class Units(NamedTuple):
     y_scale: tuple[float, ...]
 
 
+class Kinds(NamedTuple):
+    """What tasks are called that are of several kinds, for results of each."""
+
+    names: tuple[str, ...]
+    of: Callable[[Numbers], Int64[np.ndarray, " tasks"]]
+    """Which of the names the tasks of these numbers have."""
+
+
 class TaskFamily(NamedTuple):
     """A distribution of tasks, or a finite world of them."""
 
@@ -82,6 +95,13 @@ class TaskFamily(NamedTuple):
     bounds: Callable[[int | None], Mapping[str, float]] = lambda _: {}
     """What is known of the query loss analytically, by name, like "zero predictor": on a grid of so many even inputs,
     or for None on inputs that are drawn."""
+    moments: Moments | None = None
+    """What the functions behind the tasks are on average, for what is known of a mixture of families; None where that
+    is not known."""
+    num_told: int = 0
+    """How many of the inputs, the last ones, tell an oracle the task."""
+    kinds: Kinds | None = None
+    """Where tasks are of several kinds, of which results are wanted too; None where they are of one."""
     corrupted_slots: int = 0
     """C: the targets of the first C support samples of every task say nothing."""
     columns: Columns | None = None
@@ -94,6 +114,8 @@ class TaskFamily(NamedTuple):
     view: "Callable[[int], TaskFamily] | None" = None
     """Where seeds leave out different tasks, the family as a seed has it, with names and units of its own; `names` then
     holds all that any seed has in a split. None where all seeds have the same."""
+    pool: int | None = None
+    """How many tasks meta-training draws from, where it can say which of them a task is; see `Request.numbered`."""
     largest_support: int | None = None
     """The largest K that leaves every task a query sample; None where there is no such bound."""
     has_gaps: Callable[[Request], bool] = lambda _: False
@@ -138,15 +160,21 @@ Drawing: TypeAlias = Callable[[Numbers], dict[str, Tensor]]
 """The parameters of functions by name, each of shape (n, 1, 1)."""
 
 
+def varying(parameters: Mapping[str, Interval]) -> list[str]:
+    """Those of the parameters that are not the same for all tasks: what an oracle can be told."""
+    return [name for name, (low, high) in parameters.items() if low < high]
+
+
 def function_family(
     function: Function,
     parameters: Mapping[str, Interval],
     config: FunctionTasksSection,
     *,
-    num_inputs: int = 1,
+    num_inputs: int | None = None,
     num_outputs: int = 1,
     told: Sequence[str] | None = None,
     bounds: Callable[[int | None], Mapping[str, float]] = lambda _: {},
+    moments: Moments | None = None,
 ) -> TaskFamily:
     """Make a family of tasks y = f(x; parameters) + noise.
 
@@ -154,11 +182,13 @@ def function_family(
         function: f, written with operations of tensors.
         parameters: The interval in which each parameter of a task is uniform; in this order they are drawn.
         config: Where inputs come from, and what is done to samples.
-        num_inputs: Coordinates of x.
+        num_inputs: Coordinates of x; None for as many as the config's class says.
         num_outputs: Coordinates of y.
         told: Parameters that a model sees beside x if `config.oracle_inputs`; all that there are if None.
         bounds: As for `TaskFamily`.
+        moments: What f is on average; it takes the place of `bounds`, which follow from it.
     """
+    num_inputs = num_inputs or config.num_inputs
 
     def endless(numbers: Numbers) -> dict[str, Tensor]:
         return {
@@ -166,7 +196,7 @@ def function_family(
             for index, (name, interval) in enumerate(parameters.items())
         }
 
-    drawn = _from_pool(endless, config.pool) if config.pool else endless
+    drawn = from_pool(endless, config.pool) if config.pool else endless
     shown = tuple(parameters if told is None else told) if config.oracle_inputs else ()
 
     def points(numbers: Numbers, lane: Lane, shots: int) -> Tensor:
@@ -178,8 +208,11 @@ def function_family(
         seen = [values[name].expand(count, shots, 1) for name in shown]
         return torch.cat([x.expand(count, shots, num_inputs), *seen], dim=-1).float()
 
+    def value_at(x: Tensor, values: dict[str, Tensor]) -> Tensor:
+        return function(x, **{name: values[name] for name in parameters})
+
     def samples(numbers: Numbers, values: dict[str, Tensor], x: Tensor, noise: Lane) -> Samples:
-        y = function(x, **values)
+        y = value_at(x, values)
         if config.noise_std > 0:
             y = y + config.noise_std * numbers.normal(noise, x.shape[1] * num_outputs).reshape(y.shape)
         return Samples(inputs(values, x).contiguous(), y.float().contiguous())
@@ -197,13 +230,17 @@ def function_family(
             x = inputs(values, points(numbers, Lane.UNLABELLED_X, request.unlabelled_inputs))
             unknown = torch.full((*x.shape[:2], num_outputs), torch.nan)
             support = Samples(torch.cat([support.x, x], dim=1), torch.cat([support.y, unknown], dim=1))
+        if request.numbered:
+            support = _numbered(support, values[_NUMBER])
         return Task(support, samples(numbers, values, query_x, Lane.QUERY_NOISE))
 
     def curves(numbers: Numbers, count: int) -> Curves:
         values, x = drawn(numbers), _grid(config.x, count, 1)
-        return Curves(x.flatten(), inputs(values, x), function(x, **values))
+        return Curves(x.flatten(), inputs(values, x), value_at(x, values))
 
     low, high = config.x
+    if moments is not None:
+        bounds = partial(known_losses, [Part(1.0, moments, num_inputs)], config.x, config.noise_std)
     return TaskFamily(
         num_inputs=num_inputs + len(shown),
         num_outputs=num_outputs,
@@ -211,11 +248,20 @@ def function_family(
         domain=f"[{low:g}, {high:g}]",
         curves=curves if num_inputs == 1 else None,
         bounds=bounds,
+        moments=moments,
+        num_told=len(shown),
         corrupted_slots=config.corrupted_slots,
+        pool=config.pool,
     )
 
 
-def _from_pool(endless: Drawing, size: int) -> Drawing:
+def _numbered(support: Samples, numbers: Tensor) -> Samples:
+    """Say by a last sample which task of a pool each is: numbers of shape (n, 1, 1)."""
+    x = torch.cat([support.x, torch.zeros_like(support.x[:, :1])], dim=1)
+    return Samples(x, torch.cat([support.y, numbers.expand_as(support.y[:, :1]).float()], dim=1))
+
+
+def from_pool(endless: Drawing, size: int) -> Drawing:
     """Let meta-training see the first tasks of its list alone, in a new order again and again; no other split."""
     keys = np.arange(size, dtype=np.uint64)
     # Whole rounds through the pool: many of a small one, since a round costs; one of a large one, which is kept until
@@ -225,19 +271,20 @@ def _from_pool(endless: Drawing, size: int) -> Drawing:
     @lru_cache(maxsize=max(1, _PLACES_KEPT // span))
     def at_places(seed: int, index: int) -> dict[str, Tensor]:
         tasks = visits(Numbers(seed, "meta-train", index * span, span), keys)
-        pool = endless(Numbers(seed, "meta-train", 0, size))
+        pool = endless(Numbers(seed, "meta-train", 0, size)) | {_NUMBER: torch.arange(size).view(-1, 1, 1)}
         return {name: values[tasks] for name, values in pool.items()}
 
     def drawn(numbers: Numbers) -> dict[str, Tensor]:
         if numbers.split != "meta-train":
             return endless(numbers)
-        first, last = numbers.first, numbers.first + numbers.num_tasks
+        first, last = numbers.first, numbers.first + numbers.span
         parts = [
             {name: values[max(0, first - index * span) : last - index * span] for name, values in part.items()}
             for index in range(first // span, -(-last // span))
             for part in [at_places(numbers.seed, index)]
         ]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        found = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: torch.from_numpy(numbers.of_these(values.numpy())) for name, values in found.items()}
 
     return drawn
 

@@ -5,7 +5,7 @@ no saved one.
 """
 
 from enum import IntEnum
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Lane(IntEnum):
     QUERY_NOISE = 6
     CORRUPTED_Y = 7
     UNLABELLED_X = 8
+    KIND = 9
 
 
 def split_key(split: Split) -> int:
@@ -49,13 +50,58 @@ def parameter_lane(index: int) -> int:
     return index if index < 3 else 13 + index
 
 
+class Chosen(NamedTuple):
+    """Some of the tasks that follow each other."""
+
+    places: Int64[np.ndarray, " tasks"]
+    """Where they are, counted from the first of all, in rising order."""
+    span: int
+    """How many there are in all."""
+    drawn: dict[tuple[int, int], UInt64[np.ndarray, " all"]]
+    """What was drawn for all by lane and column, for others who are chosen from the same: it is filled on the way."""
+
+
 class Numbers(NamedTuple):
-    """The random numbers of tasks first to first + num_tasks - 1 of (seed, split)."""
+    """The random numbers of tasks of (seed, split): of first to first + num_tasks - 1, or of some that are chosen."""
 
     seed: int
     split: Split
     first: int
     num_tasks: int
+    chosen: Chosen | None = None
+    """Which of those after the first; None where they follow each other."""
+
+    def some(
+        self,
+        places: Int64[np.ndarray, " chosen"],
+        drawn: dict[tuple[int, int], UInt64[np.ndarray, " all"]] | None = None,
+    ) -> "Numbers":
+        """The numbers of some of these tasks alone.
+
+        Args:
+            places: Where they are among these, in rising order.
+            drawn: What is drawn is kept here, for others who ask for some of these tasks.
+        """
+        among = places if self.chosen is None else self.chosen.places[places]
+        return self._replace(num_tasks=len(places), chosen=Chosen(among, self.span, {} if drawn is None else drawn))
+
+    @property
+    def span(self) -> int:
+        """How many tasks follow each other, of which these are all or some."""
+        return self.num_tasks if self.chosen is None else self.chosen.span
+
+    def of_these(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Those of values for all tasks that are for these."""
+        return values if self.chosen is None else values[self.chosen.places]
+
+    def _raw(self, lane: int, column: int) -> UInt64[np.ndarray, " tasks"]:
+        drawn = {} if self.chosen is None else self.chosen.drawn
+        if (lane, column) not in drawn:
+            # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
+            start = (lane << 192) + (column << 128) + self.first // 4
+            bits = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=start)
+            drawn[lane, column] = bits.random_raw(self.first % 4 + self.span)[self.first % 4 :]
+        return self.of_these(drawn[lane, column])
 
     def uniform(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Numbers in the open interval (0, 1), in float64: column k comes from a counter range of its own.
@@ -66,11 +112,7 @@ class Numbers(NamedTuple):
         """
         values = np.empty((columns, self.num_tasks))
         for column in range(columns):
-            # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
-            start = (int(lane) << 192) + (column << 128) + self.first // 4
-            bits = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=start)
-            raw = bits.random_raw(self.first % 4 + self.num_tasks)[self.first % 4 :]
-            values[column] = ((raw >> 11) + 0.5) * 2.0**-53
+            values[column] = ((self._raw(int(lane), column) >> 11) + 0.5) * 2.0**-53
         return torch.from_numpy(values).T
 
     def between(self, interval: Interval, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
@@ -110,9 +152,9 @@ def visits(numbers: Numbers, keys: UInt64[np.ndarray, " pool"]) -> Int64[np.ndar
     Returns:
         The index into the pool of each place.
     """
-    first, last = numbers.first, numbers.first + numbers.num_tasks
+    first, last = numbers.first, numbers.first + numbers.span
     rounds = np.arange(first // len(keys), -(-last // len(keys)), dtype=np.uint64)
     ranks = hashed(numbers.seed, split_key(numbers.split), rounds[:, None], keys[None, :])
     order = np.argsort(ranks, axis=1, kind="stable").ravel()
     skipped = first - int(rounds[0]) * len(keys)
-    return order[skipped : skipped + numbers.num_tasks]
+    return numbers.of_these(order[skipped : skipped + numbers.span])

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from mamlcli.section import FunctionTasksSection, Interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
@@ -35,15 +33,18 @@ class SinusoidTasks(FunctionTasksSection):
 
 def sinusoid(config: SinusoidTasks) -> TaskFamily:
     """Build the family. An oracle is told amplitude and phase, and the frequency where it varies."""
+    from mamlcli.tasks.averages import uniform_edges
+    from mamlcli.tasks.bounds import Moments
     from mamlcli.tasks.family import function_family
 
+    radians = max(map(abs, config.frequency)) * (config.x[1] - config.x[0])
     varies = config.frequency[0] < config.frequency[1]
     return function_family(
         _function,
         {"amplitude": config.amplitude, "phase": config.phase, "frequency": config.frequency},
         config,
         told=("amplitude", "phase", "frequency") if varies else ("amplitude", "phase"),
-        bounds=partial(_bounds, config),
+        moments=Moments(partial(_moments, config), partial(uniform_edges, config.x, radians)),
     )
 
 
@@ -51,32 +52,21 @@ def _function(x: Tensor, amplitude: Tensor, phase: Tensor, frequency: Tensor) ->
     return amplitude * (frequency * x - phase).sin()
 
 
-def _bounds(config: SinusoidTasks, grid: int | None) -> Mapping[str, float]:
-    """The expected loss of a model that always says zero, and of the best single function for all tasks.
+def _moments(config: SinusoidTasks, x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """E[y | x] and E[y^2 | x].
 
-    The first is E[y^2] = E[A^2] E[sin^2(omega x - phase)] + noise_std^2, where sin^2(u) = (1 - cos(2 u)) / 2. The
-    second says g(x) = E[y | x] = E[A] E[sin(omega x - phase)] and is less by E[g(x)^2]. The expectations of
-    exp(i k (omega x - phase)) are known in omega and in phase, whose exponentials have mean exp(i k (low + high) / 2)
-    sinc(k (high - low) / 2); over x they are summed, with 16 Gauss nodes for each radian of omega x.
-
-    Args:
-        config: The distribution of tasks.
-        grid: Of how many evenly spaced inputs, ends included, a loss is the mean; None for inputs drawn as the
-            family says.
+    The first is E[A] E[sin(omega x - phase)]; the second E[A^2] E[sin^2(omega x - phase)], where sin^2(u) =
+    (1 - cos(2 u)) / 2. The expectations of exp(i k (omega x - phase)) are known in omega and in phase, whose
+    exponentials have mean exp(i k (low + high) / 2) sinc(k (high - low) / 2). A panel for each radian of omega x sums
+    them over x.
     """
     import numpy as np
 
-    from mamlcli.tasks.averages import even_points, mean_exponential, mean_square, uniform_points
-
-    low, high = config.amplitude
-    radians = max(map(abs, config.frequency)) * (config.x[1] - config.x[0])
-    x, weights = even_points(config.x, grid) if grid else uniform_points(config.x, math.ceil(radians))
+    from mamlcli.tasks.averages import mean, mean_exponential, mean_square
 
     def turned(k: float) -> NDArray[np.complex128]:
         """E[exp(i k (omega x - phase))] at each x."""
         phase: NDArray[np.complex128] = mean_exponential(np.array([-k]), config.phase)
         return mean_exponential(k * x, config.frequency) * phase
 
-    zero = float(mean_square(config.amplitude) * (1 - (weights @ turned(2.0)).real) / 2 + config.noise_std**2)
-    mean = (low + high) / 2 * turned(1.0).imag
-    return {"zero predictor": zero, "best single function": zero - float(weights @ mean**2)}
+    return mean(config.amplitude) * turned(1.0).imag, mean_square(config.amplitude) * (1 - turned(2.0).real) / 2

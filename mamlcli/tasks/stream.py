@@ -43,12 +43,14 @@ class TaskStream(NamedTuple):
     meta_batch_size: int
     request: Request
     split: Split = "meta-train"
+    families: tuple[TaskFamily, ...] = ()
+    """Where rows differ in their family too, that of each; `seeds` then has a seed for each row."""
 
     @property
     def steps_at_a_time(self) -> int:
         """Steps whose tasks are drawn at a time."""
-        support_shots, query_shots, _, unlabelled = self.request
-        per_step = self.meta_batch_size * (support_shots + query_shots + unlabelled)
+        wanted = self.request
+        per_step = self.meta_batch_size * (wanted.support_shots + wanted.query_shots + wanted.unlabelled_inputs)
         return max(1, min(_BLOCK_SAMPLES_OF_SEED, _BLOCK_SAMPLES // len(self.seeds)) // per_step)
 
     def batch(self, step: int, device: torch.device | str = "cpu") -> Task:
@@ -69,10 +71,14 @@ class TaskStream(NamedTuple):
     def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
         """Draw the meta-batches of several steps, with a leading axis of steps."""
         size = self.meta_batch_size
-        drawn = [
-            TaskList(self.family, seed, self.split).tasks(first_step * size, steps * size, self.request)
-            for seed in self.seeds
-        ]
+        families = self.families or (self.family,) * len(self.seeds)
+        # Rows with the same family and seed have the same tasks, which are drawn once.
+        lists = {
+            (id(family), seed): TaskList(family, seed, self.split)
+            for family, seed in zip(families, self.seeds, strict=True)
+        }
+        tasks = {key: one.tasks(first_step * size, steps * size, self.request) for key, one in lists.items()}
+        drawn = [tasks[id(family), seed] for family, seed in zip(families, self.seeds, strict=True)]
 
         def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
             stacked = torch.stack(seeds)  # (S, steps * B, K, ...)

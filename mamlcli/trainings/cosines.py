@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 
+from mamlcli.methods.method import gradient_at
 from mamlcli.rows import CosineRow
 from mamlcli.runs.folder import RunFolder
 from mamlcli.training import flat_per_seed, frozen_seeds
@@ -20,7 +21,7 @@ class CosineLog:
         self.training = training
         self.log.trim(lambda row: row["step"] <= training.state.step)
         self.rows: list[CosineRow] = self.log.read()  # type: ignore[assignment]
-        self.gradients = [trainings[order].experiment.method.meta_gradient for order in ORDERS]
+        self.methods = [trainings[order].experiment.method for order in ORDERS]
         self.stream = training.experiment.stream()
 
     def measure(self, step: int) -> None:
@@ -28,7 +29,8 @@ class CosineLog:
         training = self.training
         tasks = self.stream.batch(step, training.device)
         first, second = (
-            flat_per_seed(gradient(training.state.params, tasks)[0]).double() for gradient in self.gradients
+            flat_per_seed(gradient_at(method, step)(training.state.params, tasks)[0]).double()
+            for method in self.methods
         )
         cosines = torch.nn.functional.cosine_similarity(first, second, dim=1).tolist()
         frozen = frozen_seeds(training.state, training.config.seeds)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from mamlcli.runs.link import move_on
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import Trackers
-from mamlcli.training import MetaStep, Update, frozen_seeds, scheduled_lr, train_steps
+from mamlcli.training import MetaStep, Rule, Update, frozen_seeds, scheduled_lr, train_steps
 from mamlcli.trainings.culprits import name_tasks
 from mamlcli.trainings.validation import Validation
 from mamlcli.types import Row, finite_or_none
@@ -50,29 +51,31 @@ class Training:
         stop: StopRequest,
         threads: Threads,
         reporter: Reporter,
+        *,
+        plan: Plan | None = None,
     ) -> None:
+        """Set up a run; `plan` is how it is computed, where it is a part of a stack that has one."""
         self.run, self.experiment, self.device, self.stop, self.reporter = run, experiment, device, stop, reporter
         self.config: Config = experiment.config
         self.threads = threads
         self.trackers = Trackers(run, self.config, reporter)
         self.state = experiment.initial_state(device)
         self.validation = Validation(experiment, self.state, device, stop)
-        self.plan: Plan = make_plan(experiment, device)
-        self.update: Update = planned_update(
-            experiment, self.state, self.plan, device, self._compiling_failed, reporter.note
-        )
+        self.plan: Plan = plan or make_plan(experiment, device)
         self.train_s = 0.0
         self.from_step = 0
         self.frozen: dict[int, int] = {}
 
+    @cached_property
+    def update(self) -> Update:
+        """The meta-update of this run by itself."""
+        return planned_update(
+            self.experiment, self.state, self.plan, self.device, self._compiling_failed, self.reporter.note
+        )
+
     def _compiling_failed(self, error: Exception) -> None:
         """Go on without, if the config leaves it open."""
-        reason = f"compiling failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
-        if self.config.engine.compile == "on":
-            remedy = Remedy("set engine.compile: off", "use --set engine.compile=off")
-            raise DeviceError(f"engine.compile is on, but {reason}", remedy) from error
-        self.plan = without_compiling(self.plan, self.experiment, reason)
-        self.reporter.note(f"warning: {reason}; going on without")
+        self.plan = plan_without(error, self.plan, self.experiment, self.reporter)
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
@@ -84,6 +87,11 @@ class Training:
         state = self.state
         return choose(self.config.run.keep, state.params, state.best, state.step, state.updates.cpu())
 
+    @property
+    def max_checkpoint_bytes(self) -> int:
+        """What no checkpoint is longer than: parameters and what any optimiser holds of each, several times over."""
+        return 64 * self.state.flat.numel() + 2**22
+
     def restore_newest(self) -> None:
         """Continue from the newest whole checkpoint, naming each damaged one; with no file at all, start.
 
@@ -91,11 +99,9 @@ class Training:
             CheckpointError: If there are checkpoints and none can be used.
             UsageError: If the run is past its last step already; it is left as it is.
         """
-        # Parameters and what any optimiser holds of each, several times over.
-        max_bytes = 64 * self.state.flat.numel() + 2**22
 
         def load(path: Path) -> None:
-            restore(self.state, load_checkpoint(path, self.device, max_bytes=max_bytes), self.config)
+            restore(self.state, load_checkpoint(path, self.device, max_bytes=self.max_checkpoint_bytes), self.config)
 
         found = use_newest(self.run.checkpoints, load, self.reporter.note)
         if self.state.step > self.config.outer.steps:
@@ -104,8 +110,12 @@ class Training:
             )
         for path in found[1] if found else []:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
-        self.from_step = self.state.step
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
+        self.went_on()
+
+    def went_on(self) -> None:
+        """Do what follows on restoring a state: drop the rows that are going to be written again."""
+        self.from_step = self.state.step
         kept = [
             row for row in self.run.metrics.read() if row["step"] <= self.state.step and self.is_logged(row["step"])
         ]
@@ -120,33 +130,22 @@ class Training:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        outer = self.config.outer
+        rule = self.rule()
         steps = train_steps(
             self.state,
-            self.experiment.stream().batches(self.state.step, outer.steps, self.device),
+            self.experiment.stream().batches(self.state.step, self.config.outer.steps, self.device),
             self.update,
             self.experiment.pre_adapt_loss,
-            seeds=self.config.seeds,
-            learning_rate=lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
-            on_divergence=outer.on_divergence,
+            **rule._asdict(),
             is_logged=self.is_logged,
         )
-        if self.plan.form == "fused" and (problem := folder_problem()):
-            self.reporter.note(f"warning: {problem}")
-        self.reporter.note(f"{self.experiment.method.title}, {self.plan.words()}")
-        with self._recorded(), self._tasks_named():
-            self._catch_up()
-            self.trackers.open()
+        say_how(self.experiment.method.title, self.plan, self.reporter)
+        with self.recorded(), self._tasks_named():
+            self.begin()
             since = time.perf_counter()
             for step in steps:
                 if step.pre_adapt_loss is not None:
-                    rows = self._rows(step)
-                    self._warn_of_frozen()
-                    self.train_s += time.perf_counter() - since
-                    rows = self.validation.measure(rows)
-                    timed = [row | {"wall_s": round(self.train_s, 6)} for row in rows]
-                    self.run.metrics.append(timed)
-                    self.trackers.log(timed)
+                    rows = self.log(step, time.perf_counter() - since)
                     try:
                         yield LoggedStep(step.step, rows)
                     except KeyboardInterrupt:  # between two steps, where all is whole
@@ -155,6 +154,36 @@ class Training:
                     since = time.perf_counter()
                 self._save_if_due(step.step)
                 self.threads.look()
+
+    def rule(self) -> Rule:
+        """How its state goes on."""
+        outer = self.config.outer
+        return Rule(
+            self.config.seeds,
+            lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
+            outer.on_divergence,
+        )
+
+    def begin(self) -> None:
+        """Do what comes before the first step of a process."""
+        self._catch_up()
+        self.trackers.open()
+
+    def log(self, step: MetaStep, seconds: float) -> list[Row]:
+        """Write the rows of a logged step, and what is measured then.
+
+        Args:
+            step: What it was.
+            seconds: Since the last one was written, or since the training began or went on.
+        """
+        rows = self._rows(step)
+        self._warn_of_frozen()
+        self.train_s += seconds
+        rows = self.validation.measure(rows)
+        timed = [row | {"wall_s": round(self.train_s, 6)} for row in rows]
+        self.run.metrics.append(timed)
+        self.trackers.log(timed)
+        return rows
 
     def _rows(self, step: MetaStep) -> list[Row]:
         assert step.pre_adapt_loss is not None
@@ -193,23 +222,43 @@ class Training:
         try:
             yield
         except DivergedError as error:
-            frozen = frozen_seeds(self.state, self.config.seeds)
-            lines = [f"seed {seed}: {name_tasks(self.experiment, self.plan, self.state, seed)}" for seed in frozen]
-            raise DivergedError("\n".join([str(error), *lines])) from None
+            raise DivergedError("\n".join([str(error), *self.culprits()])) from None
+
+    def culprits(self) -> list[str]:
+        """Say of each seed that has diverged which tasks it came from."""
+        frozen = frozen_seeds(self.state, self.config.seeds)
+        return [f"seed {seed}: {name_tasks(self.experiment, self.plan, self.state, seed)}" for seed in frozen]
 
     def _save_if_due(self, step: int) -> None:
-        last = self.config.outer.steps
-        interrupted = self.stop.signal_number is not None
-        if step % self.config.run.checkpoint_every_steps == 0 or step == last or interrupted:
+        if self.is_saved(step):
             self.save()
-        if interrupted and (step < last or self.validation.is_behind()):
+        self.raise_if_interrupted(step)
+
+    def is_saved(self, step: int) -> bool:
+        """Whether a checkpoint is written after this many updates."""
+        is_due = step % self.config.run.checkpoint_every_steps == 0 or step == self.config.outer.steps
+        return is_due or self.stop.signal_number is not None
+
+    def raise_if_interrupted(self, step: int) -> None:
+        """End after a step that is saved, if a signal came and something is left to do."""
+        last = self.config.outer.steps
+        if self.stop.signal_number is not None and (step < last or self.validation.is_behind()):
             self.stop.raise_if_asked(f"interrupted and saved at step {step} of {last}")
 
     def save(self) -> None:
-        """Write a checkpoint of what is finite.
+        """Write a checkpoint of what is finite, and delete those that are too many then.
 
         Raises:
             DivergedError: If a parameter is not; nothing is written.
+        """
+        self.flush()
+        save_checkpoint(self.run.checkpoints, self.state, self.config, self.experiment.family.record)
+
+    def flush(self) -> None:
+        """Make sure of what comes before a checkpoint: the rows up to it, and that there is nothing but numbers in it.
+
+        Raises:
+            DivergedError: If there is.
         """
         held = [value for values in self.state.optimizer.state.values() for value in values.values()]
         if not all(value.isfinite().all() for value in [self.state.flat, *held] if isinstance(value, torch.Tensor)):
@@ -218,10 +267,9 @@ class Training:
                 "written of them"
             )
         self.run.metrics.flush()
-        save_checkpoint(self.run.checkpoints, self.state, self.config, self.experiment.family.record)
 
     @contextmanager
-    def _recorded(self) -> Iterator[None]:
+    def recorded(self) -> Iterator[None]:
         """Keep run.json true: who works on the run, since when, and how it ended."""
         write_record(self.run, self.experiment.family)
         info = self.run.read_info()
@@ -266,6 +314,27 @@ class Training:
         said = {"method": method.title, "inner_steps": method.inner_steps, "steps": steps}
         info |= {"status": status, "outer_steps": self.state.step, **said}
         self.run.write_info(info)
+
+
+def plan_without(error: Exception, plan: Plan, experiment: Experiment, reporter: Reporter) -> Plan:
+    """The plan without compiling, which has failed, if the config leaves it open.
+
+    Raises:
+        DeviceError: If it does not.
+    """
+    reason = f"compiling failed: {next(iter(str(error).splitlines()), type(error).__name__)}"
+    if experiment.config.engine.compile == "on":
+        remedy = Remedy("set engine.compile: off", "use --set engine.compile=off")
+        raise DeviceError(f"engine.compile is on, but {reason}", remedy) from error
+    reporter.note(f"warning: {reason}; going on without")
+    return without_compiling(plan, experiment, reason)
+
+
+def say_how(title: str, plan: Plan, reporter: Reporter) -> None:
+    """Say what is trained, and how it is computed."""
+    if plan.form == "fused" and (problem := folder_problem()):
+        reporter.note(f"warning: {problem}")
+    reporter.note(f"{title}, {plan.words()}")
 
 
 def new_info(config: Config, kind: str) -> dict[str, Any]:

@@ -1,5 +1,8 @@
 """`maml check-grads`."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from mamlcli.cli.chosen import resolve
@@ -12,6 +15,12 @@ def check_grads(
     name: NameArgument = None,
     config: ConfigOption = None,
     set_: SetOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="A new folder for the report and its figures; without it none is written."
+        ),
+    ] = None,
     plugin: PluginOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -25,7 +34,7 @@ def check_grads(
         from mamlcli.cli.gradient_report import gradient_report
         from mamlcli.commands.check_grads import check_grads as run_checks
 
-        report = run_checks(resolved, reporter=progress)
+        report = run_checks(resolved, out=out, reporter=progress)
     show(report.as_json(), gradient_report(report, resolved), as_json=as_json)
     if not report.passed:
         raise typer.Exit(1)

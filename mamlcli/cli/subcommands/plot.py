@@ -33,7 +33,8 @@ def plot(
     """Draw the figures of a run again from what it keeps, computing nothing: for a paper, or in a new version's style.
 
     The loss of a run can be drawn while it trains; adaptation and fits come
-    from maml eval, learning and cosine from maml compare-orders.
+    from maml eval, learning and cosine from maml compare-orders, differences from
+    that and from maml compare.
 
     Without --format, --width and --out the figures in the run's folder are
     replaced. Else they go to the working folder, or where --out says, as

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mamlcli.cli.completion import complete_row
+from mamlcli.cli.completion import complete_group, complete_row
 from mamlcli.cli.options import JsonOption, OutOption, QuietOption, ResumeOption
 from mamlcli.cli.shared import resume_folder, show
 
@@ -14,8 +14,17 @@ def reproduce(
         list[str] | None,
         typer.Argument(
             metavar="ROW",
-            help="Which rows, by name or YAML file; all when left out.",
+            help="Which rows, by name or YAML file; all when neither rows nor groups are named.",
             autocompletion=complete_row,
+        ),
+    ] = None,
+    groups: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--group",
+            metavar="GROUP",
+            help="All rows of a group too, as --list names them; may be repeated.",
+            autocompletion=complete_group,
         ),
     ] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the rows and train nothing.")] = False,
@@ -38,7 +47,7 @@ def reproduce(
     from mamlcli.config.file import parse_seeds
 
     if list_:
-        _show_rows(rows or [], as_json=as_json, quiet=quiet)
+        _show_rows(rows or [], groups or [], as_json=as_json, quiet=quiet)
         return
     chosen = None if seeds is None else parse_seeds(seeds, "--seeds")
     out = resume_folder(resume, out)
@@ -49,6 +58,7 @@ def reproduce(
 
         result = run_reproduce(
             rows or [],
+            groups=groups or [],
             seeds=chosen,
             fast=fast,
             jobs=jobs,
@@ -60,15 +70,16 @@ def reproduce(
     show(result.as_json(), reproduction_report(result), as_json=as_json)
 
 
-def _show_rows(names: list[str], *, as_json: bool, quiet: bool) -> None:
+def _show_rows(names: list[str], groups: list[str], *, as_json: bool, quiet: bool) -> None:
     from mamlcli.cli.progress import Progress
 
     with Progress(quiet=quiet):
         from mamlcli.cli.reproduction_report import rows_report
-        from mamlcli.commands.reproduce import load_rows
+        from mamlcli.commands.reproduction_rows import load_rows
+        from mamlcli.pages.reproduction import protocol
         from mamlcli.results import RowList
         from mamlcli.rows import ListedRow
 
-        found = load_rows(names)
-        listed = RowList(rows=[ListedRow(row=name, **dict(row)) for name, row in found.items()])
+        found = load_rows(names, groups)
+        listed = RowList(rows=[ListedRow(row=name, protocol=protocol(row), **dict(row)) for name, row in found.items()])
     show(listed.as_json(), rows_report(found), as_json=as_json)

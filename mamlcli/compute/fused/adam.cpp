@@ -59,20 +59,17 @@ bool guarded_update(Rule rule, bool alive, T loss, T max_norm, int64_t params, T
 }
 
 template <typename T>
-void adam(int64_t seeds, int64_t params, double step, double lr, double beta1, double beta2, double epsilon,
-          double max_grad_norm, const T* losses, T* theta, T* grads, T* exp_avg, T* exp_avg_sq, T* norms, bool* alive,
-          int64_t* updates) {
-    const Adam<T> rule{
-        T(1 - beta1),
-        T(beta2),
-        T(1 - beta2),
-        T(epsilon),
-        T(lr / (1 - std::pow(beta1, step))),
-        T(std::sqrt(1 - std::pow(beta2, step))),
+void adam(int64_t seeds, int64_t params, double step, double beta1, double beta2, double epsilon, const double* lr,
+          const double* max_grad_norm, const T* losses, T* theta, T* grads, T* exp_avg, T* exp_avg_sq, T* norms,
+          bool* alive, int64_t* updates) {
+    const double correction1 = 1 - std::pow(beta1, step);
+    Adam<T> rule{
+        T(1 - beta1), T(beta2), T(1 - beta2), T(epsilon), T(0), T(std::sqrt(1 - std::pow(beta2, step))),
     };
     for (int64_t seed = 0; seed < seeds; seed++) {
         const int64_t row = seed * params;
-        alive[seed] = guarded_update(rule, alive[seed], losses[seed], T(max_grad_norm), params, theta + row,
+        rule.step_size = T(lr[seed] / correction1);
+        alive[seed] = guarded_update(rule, alive[seed], losses[seed], T(max_grad_norm[seed]), params, theta + row,
                                      grads + row, exp_avg + row, exp_avg_sq + row, norms + seed);
         updates[seed] += alive[seed];
     }
@@ -82,17 +79,18 @@ void adam(int64_t seeds, int64_t params, double step, double lr, double beta1, d
 
 extern "C" {
 
-void adam_float(int64_t seeds, int64_t params, double step, double lr, double beta1, double beta2, double epsilon,
-                double max_grad_norm, const float* losses, float* theta, float* grads, float* exp_avg,
-                float* exp_avg_sq, float* norms, bool* alive, int64_t* updates) {
-    adam(seeds, params, step, lr, beta1, beta2, epsilon, max_grad_norm, losses, theta, grads, exp_avg, exp_avg_sq,
+// One update of S seeds with P parameters each, with a learning rate and a bound of the gradient's norm for each seed.
+void adam_float(int64_t seeds, int64_t params, double step, double beta1, double beta2, double epsilon,
+                const double* lr, const double* max_grad_norm, const float* losses, float* theta, float* grads,
+                float* exp_avg, float* exp_avg_sq, float* norms, bool* alive, int64_t* updates) {
+    adam(seeds, params, step, beta1, beta2, epsilon, lr, max_grad_norm, losses, theta, grads, exp_avg, exp_avg_sq,
          norms, alive, updates);
 }
 
-void adam_double(int64_t seeds, int64_t params, double step, double lr, double beta1, double beta2, double epsilon,
-                 double max_grad_norm, const double* losses, double* theta, double* grads, double* exp_avg,
-                 double* exp_avg_sq, double* norms, bool* alive, int64_t* updates) {
-    adam(seeds, params, step, lr, beta1, beta2, epsilon, max_grad_norm, losses, theta, grads, exp_avg, exp_avg_sq,
+void adam_double(int64_t seeds, int64_t params, double step, double beta1, double beta2, double epsilon,
+                 const double* lr, const double* max_grad_norm, const double* losses, double* theta, double* grads,
+                 double* exp_avg, double* exp_avg_sq, double* norms, bool* alive, int64_t* updates) {
+    adam(seeds, params, step, beta1, beta2, epsilon, lr, max_grad_norm, losses, theta, grads, exp_avg, exp_avg_sq,
          norms, alive, updates);
 }
 

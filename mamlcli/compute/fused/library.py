@@ -38,7 +38,7 @@ class Problem(ctypes.Structure):
         ("second_order", c_int64),
         ("num_sizes", c_int64),
         ("sizes", POINTER(c_int64)),
-        ("inner_lr", c_double),
+        ("inner_lr", POINTER(c_double)),
     ]
 
 
@@ -74,7 +74,7 @@ def load_library(dtype: torch.dtype) -> Library:
     return Library(
         function("workspace_bytes", c_int64, POINTER(Problem)),
         function(f"meta_gradient_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 8),
-        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 6, *[c_void_p] * 8),
+        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 4, *[POINTER(c_double)] * 2, *[c_void_p] * 8),
     )
 
 

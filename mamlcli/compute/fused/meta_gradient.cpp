@@ -24,8 +24,8 @@
 // What a caller knows of the experiment; fused/library.py has the same fields.
 struct Problem {
     int64_t seeds, tasks, support_shots, query_shots, inner_steps, second_order, num_sizes;
-    const int64_t* sizes;  // units of every layer, input and output included
-    double inner_lr;
+    const int64_t* sizes;    // units of every layer, input and output included
+    const double* inner_lr;  // of every seed
 };
 
 namespace {
@@ -61,8 +61,8 @@ template <typename Lanes> struct Matrix {
 };
 
 // The first ROWS rows and COLS columns of a product.
-template <int ROWS, int COLS, typename Lanes, typename T>
-void tile(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
+template <int ROWS, int COLS, typename Lanes, typename Scale>
+void tile(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     Lanes sums[ROWS][COLS];  // in registers, once all loops over it are unrolled
     #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
@@ -79,17 +79,17 @@ void tile(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matri
         for (int j = 0; j < COLS; j++) out(i, j) = base(i, j) + scale * sums[i][j];
 }
 
-template <int ROWS, typename Lanes, typename T>
-void rows_of_product(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
+template <int ROWS, typename Lanes, typename Scale>
+void rows_of_product(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     int64_t j = 0;
     for (; j + TILE_COLS <= out.cols; j += TILE_COLS)
         tile<ROWS, TILE_COLS>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
     for (; j < out.cols; j++) tile<ROWS, 1>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
 }
 
-// out = base + scale a b; base may be out.
-template <typename Lanes, typename T>
-void product(Matrix<Lanes> out, Matrix<Lanes> base, T scale, Matrix<Lanes> a, Matrix<Lanes> b) {
+// out = base + scale a b; base may be out. The scale is the same for all tasks, or one of each lane.
+template <typename Lanes, typename Scale>
+void product(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     int64_t i = 0;
     for (; i + TILE_ROWS <= out.rows; i += TILE_ROWS)
         rows_of_product<TILE_ROWS>(out.from(i, 0), base.from(i, 0), scale, a.from(i, 0), b);
@@ -181,7 +181,8 @@ template <typename T> struct Tasks {
     }
 
     // out = base + scale (derivatives^T values), the gradient of a layer's parameters; base null is zero.
-    void add_gradient(const Layer& l, Lanes* out, Lanes* base, T scale, Matrix<Lanes> derivatives,
+    template <typename Scale>
+    void add_gradient(const Layer& l, Lanes* out, Lanes* base, Scale scale, Matrix<Lanes> derivatives,
                       Matrix<Lanes> values) {
         auto from = base ? weight(base, l) : zeros(l.outputs, l.inputs);
         auto from_bias = base ? column(base, l) : zeros(l.outputs, 1);
@@ -189,12 +190,12 @@ template <typename T> struct Tasks {
         product(column(out, l), from_bias, scale, derivatives.transposed(), ones(values.rows));
     }
 
-    void add_gradient(Lanes* out, Lanes* base, T scale, Pass<Lanes> pass) {
+    template <typename Scale> void add_gradient(Lanes* out, Lanes* base, Scale scale, Pass<Lanes> pass) {
         for (const Layer& l : mlp.layers) add_gradient(l, out, base, scale, pass.d_outputs(l), pass.inputs(l));
     }
 
     // v -= alpha H v, at the theta whose gradient left `pass`; `along` is room for the derivatives of `pass` along v.
-    void subtract_hessian_product(Lanes* v, T alpha, Lanes* theta, Pass<Lanes> pass, Pass<Lanes> along) {
+    void subtract_hessian_product(Lanes* v, Lanes alpha, Lanes* theta, Pass<Lanes> pass, Pass<Lanes> along) {
         for (const Layer& l : mlp.layers) {
             Matrix<Lanes> outputs = along.outputs(l);
             product(outputs, bias(v, l, pass.shots), T(1), pass.inputs(l), weight(v, l).transposed());
@@ -303,11 +304,12 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
     Tasks<T> tasks{mlp};
     const int64_t steps = problem.inner_steps;
     const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
-    const T alpha = problem.inner_lr;
+    Lanes alpha = {};
     for_each_seed<T>(problem, first, [&](int64_t seed, int64_t from, int64_t) {
         const T* params = data.params + seed * mlp.num_params;
         const auto mask = lanes_between<T>(from, Vector<T>::width);  // idle lanes are those of the last seed
         for (int64_t i = 0; i < mlp.num_params; i++) room.theta(0)[i] = mask ? Lanes{} + params[i] : room.theta(0)[i];
+        alpha = mask ? Lanes{} + T(problem.inner_lr[seed]) : alpha;
     });
     load(problem, first, data.support_y, problem.support_shots * outputs, room.support_y);
     load(problem, first, data.query_y, problem.query_shots * outputs, room.query_y);
