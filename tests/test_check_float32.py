@@ -33,8 +33,8 @@ FAULTS = {
     "the lower half of the lanes left out": (_KEPT, _LEFT_OUT % "i < width / 2"),
     "every other lane left out": (_KEPT, _LEFT_OUT % "i % 2 == 1"),
     "alpha off by a thousandth": (
-        "const T alpha = problem.inner_lr;",
-        "const T alpha = problem.inner_lr * (sizeof(T) == 4 ? 1.001 : 1);",
+        "T(problem.inner_lr[seed])",
+        "T(problem.inner_lr[seed] * (sizeof(T) == 4 ? 1.001 : 1))",
     ),
     "the mean over tasks a sum": (
         "const T share = T(1) / problem.tasks;",

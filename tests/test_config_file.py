@@ -59,7 +59,7 @@ def problems(text: str, *overrides: str) -> str:
         ("name: [1", "x.yaml:1:9: not valid YAML"),
         (
             "name: a\nalgorithm:\n  name: joint\n  order: first",
-            "x.yaml:4:3: algorithm.order: `order` is a key of maml and chain; this is joint",
+            "x.yaml:4:3: algorithm.order: `order` is a key of maml, chain and cavia; this is joint",
         ),
         (
             "name: a\nalgorithm: {unlabelled_inputs: 3}",
@@ -76,7 +76,8 @@ def problems(text: str, *overrides: str) -> str:
         ("name: a\nmodel: {name: transformer}", "x.yaml:2:15: model.name: there is no model 'transformer'; known: mlp"),
         (
             "name: a\nalgorithm: {name: 5}",
-            "x.yaml:2:19: algorithm.name: there is no method of type int; known: maml, joint, chain",
+            "x.yaml:2:19: algorithm.name: there is no method of type int; known: maml, joint, "
+            "averaged, chain, reptile, cavia, imaml, hessian_free",
         ),
         ("name: \x07", "x.yaml:1: not a text file"),
         ("? [a]\n: b", "a key must be a plain word"),
@@ -113,7 +114,8 @@ outer: {lr: yes}
         "x.yaml:5:24: model.hidden_sizes[0]: must be greater than or equal to 1, got 0",
         "x.yaml:5:28: model.order: unknown key; did you mean 'algorithm.order'?",
         "x.yaml:9:13: algorithm.inner_lr: must be greater than or equal to 0, got -1",
-        "x.yaml:8:3: algorithm.inner_steps: `inner_steps` is a key of maml and chain; this is joint",
+        "x.yaml:8:3: algorithm.inner_steps: `inner_steps` is a key of maml, chain, reptile, cavia, imaml "
+        "and hessian_free; this is joint",
         "override algorithm.learn_slot_weights=true: algorithm.learn_slot_weights: `learn_slot_weights` is a key of "
         "chain; this is joint",
         "x.yaml:10:13: outer.lr: must be a valid number, got the text 'yes'",

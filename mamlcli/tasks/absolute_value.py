@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class AbsoluteValueTasks(FunctionTasksSection):
-    """Absolute values: y = slope * |x - centre| + offset + noise."""
+    """Absolute values: y = slope * abs(x - centre) + offset + noise."""
 
     test_keys: ClassVar[tuple[str, ...]] = (*FunctionTasksSection.test_keys, "slope", "centre", "offset")
 
