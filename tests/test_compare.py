@@ -215,6 +215,10 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(
         assert outcome.code == code, options
         assert said in outcome.err, options
     assert {path.name for path in tmp_path.iterdir()} == {"tiny.yaml", "seven.yaml", "doses.yaml"}
+    # A folder that is called like an experiment that comes along does not hide it.
+    (tmp_path / "quickstart").mkdir()
+    outcome = maml("compare", "--configs", "quickstart", "doses.yaml")
+    assert "tasks.family: sinusoid in quickstart, dose_response in doses" in outcome.err
 
 
 def test_experiments_are_trained_and_a_comparison_is_gone_on_with_by_its_folder_alone(

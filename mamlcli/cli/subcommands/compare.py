@@ -104,7 +104,8 @@ def _experiments(words: Sequence[str], overrides: "Sequence[Override]") -> "dict
 
     if not words:
         raise UsageError("--configs: name the experiments: maml compare --configs A.yaml B.yaml")
-    if folder := next((word for word in words if Path(word).is_dir()), None):
+    # A folder may well be called as the experiment that it came from: `--out quickstart`.
+    if folder := next((word for word in words if Path(word).is_dir() and word not in shipped_configs()), None):
         raise UsageError(f"{visible(shorten(folder))} is a folder; after --configs stand experiments")
     found = [load_config(word, overrides) for word in words]
     names = [config.name for config in found]
