@@ -6,7 +6,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from mamlcli import registry
 from mamlcli.errors import CheckpointError, ConfigError, InterruptedRunError, RunFolderError, UsageError
 from mamlcli.figures.predictions import predictions_figure
 from mamlcli.interrupts import SIGNALS, StopRequest
+from mamlcli.proofs.maps import textbook_map
 from mamlcli.results import PredictResult
 from mamlcli.runs.checkpoints import load_checkpoint
 from mamlcli.section import FunctionTasksSection
@@ -100,25 +101,52 @@ def network(params: Mapping[str, Tensor], prefix: str = "") -> nn.Sequential:
 
 
 def descended(
-    model: nn.Sequential, x: Tensor, y: Tensor, lr: float, steps: int, optimizer: torch.optim.Optimizer | None = None
+    model: nn.Sequential,
+    x: Tensor,
+    y: Tensor,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    changed: Callable[[int], None] = lambda _: None,
 ) -> nn.Sequential:
-    """The textbook: torch.optim, SGD where none is given, on the mean squared error."""
-    optimizer = optimizer or torch.optim.SGD(model.parameters(), lr=lr)
-    for _ in range(steps):
+    """The textbook: torch.optim on the mean squared error; what is done to gradients before a step comes last."""
+    for step in range(steps):
         optimizer.zero_grad()
         nn.functional.mse_loss(model(x), y).backward()  # type: ignore[no-untyped-call]
+        changed(step)
         optimizer.step()
     return model
 
 
+def sgd(model: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(model.parameters(), lr=lr)
+
+
 def turned(settings: dict[str, Any], tensors: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimiser of torch.optim that a method steps with, of what it adapts."""
+    """The optimiser of torch.optim that a method steps with, of what it adapts; learned rates are in the gradients."""
     lr, moving = settings["inner_lr"], {"head": tensors[-2:], "body": tensors[:-2]}
+    lr = 1.0 if settings.get("learned_inner_lr") else lr
     chosen = moving.get(settings.get("adapts", "all"), tensors)
     rule = settings.get("inner_optimizer", "sgd")
     if rule == "adam":
         return torch.optim.Adam(chosen, lr=lr)
     return torch.optim.SGD(chosen, lr=lr, momentum=settings["inner_momentum"] if rule == "momentum" else 0.0)
+
+
+def changing(settings: dict[str, Any], params: dict[str, Tensor], model: nn.Module) -> Callable[[int], None]:
+    """What a method does to the gradients of a step: a learned map, learned rates, a pull to where it began."""
+    mapped = textbook_map(settings.get("preconditioner"))
+    names = [name for name in params if name.startswith("layer")]
+
+    def changed(step: int) -> None:
+        tensors = dict(zip(names, model.parameters(), strict=True))
+        grads = mapped(params, {name: own.grad for name, own in tensors.items() if own.grad is not None})
+        for name, tensor in tensors.items():
+            grad, rate = grads[name], params.get(f"inner_lr.{name}")
+            if rate is not None:
+                grad = grad * (rate if rate.shape == grad.shape else rate[min(step, len(rate) - 1)])
+            tensor.grad = grad + settings.get("proximal_strength", 0.0) * (tensor.detach() - params[name])
+
+    return changed
 
 
 def in_context(settings: dict[str, Any], params: dict[str, Tensor], x: Tensor, y: Tensor, steps: int) -> nn.Sequential:
@@ -154,20 +182,15 @@ def by_hand(config: mamlcli.Config, params: dict[str, Tensor], steps: int) -> ND
         # 13 inputs are asked for and 4 wanted without a target: evenly, both ends among them.
         unlabelled = x_new[[0, 4, 8, 12]]
         student = network(params, "student.")
-        model = descended(student, unlabelled, teacher(unlabelled).detach(), lr, steps)
-    elif settings.get("learned_inner_lr"):
-        model = network(params)
-        names = [name for name in params if not name.startswith("inner_lr.")]
-        for step in range(steps):
-            grads = torch.autograd.grad(nn.functional.mse_loss(model(x), y), list(model.parameters()))
-            for name, parameter, grad in zip(names, model.parameters(), grads, strict=True):
-                rate = params.get(f"inner_lr.{name}", torch.zeros(1))  # none of what does not adapt
-                parameter.data -= (rate if rate.shape == grad.shape else rate[min(step, len(rate) - 1)]) * grad
+        model = descended(student, unlabelled, teacher(unlabelled).detach(), sgd(student, lr), steps)
     elif "context_size" in settings:
         model = in_context(settings, params, x, y, steps)
     else:
+        if "models" in settings:
+            params = {name: value.mean(dim=0) for name, value in params.items()}
         begun = network(params)
-        model = descended(begun, x, y, lr, steps, turned(settings, list(begun.parameters())))
+        optimizer = turned(settings, list(begun.parameters()))
+        model = descended(begun, x, y, optimizer, steps, changing(settings, params, begun))
     said: NDArray[np.float32] = model(x_new)[:, 0].detach().numpy()
     return said
 
@@ -208,7 +231,8 @@ def test_units_of_the_user_go_in_and_come_out(ocean_run: Path) -> None:
                 (x_new, (2000.0, -1.0), (50.0, 0.1)),
             )
         )
-        adapted = descended(network(one), small, small_y, 0.05, 4)(small_new).detach().double().numpy()
+        begun = network(one)
+        adapted = descended(begun, small, small_y, sgd(begun, 0.05), 4)(small_new).detach().double().numpy()
         np.testing.assert_allclose(said[seed], adapted * (20.0, 1e-3) + (300.0, 0.0), rtol=1e-4, atol=1e-8)
 
 
