@@ -297,11 +297,12 @@ def test_rows_are_listed_and_unknown_ones_refused(maml: Maml) -> None:
     assert {line["row"] for line in listed["rows"]} == {path.stem for path in ROWS}
     grouped = json.loads(maml("reproduce", "--list", "--group", "meta-sgd", "--json").out)
     assert [(line["row"], line["protocol"][:36]) for line in grouped["rows"]] == [
-        ("notebook-meta-sgd", "60,000 meta-updates of 4 tasks, K = ")
+        ("arml-meta-sgd", "70,000 meta-updates of 25 tasks, K ="),
+        ("notebook-meta-sgd", "60,000 meta-updates of 4 tasks, K = "),
     ]
     outcome = maml("reproduce", "--group", "metasgd")
     assert outcome.code == 2
-    assert "no group is named 'metasgd'; did you mean 'meta-sgd'? known: audit, homework, " in outcome.err
+    assert "no group is named 'metasgd'; did you mean 'meta-sgd'? known: arml, audit, " in outcome.err
     outcome = maml("reproduce", "jiont")
     assert outcome.code == 2
     assert "no row is named 'jiont'; did you mean 'joint'? " in outcome.err
