@@ -18,9 +18,10 @@ from mamlcli import Config, parse_config
 from mamlcli.cli.axes import split_axes
 from mamlcli.compute.plan import make_plan, planned_update
 from mamlcli.config.axes import Axes, members_of
-from mamlcli.errors import DivergedError, InterruptedRunError, UsageError
+from mamlcli.errors import DeviceError, DivergedError, InterruptedRunError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest
+from mamlcli.memory.estimate import training_estimate
 from mamlcli.meta_test.ranking import ranked
 from mamlcli.meta_test.validation import validation_loss
 from mamlcli.registry import entries
@@ -364,6 +365,20 @@ def test_members_can_be_named_one_by_one_where_they_make_no_grid(tiny: Config, t
     ):
         with pytest.raises(UsageError, match=said):
             members_of(tiny, wrong)
+
+
+def test_a_stack_that_does_not_fit_is_refused_before_anything_is_made(
+    tiny: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = parse_config(m.dump_config(tiny), overrides=["model.hidden_sizes=[64]"])
+    one, other = (members_of(wide, {"outer.lr": values}) for values in ([0.001], np.linspace(0.001, 0.01, 40).tolist()))
+    plans = [stacked([make_experiment(member.config) for member in members]) for members in (one, other)]
+    needed = [training_estimate(whole, make_plan(whole, CPU)).total() for whole in plans]
+    assert needed[1] > 10 * needed[0]
+    monkeypatch.setattr("mamlcli.memory_check.free_memory", lambda: sum(needed) // 2)
+    with pytest.raises(DeviceError, match="training"):
+        m.sweep(wide, {"outer.lr": [member.values["outer.lr"] for member in other]}, out=tmp_path / "grid")
+    assert not (tmp_path / "grid").exists()
 
 
 def test_a_stack_and_a_pick_that_are_not_there_are_refused(tiny: Config, tmp_path: Path) -> None:
