@@ -100,6 +100,8 @@ def trained(experiment: Experiment, states: list[TrainState]) -> str:
         ("dense", ("outer.optimizer=rmsprop",)),
         ("dense", ("outer.optimizer=sgd", "algorithm.order=first")),
         ("dense", ("algorithm.learned_inner_lr=tensor_and_step",)),
+        ("dense", ("algorithm.inner_steps=2", "algorithm.per_step_losses=4", "algorithm.first_order_steps=2")),
+        ("dense", ("algorithm.inner_steps=2", "algorithm.inner_optimizer=adam", "algorithm.adapts=head")),
         ("low_rank", ("engine.inner_update=low_rank", "engine.compile=off", "algorithm.inner_steps=2")),
     ],
 )
