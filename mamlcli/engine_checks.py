@@ -79,7 +79,6 @@ def compiled_gradient(
     seeds = [{name: value[index] for name, value in params.items()} for index in range(len(config.seeds))]
     state = init_state(seeds, optimizer=config.outer.optimizer, lr=config.outer.lr, device=_CPU)
     state.step = made
-    state.made.fill_(made)
     log, _ = planned_update(experiment, state, plan, _CPU, note=note)(tasks)
     assert state.flat.grad is not None
     return unflatten(state.flat.grad, {name: value.shape[1:] for name, value in params.items()}), log

@@ -52,8 +52,6 @@ class TrainState:
     """Whether all losses and gradients of a seed were finite so far; one that is not is frozen."""
     updates: Int[Tensor, " seeds"]
     """Updates made of each seed: `step`, or for a frozen one the last step before it diverged."""
-    made: Int[Tensor, ""]
-    """`step` as a tensor, for meta-gradients that change along the training."""
     step: int = 0
     best: Best | None = None
     """What the meta-validation losses so far say; None before the first."""
@@ -79,11 +77,6 @@ class Stack(NamedTuple):
     def step(self) -> int:
         """Updates made of the parts that go on."""
         return max(part.step for part in self.parts)
-
-    @property
-    def made(self) -> Int[Tensor, ""]:
-        """`step` as a tensor, as for a state."""
-        return self.parts[0].made
 
 
 def stack_states(states: Sequence[TrainState]) -> Stack:
@@ -153,7 +146,6 @@ def init_state(seeds: Sequence[Params], *, optimizer: str, lr: float, device: to
         rate,
         alive=torch.ones(len(seeds), dtype=torch.bool, device=device),
         updates=torch.zeros(len(seeds), dtype=torch.int64, device=device),
-        made=torch.zeros((), dtype=torch.int64, device=device),
     )
 
 
@@ -335,16 +327,16 @@ def train_stack(
             set_to = lrs
             for part, lr in zip(state.parts, lrs, strict=True):
                 part.lr.fill_(lr)
-        state.made.fill_(number - 1)
         log, norms = update(tasks)
         step = StackStep(running, lrs, MetaStep(number, lrs[0], before, log, norms), sizes)
         if (logged or norms.device.type == "cpu") and not bool(state.alive.all()):
             running = _going_on(state, step, rules, ended)
             if not running:
                 return
+            step = step._replace(running=running)
         for index in running:
             state.parts[index].step = number
-        yield step._replace(running=running)
+        yield step
 
 
 def _going_on(

@@ -196,7 +196,6 @@ def trained(experiment: Experiment, steps: int, state: TrainState) -> Tensor:
     """Train some steps more as `maml train` does, in one program; returns the last loss whose gradient was taken."""
     update = planned_update(experiment, state, make_plan(experiment, CPU), CPU)
     for _ in range(steps):
-        state.made.fill_(state.step)
         log, _ = update(experiment.stream().batch(state.step))
         state.step += 1
     return log.get("meta_loss", log["post_adapt_loss"])

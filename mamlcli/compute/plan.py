@@ -10,6 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
@@ -20,7 +21,7 @@ from mamlcli.compute.per_task import clamped_per_task
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
-from mamlcli.methods.method import MetaGradient, Method, gradient_at, phase_at, phases_of
+from mamlcli.methods.method import Log, MetaGradient, Method, gradient_at, phase_at, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
 from mamlcli.tasks.family import Request
@@ -218,13 +219,17 @@ def planned_update(
     """
     method = experiment.method
     if plan.form != "fused":
+        made = torch.zeros((), dtype=torch.int64, device=device)
         updates = {
-            phase.begins: _graph_update(
-                experiment, state, plan, device, phase.meta_gradient(state.made), on_failure, note
-            )
+            phase.begins: _graph_update(experiment, state, plan, device, phase.meta_gradient(made), on_failure, note)
             for phase in phases_of(method)
         }
-        return lambda tasks: updates[phase_at(method, state.step).begins](tasks)
+
+        def in_phases(tasks: Task) -> tuple[Log, Tensor]:
+            made.fill_(state.step)
+            return updates[phase_at(method, state.step).begins](tasks)
+
+        return in_phases if method.phases else updates[0]
     descent, layers = method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None

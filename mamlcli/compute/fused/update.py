@@ -50,6 +50,8 @@ class FusedUpdate:
         loop = (inner_steps, int(order == "second"), len(sizes), (ctypes.c_int64 * len(sizes))(*sizes))
         self._loop = (*loop, _numbers(inner_lr, count))
         self._max_norms = _numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
+        self._lrs: list[float] = []
+        self._lr_array = _array([])
         self._moments: dict[str, Tensor] = {}
         self.workspace = torch.empty(0, dtype=torch.uint8)
         """Kept between steps: a new one at each would be paged in anew."""
@@ -69,10 +71,17 @@ class FusedUpdate:
         self._library.meta_gradient(problem, threads, *pointers)
         moments, group = self._of_adam(), state.parts[0].optimizer.param_groups[0]
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
-        lrs = [part.lr.item() for part, rows in zip(state.parts, self._rows, strict=True) for _ in range(rows)]
-        numbers = (moments["step"].item(), *group["betas"], group["eps"], _array(lrs), self._max_norms)
+        numbers = (moments["step"].item(), *group["betas"], group["eps"], self._lr_of_each(), self._max_norms)
         self._library.adam(*state.flat.shape, *numbers, *_pointers(losses, *held, norms, state.alive, state.updates))
         return {"post_adapt_loss": losses}, norms
+
+    def _lr_of_each(self) -> ctypes.Array[ctypes.c_double]:
+        """The learning rate of every seed, laid out anew where one has changed."""
+        lrs = [part.lr.item() for part in self._state.parts]
+        if lrs != self._lrs:
+            self._lrs = lrs
+            self._lr_array = _array([lr for lr, rows in zip(lrs, self._rows, strict=True) for _ in range(rows)])
+        return self._lr_array
 
     def _of_adam(self) -> dict[str, Tensor]:
         """What Adam holds of all parameters, one update later; parts of a stack hold views of it."""
