@@ -7,6 +7,7 @@ needs, and causes no import.
 import hashlib
 import importlib
 import importlib.util
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -39,6 +40,16 @@ def load_plugins(names: Sequence[str]) -> None:
 def loaded_plugins() -> list[dict[str, str | None]]:
     """What is loaded, for run.json: the name, and the SHA-256 of its file."""
     return [{"name": name, "sha256": _hash(module)} for name, module in _LOADED.items()]
+
+
+def plugin_options() -> list[str]:
+    """The words of a command line that load them in another process."""
+    return [word for name in _LOADED for word in ("--plugin", name)]
+
+
+def typed_options() -> str:
+    """The same as they are typed after a command, a space before each."""
+    return "".join(f" {shlex.quote(word)}" for word in plugin_options())
 
 
 def users_lines(error: BaseException) -> str | None:

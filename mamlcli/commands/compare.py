@@ -23,7 +23,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_side_by_side
 from mamlcli.meta_test.measure import query_protocol
 from mamlcli.meta_test.paired import paired_rows
-from mamlcli.plugins import loaded_plugins
+from mamlcli.plugins import typed_options
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import ComparedRuns
 from mamlcli.runs.files import csv_text, json_text
@@ -185,11 +185,10 @@ def _trained_as(config: Config, seeds: Sequence[int] | None, count: int) -> Conf
 
 def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
     """How to go on after an interruption."""
-    plugins = [shlex.quote(str(plugin["name"])) for plugin in loaded_plugins()]
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True",
         f"to go on: maml compare --resume {shlex.quote(str(folder.path))}{f' --jobs {jobs}' if jobs else ''}"
-        f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
+        f"{typed_options()}",
     )
 
 

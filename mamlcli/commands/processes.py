@@ -12,7 +12,7 @@ from typing import NamedTuple
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
-from mamlcli.plugins import loaded_plugins
+from mamlcli.plugins import plugin_options
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -164,9 +164,8 @@ def is_trained(path: Path, config: Config) -> bool:
 
 
 def _start(job: Job) -> subprocess.Popen[str]:
-    plugins = [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin["name"]))]
     return subprocess.Popen(
-        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugins],
+        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugin_options()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -1,7 +1,6 @@
 """Rows as they are measured: the losses of each, its lines of the table, its curve, and what it is set beside."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import NamedTuple, cast
 
 import torch
@@ -18,7 +17,7 @@ from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summa
 from mamlcli.plain import NOT_COMPARABLE
 from mamlcli.reporting import Reporter
 from mamlcli.rows import CurvePoint, ReproducedNumber, RowPair
-from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
+from mamlcli.runs.checkpoints import newest_checkpoint
 from mamlcli.runs.folder import RunFolder
 from mamlcli.threads import Threads
 from mamlcli.types import Params, Row
@@ -64,15 +63,7 @@ def _losses(plan: Planned, folder: RunFolder, stop: StopRequest, reporter: Repor
     if plan.row.start == "zero":
         params = {key: torch.zeros_like(value) for key, value in params.items()}
     elif is_trained(plan.row):
-
-        def load(path: Path) -> Checkpoint:
-            return load_checkpoint(path, device)
-
-        run = folder.path / "runs" / plan.run
-        found = use_newest(run / "checkpoints", load, reporter.note)
-        if found is None:
-            raise CheckpointError(f"{run}: it has no checkpoint")
-        checkpoint, _ = found
+        checkpoint = newest_checkpoint(folder.path / "runs" / plan.run, device, reporter.note)
         params = checkpoint.chosen(plan.tested.run.keep).params
     with Threads(plan.tested.engine.threads, threads_of_test(experiment), reporter.note) as threads:
         return of_the_first(meta_test(experiment, params, device, stop, threads, reporter=reporter))

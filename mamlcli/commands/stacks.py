@@ -13,7 +13,7 @@ from mamlcli.config.axes import Member
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
-from mamlcli.plugins import loaded_plugins
+from mamlcli.plugins import typed_options
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 from mamlcli.stacking import program_of, stacked
@@ -39,11 +39,9 @@ def run_path(folder: RunFolder, member: Member) -> Path:
 
 def to_go_on(folder: RunFolder) -> Remedy:
     """How a sweep is gone on with."""
-    plugins = [shlex.quote(str(plugin["name"])) for plugin in loaded_plugins()]
     return Remedy(
         f"to go on, pass out={str(folder.path)!r} and resume=True, with the same config and axes",
-        f"to go on: maml sweep --resume {shlex.quote(str(folder.path))}"
-        f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
+        f"to go on: maml sweep --resume {shlex.quote(str(folder.path))}{typed_options()}",
     )
 
 
@@ -111,11 +109,10 @@ def train_in_processes(
     reporter: Reporter,
 ) -> dict[str, str]:
     """Train each stack in a process of its own; returns, by the name of a member, why its process failed."""
-    plugins = [word for plugin in loaded_plugins() for word in ("--plugin", str(plugin["name"]))]
     names = {f"stack {number} of {len(stacks)}": stack for number, stack in enumerate(stacks, start=1)}
     made = {}
     for number, (name, stack) in enumerate(names.items(), start=1):
-        words = ["sweep", "--resume", str(folder.path), "--stack", str(number), "--quiet", "--json", *plugins]
+        words = ["sweep", "--resume", str(folder.path), "--stack", str(number), "--quiet", "--json"]
         made[name] = _job(words, stack, folder)
     failed = run_side_by_side(
         made, folder, "stacks", at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on(folder)

@@ -31,7 +31,7 @@ from mamlcli.meta_test.validation import validation_losses
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Sweep
 from mamlcli.rows import SweepAxis, SweptRow
-from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, use_newest
+from mamlcli.runs.checkpoints import Checkpoint, newest_checkpoint
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, open_run
 from mamlcli.runs.recorded import recorded
@@ -175,8 +175,8 @@ def _check_pick(pick: str | None, members: Sequence[Member]) -> None:
 def _check_memory(grid: _Grid, device: torch.device, count: int, jobs: int | None) -> None:
     whole = [stacked([grid.experiments[member.name] for member in stack]) for stack in grid.stacks]
     check_stacks(whole, device, min(count, jobs or os.cpu_count() or 1))
-    for one in {stack[0].name: grid.experiments[stack[0].name] for stack in grid.stacks}.values():
-        check_meta_test(one, device)
+    for stack in grid.stacks:
+        check_meta_test(grid.experiments[stack[0].name], device)
 
 
 def _check_same_axes(folder: RunFolder, grid: _Grid) -> None:
@@ -284,14 +284,8 @@ def _ranked(
 
 def _trained(folder: RunFolder, member: Member, device: torch.device, reporter: Reporter) -> tuple[Checkpoint, Chosen]:
     """The parameters that a member is evaluated by."""
-
-    def load(path: Path) -> Checkpoint:
-        return load_checkpoint(path, device)
-
-    found = use_newest(run_path(folder, member) / "checkpoints", load, reporter.note)
-    if found is None:
-        raise CheckpointError(f"{run_path(folder, member)}: it has no checkpoint")
-    return found[0], found[0].chosen(member.config.run.keep)
+    checkpoint = newest_checkpoint(run_path(folder, member), device, reporter.note)
+    return checkpoint, checkpoint.chosen(member.config.run.keep)
 
 
 def _row(member: Member, one: Ranked, folder: RunFolder, num_frozen: int, problem: str | None) -> SweptRow:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.func import grad, grad_and_value
 
 from mamlcli.methods.inner_loops import descend
-from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.methods.meta_gradients import mean_over_tasks
+from mamlcli.methods.method import MetaGradient
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Params
 
@@ -63,9 +64,4 @@ def by_difference(
             vector = descend(vector, product(theta, known, vector, task.support), lambda _: inner_lr)
         return vector, loss
 
-    def meta_gradient(params: Params, tasks: Task) -> tuple[Params, Log]:
-        theta = {name: value.detach() for name, value in params.items()}
-        grads, losses = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(theta, tasks)
-        return {name: value.mean(dim=1) for name, value in grads.items()}, {"post_adapt_loss": losses.mean(dim=1)}
-
-    return meta_gradient
+    return mean_over_tasks(of_task)

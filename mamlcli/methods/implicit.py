@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.methods.inner_loops import constant, descend
-from mamlcli.methods.meta_gradients import adapted
-from mamlcli.methods.method import Gradient, InnerLoop, Log, MetaGradient
+from mamlcli.methods.meta_gradients import adapted, mean_over_tasks
+from mamlcli.methods.method import Gradient, InnerLoop, MetaGradient
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Params
 
@@ -67,12 +67,7 @@ def implicit(
 
         return conjugate_gradients(product, grads, cg_steps), loss
 
-    def gradient(params: Params, tasks: Task) -> tuple[Params, Log]:
-        theta = {name: value.detach() for name, value in params.items()}
-        grads, losses = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(theta, tasks)
-        return {name: value.mean(dim=1) for name, value in grads.items()}, {"post_adapt_loss": losses.mean(dim=1)}
-
-    return gradient
+    return mean_over_tasks(of_task)
 
 
 def conjugate_gradients(product: Callable[[Params], Params], target: Params, steps: int) -> Params:

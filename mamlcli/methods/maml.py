@@ -167,11 +167,7 @@ def adapting(config: MamlConfig, model: Model) -> Callable[[str], bool]:
             f"algorithm.adapts: {config.adapts}: this model has no {config.adapts} apart from its other layers; use "
             "algorithm.adapts: all, or a model with a hidden layer"
         )
-    return partial(_is_in, model.head) if config.adapts == "head" else lambda name: name not in model.head
-
-
-def _is_in(names: tuple[str, ...], name: str) -> bool:
-    return name in names
+    return lambda name: (name in model.head) == (config.adapts == "head")
 
 
 _PARTS = {"all": "MAML", "head": "ANIL", "body": "BOIL"}

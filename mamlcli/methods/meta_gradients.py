@@ -74,6 +74,21 @@ def on_all_samples(loss_fn: LossFn[Samples]) -> MetaGradient:
     return partial(gradient_per_seed, losses_of)
 
 
+def mean_over_tasks(of_task: Callable[[Params, Task], tuple[Params, Tensor]]) -> MetaGradient:
+    """Take the mean of what is found of each task by itself: a meta-gradient that is computed, and not differentiated.
+
+    Args:
+        of_task: Maps the meta-parameters of a seed and a task to the task's meta-gradient and its query loss.
+    """
+
+    def meta_gradient(params: Params, tasks: Task) -> tuple[Params, Log]:
+        theta = {name: value.detach() for name, value in params.items()}
+        grads, losses = torch.vmap(torch.vmap(of_task, in_dims=(None, 0)))(theta, tasks)
+        return {name: value.mean(dim=1) for name, value in grads.items()}, {"post_adapt_loss": losses.mean(dim=1)}
+
+    return meta_gradient
+
+
 def gradient_per_seed(losses_of: Callable[[Params, Task], Tensor], params: Params, tasks: Task) -> tuple[Params, Log]:
     """Differentiate the losses of S seeds, which are their `post_adapt_loss`; see `gradient_and_log`."""
 

@@ -276,6 +276,22 @@ def use_newest(folder: Path, use: Callable[[Path], T], note: Callable[[str], Non
     return None
 
 
+def newest_checkpoint(run: Path, device: torch.device, note: Callable[[str], None]) -> Checkpoint:
+    """The newest checkpoint of a run that can be used; see `use_newest`.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+
+    def load(path: Path) -> Checkpoint:
+        return load_checkpoint(path, device)
+
+    found = use_newest(run / "checkpoints", load, note)
+    if found is None:
+        raise CheckpointError(f"{run}: it has no checkpoint")
+    return found[0]
+
+
 _PARTS = ("step", "params", "optimizer", "updates")
 
 

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from mamlcli.errors import DivergedError, MamlError, Remedy
-from mamlcli.plugins import loaded_plugins
+from mamlcli.plugins import typed_options
 from mamlcli.runs.checkpoints import list_checkpoints
 from mamlcli.runs.folder import RunFolder
 
@@ -22,19 +22,17 @@ def say_how_to_go_on(error: MamlError, command: str, run: RunFolder, saved: RunF
     checkpoints = list_checkpoints(saved.checkpoints)
     lines = [f"  checkpoint   {checkpoints[0]}"] if checkpoints else []
     lines += [f"  figure       {figure}"] if figure else []
-    plugins = [shlex.quote(str(plugin["name"])) for plugin in loaded_plugins()]
     path, config_file = shlex.quote(str(run.path)), shlex.quote(str(run.path / "config.yaml"))
     if isinstance(error, DivergedError):
         lr = f"{run.config().outer.lr / 10:g}"
         remedy = Remedy(
             f"to try smaller steps, train the config of {run.path} with outer.lr={lr}",
-            f"to try smaller steps: maml {command} --config {config_file} --set outer.lr={lr}"
-            f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
+            f"to try smaller steps: maml {command} --config {config_file} --set outer.lr={lr}{typed_options()}",
         )
     else:
         remedy = Remedy(
             f"to go on, pass out={str(run.path)!r} and resume=True, with the same config",
             f"to go on: maml {command}{f' --config {config_file}' if run != saved else ''} --resume {path}"
-            f"{''.join(f' --plugin {plugin}' for plugin in plugins)}",
+            f"{typed_options()}",
         )
     error.say_more(lines, remedy)
