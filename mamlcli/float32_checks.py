@@ -18,7 +18,7 @@ from mamlcli.engine_checks import compiled_gradient
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.proofs.checks import Check, attempt, gradient_error
-from mamlcli.tasks.samples import Samples, Task, in_parts, some_tasks
+from mamlcli.tasks.samples import Samples, Task, each_alone, in_parts, some_tasks
 from mamlcli.training import flat_per_seed
 from mamlcli.types import Params
 
@@ -159,8 +159,7 @@ def _are_smooth(gradient: MetaGradient, params: Params, tasks: Task) -> Tensor:
     """Which tasks of S seeds are smooth, of shape (S, B)."""
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     # Each task as a seed of its own, so that its gradient stands alone.
-    params = {name: value.repeat_interleave(num_tasks, dim=0) for name, value in params.items()}
-    params, tasks = _in_float64(params, tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1)))
+    params, tasks = _in_float64(*each_alone(params, tasks))
     here = flat_per_seed(gradient(params, tasks)[0])
 
     def change(sign: int, seed: int) -> Tensor:

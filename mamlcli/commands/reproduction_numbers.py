@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from mamlcli.config.experiment import Config
 from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.meta_test.losses import median_or_none
 from mamlcli.meta_test.measure import meta_test_tasks, query_protocol
+from mamlcli.meta_test.paired import mean_losses, paired_differences
 from mamlcli.plain import NOT_COMPARABLE
 from mamlcli.rows import RowPair
 from mamlcli.statistics import control_variate, half_width
@@ -19,7 +21,6 @@ from mamlcli.verdicts import (
     Spread,
     against,
     bound_statement,
-    paired_difference,
     published_spread,
     spread_of,
     spread_of_trainings,
@@ -69,10 +70,10 @@ def measured_numbers(row: PublishedRow, number: PublishedNumber, config: Config,
         "control_mean": control.mean(),
         "control_expected": expected,
         "control_coefficient": np.nan if found is None else found.coefficient,
-        "median": np.median(np.where(np.isnan(plain), np.inf, plain)),
     }
     protocol = query_protocol(experiment)
     return {name: finite_or_none(float(value)) for name, value in numbers.items()} | {
+        "median": median_or_none(plain),
         "correction": how,
         "num_diverged": diverged,
         "query": f"{protocol['points']} points, {protocol['sampling']}",
@@ -136,9 +137,9 @@ def paired_rows(
         shots, steps = number.shots, number.inner_steps
         if shots not in beside or steps >= beside[shots].shape[2]:
             continue
-        ours, theirs = (one[shots][:, :, steps].double().cpu().numpy() for one in (losses, beside))
-        with np.errstate(invalid="ignore"):
-            difference, margin = paired_difference(ours - theirs), row.margin * float(theirs.mean())
+        ours, theirs = (one[shots][:, :, steps : steps + 1] for one in (losses, beside))
+        [difference], [level] = paired_differences(ours, theirs), mean_losses(theirs)
+        margin = np.nan if level is None else row.margin * level
         found.append(_pair(name, row.beside, number, difference, margin, fast=fast))
     return found
 

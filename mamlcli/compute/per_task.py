@@ -1,7 +1,7 @@
 """A bound on what a single task says: its meta-gradient is clamped before the mean over tasks is taken."""
 
 from mamlcli.methods.method import Log, MetaGradient
-from mamlcli.tasks.samples import Task
+from mamlcli.tasks.samples import Task, each_alone
 from mamlcli.types import Params
 
 
@@ -17,8 +17,7 @@ def clamped_per_task(meta_gradient: MetaGradient, bound: float) -> MetaGradient:
 
     def clamped(params: Params, tasks: Task) -> tuple[Params, Log]:
         num_seeds, num_tasks = tasks.support.x.shape[:2]
-        apart = {name: value.repeat_interleave(num_tasks, dim=0) for name, value in params.items()}
-        grads, log = meta_gradient(apart, tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1)))
+        grads, log = meta_gradient(*each_alone(params, tasks))
         bounded = {name: grad.clamp(-bound, bound) for name, grad in grads.items()}
         means = [
             {name: value.view(num_seeds, num_tasks, *value.shape[1:]).mean(dim=1) for name, value in values.items()}

@@ -35,12 +35,13 @@ Form: TypeAlias = Literal["dense", "low_rank", "fused"]
 # From this width on, a matrix for each task no longer fits the caches.
 _WIDE = 128
 # The graph compiled in 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of
-# one inner step gained 2.5 ms by it, one of ten 19 ms. The kernel compiles in 3 s, and gains as much.
+# one inner step gained 2.5 ms by it, one of ten 19 ms, one of five of Adam 34 ms. The kernel compiles in 3 s, and gains
+# as much.
 _GRAPH_EARNED_AFTER = 5_000
 _KERNEL_EARNED_AFTER = 1_000
-# Where no step is differentiated through, a graph costs and gains in proportion to its steps: 32 of Adam compiled in 70
-# to 150 s and gained 40 ms a meta-step. Nobody waits for a graph of more than so many.
-_MOST_STEPS_APART = 100
+# Nobody waits for the graph of more steps than so many that are differentiated through, or of more that are not, which
+# cost less: 32 of Adam compiled in 70 to 150 s and gained 40 ms a meta-step.
+_MOST_STEPS_THROUGH, _MOST_STEPS_APART = 20, 100
 
 
 class Plan(NamedTuple):
@@ -97,9 +98,8 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
 
 def _graph_earned_after(method: Method) -> int:
     """Meta-steps that gain as much time as compiling the graph takes, on the safe side."""
-    if not method.holds_path and method.unrolled_steps <= _MOST_STEPS_APART:
-        return _GRAPH_EARNED_AFTER
-    return _GRAPH_EARNED_AFTER * (1 + method.unrolled_steps)
+    most = _MOST_STEPS_THROUGH if method.holds_path else _MOST_STEPS_APART
+    return _GRAPH_EARNED_AFTER * (1 if method.unrolled_steps <= most else 1 + method.unrolled_steps)
 
 
 def idle_threads(experiment: Experiment, num_samples: int) -> int:

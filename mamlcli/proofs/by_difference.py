@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error, number, relative_error
-from mamlcli.proofs.reference import Textbook, loop_meta_gradient
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.proofs.quadratic import CURVATURE, TASKS, THETA, quadratic
+from mamlcli.proofs.reference import Textbook, loop_meta_gradient, task_of
+from mamlcli.tasks.samples import Samples, Task, each_alone
 from mamlcli.types import LossFn, Order, Params, Row, finite_or_none
 
 # A difference over a step of delta holds the rounding of gradients, 1e-16, divided by delta.
@@ -130,16 +131,13 @@ def _loop(problem: Problem, params: Params, tasks: Task) -> tuple[Params, Tensor
     for seed in range(len(tasks.support.x)):
         start = torch.cat([value[seed].flatten() for value in params.values()])
         found = [
-            _walk_back(problem, gradient, start, _task(tasks, seed, index)) for index in range(tasks.support.x.shape[1])
+            _walk_back(problem, gradient, start, task_of(tasks, seed, index))
+            for index in range(tasks.support.x.shape[1])
         ]
         grads.append(torch.stack([grad for grad, _ in found]).mean(dim=0))
         losses.append(torch.stack([loss for _, loss in found]).mean())
     columns = zip(params, in_pieces(torch.stack(grads)), strict=True)
     return {name: part.view_as(params[name]) for name, part in columns}, torch.stack(losses)
-
-
-def _task(tasks: Task, seed: int, index: int) -> Task:
-    return tasks.map(lambda part: part[seed, index])
 
 
 def _walk_back(
@@ -166,7 +164,7 @@ def _limit_error(problem: Problem, textbook: LossFn[Samples], build: Build, case
     is not.
     """
     factor = 2 ** _POWERS[problem.sides]
-    params, tasks = _each_by_itself(case)
+    params, tasks = each_alone(case.params, case.tasks)
     whole, half = (build(problem._replace(difference_step=step))(params, tasks)[0] for step in (_SMALL, _SMALL / 2))
     limit = {name: (factor * half[name] - whole[name]) / (factor - 1) for name in whole}
     exact, _ = _exact(problem, textbook, params, tasks)
@@ -178,25 +176,11 @@ def _limit_error(problem: Problem, textbook: LossFn[Samples], build: Build, case
     return float(torch.tensor(errors).median())
 
 
-def _each_by_itself(case: Case) -> tuple[Params, Task]:
-    """Every task as that of a seed of its own."""
-    num_tasks = case.tasks.support.x.shape[1]
-    params = {name: value.repeat_interleave(num_tasks, dim=0) for name, value in case.params.items()}
-    return params, case.tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1))
-
-
 def _quadratic_error(problem: Problem, build: Build) -> float:
     """Compare with the closed form on L(theta) = sum_i a_i theta_i^2 / 2, whose differences have rounding alone."""
-    curvature = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    theta = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
-
-    def loss_fn(params: Params, samples: Samples) -> Tensor:
-        return (curvature * params["theta"].square()).sum() / 2 + 0 * samples.x.sum()
-
-    nothing = Samples(torch.zeros(1, 2, 1, 1, dtype=torch.float64), torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    ours, _ = build(problem._replace(loss_fn=loss_fn))({"theta": theta}, Task(nothing, nothing))
-    factor = (1 - problem.inner_lr * curvature) ** (2 * problem.inner_steps)
-    return relative_error(ours, {"theta": curvature * factor * theta})
+    ours, _ = build(problem._replace(loss_fn=quadratic))({"theta": THETA}, TASKS)
+    factor = (1 - problem.inner_lr * CURVATURE) ** (2 * problem.inner_steps)
+    return relative_error(ours, {"theta": CURVATURE * factor * THETA})
 
 
 def errors(problem: Problem, textbook: LossFn[Samples], build: Build, case: Case) -> list[Row]:

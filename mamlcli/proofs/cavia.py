@@ -1,14 +1,13 @@
 """What `check-grads` proves of a context that adapts: loops over tasks that concatenate it to the inputs."""
 
-from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error
-from mamlcli.proofs.reference import Textbook, loop_meta_gradient, rates_of
+from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error, order_checks
+from mamlcli.proofs.reference import Textbook, gradient_by_loops, loop_meta_gradient, rates_of
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Order, Params
 
@@ -39,49 +38,31 @@ def contextual_checks(
         second_order: Builds second order from whatever context its parameters have.
         case: What is to be proven.
     """
-    first, second = case.gradients["first"], case.gradients["second"]
 
-    @cache
     def expected(order: Order) -> tuple[Params, Tensor]:
         return _loop_gradient(loop, case.params, case.tasks, order)
 
-    def against_loop(order: Order) -> Callable[[MetaGradient], float]:
-        return lambda gradient: gradient_error(gradient(case.params, case.tasks), expected(order))
-
-    unrolled, detached = (
-        "a loop over tasks, [x, phi] into torch.nn, autograd.grad",
-        "the same with the inner gradients detached",
-    )
+    unrolled = "a loop over tasks, [x, phi] into torch.nn, autograd.grad"
     return [
-        attempt("second order: gradient and loss", unrolled, EXACT, against_loop("second"), second, mistaken=first),
-        attempt("first order: gradient and loss", detached, EXACT, against_loop("first"), first, mistaken=second),
+        *order_checks(expected, case, unrolled=unrolled, detached="the same with the inner gradients detached"),
         _identity_check(loop, plain_loss, second_order, case),
     ]
 
 
 def _loop_gradient(loop: ContextLoop, params: Params, tasks: Task, order: Order) -> tuple[Params, Tensor]:
     """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps."""
-    num_seeds, num_tasks = tasks.support.x.shape[:2]
-    grads, losses = [], []
-    for seed in range(num_seeds):
-        leaves = {name: value[seed].detach().clone().requires_grad_() for name, value in params.items()}
+
+    def query_loss(leaves: Params, task: Task) -> Tensor:
         wide = {name: value for name, value in leaves.items() if name != loop.context}
         wide[_FIRST] = torch.cat([leaves[_FIRST], leaves[loop.context]], dim=1)
-        query_losses = []
-        for index in range(num_tasks):
-            support, query = (Samples(side.x[seed, index], side.y[seed, index]) for side in tasks)
-            phi = torch.zeros(loop.size, dtype=support.x.dtype, requires_grad=True)
-            for _ in range(loop.inner_steps):
-                (inner,) = torch.autograd.grad(
-                    loop.wide_loss(wide, _with_context(support, phi)), phi, create_graph=True
-                )
-                phi = phi - loop.inner_lr * (inner.detach() if order == "first" else inner)
-            query_losses.append(loop.wide_loss(wide, _with_context(query, phi)))
-        meta_loss = torch.stack(query_losses).mean()
-        grads.append(torch.autograd.grad(meta_loss, list(leaves.values())))
-        losses.append(meta_loss.detach())
-    columns = zip(*grads, strict=True)
-    return {name: torch.stack(column) for name, column in zip(params, columns, strict=True)}, torch.stack(losses)
+        phi = torch.zeros(loop.size, dtype=task.support.x.dtype, requires_grad=True)
+        for _ in range(loop.inner_steps):
+            loss = loop.wide_loss(wide, _with_context(task.support, phi))
+            (inner,) = torch.autograd.grad(loss, phi, create_graph=True)
+            phi = phi - loop.inner_lr * (inner.detach() if order == "first" else inner)
+        return loop.wide_loss(wide, _with_context(task.query, phi))
+
+    return gradient_by_loops(query_loss, params, tasks)
 
 
 def _with_context(samples: Samples, phi: Tensor) -> Samples:

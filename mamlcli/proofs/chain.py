@@ -1,7 +1,6 @@
 """What `check-grads` proves of a chain of two models."""
 
 from collections.abc import Callable
-from functools import cache
 
 from torch import Tensor
 
@@ -12,9 +11,9 @@ from mamlcli.proofs.checks import (
     Check,
     MetaGradient,
     attempt,
-    gradient_error,
     left_out,
     norm,
+    order_checks,
     relative_error,
 )
 from mamlcli.proofs.differences import slope_check
@@ -34,33 +33,19 @@ def chain_checks(loop: ChainLoop, upstream: Callable[[str], bool], slots: str, c
     first, second = case.gradients["first"], case.gradients["second"]
     params, tasks = case.params, case.tasks
 
-    @cache
     def expected(order: Order) -> tuple[Params, Tensor]:
         return loop.gradient(params, tasks, order)
-
-    def against_loop(order: Order) -> Callable[[MetaGradient], float]:
-        return lambda gradient: gradient_error(gradient(params, tasks), expected(order))
 
     def norm_upstream(gradient: MetaGradient) -> float:
         grads, _ = gradient(params, tasks)
         return norm({name: value for name, value in grads.items() if upstream(name)})
 
     checks = [
-        attempt(
-            "second order: gradient and loss",
-            "both models unrolled in loops, autograd.grad(create_graph=True)",
-            EXACT,
-            against_loop("second"),
-            second,
-            mistaken=first,
-        ),
-        attempt(
-            "first order: gradient and loss",
-            "the same loops with the inner gradients detached",
-            EXACT,
-            against_loop("first"),
-            first,
-            mistaken=second,
+        *order_checks(
+            expected,
+            case,
+            unrolled="both models unrolled in loops, autograd.grad(create_graph=True)",
+            detached="the same loops with the inner gradients detached",
         ),
         attempt(
             "first order: gradient to A and the teacher",

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, jacrev, jvp
 
-from mamlcli.proofs.reference import Outputs
-from mamlcli.tasks.samples import Task
+from mamlcli.proofs.reference import Outputs, gradient_by_loops, task_of
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import Order, Params
 
 
@@ -24,20 +24,12 @@ class ChainLoop(NamedTuple):
 
     def gradient(self, params: Params, tasks: Task, order: Order) -> tuple[Params, Tensor]:
         """Meta-gradients and meta-losses of S seeds; in the order of `params`."""
-        grads, losses = [], []
-        for seed in range(tasks.query.x.shape[0]):
-            leaves = {name: value[seed].detach().clone().requires_grad_() for name, value in params.items()}
-            query_losses = []
-            for task in range(tasks.query.x.shape[1]):
-                x, y = (part[seed, task] for part in tasks.support)
-                teacher = self.teacher_path(leaves, x, y, order)[-1]
-                student = self.student(leaves, teacher, x, order)
-                query_losses.append(self._query_loss(student, tasks, seed, task))
-            loss = torch.stack(query_losses).mean()
-            grads.append(torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
-            losses.append(loss.detach())
-        columns = zip(*grads, strict=True)
-        return {name: torch.stack(column) for name, column in zip(params, columns, strict=True)}, torch.stack(losses)
+
+        def query_loss(leaves: Params, task: Task) -> Tensor:
+            teacher = self.teacher_path(leaves, *task.support, order)[-1]
+            return self._query_loss(self.student(leaves, teacher, task.support.x, order), task.query)
+
+        return gradient_by_loops(query_loss, params, tasks)
 
     def slot_gradient(self, params: Params, tasks: Task) -> Tensor:
         """The gradient of S seeds to A, as v^T J with every entry of J, of shape (S, K).
@@ -51,16 +43,16 @@ class ChainLoop(NamedTuple):
         for seed in range(num_seeds):
             one = {name: value[seed].detach() for name, value in params.items()}
             for task in range(num_tasks):
-                total[seed] += self._slot_gradient_of_task(one, tasks, seed, task) / num_tasks
+                total[seed] += self._slot_gradient_of_task(one, task_of(tasks, seed, task)) / num_tasks
         return total
 
-    def _slot_gradient_of_task(self, params: Params, tasks: Task, seed: int, task: int) -> Tensor:
-        x, y = (part[seed, task] for part in tasks.support)
+    def _slot_gradient_of_task(self, params: Params, task: Task) -> Tensor:
+        x, y = task.support
         weights = params.get("slot_weights", torch.ones(self.shots, dtype=x.dtype))
         leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
         path = [_constants(theta) for theta in self.teacher_path(leaves, x, y, "first")]
         last = {name: value.requires_grad_() for name, value in _constants(path[-1]).items()}
-        loss = self._query_loss(self.student(leaves, last, x, "second"), tasks, seed, task)
+        loss = self._query_loss(self.student(leaves, last, x, "second"), task.query)
         vector = dict(zip(last, torch.autograd.grad(loss, list(last.values())), strict=True))
 
         def weighted(weights: Tensor, theta: Params) -> Tensor:
@@ -109,8 +101,8 @@ class ChainLoop(NamedTuple):
             for (name, value), gradient in zip(theta.items(), gradients, strict=True)
         }
 
-    def _query_loss(self, student: Params, tasks: Task, seed: int, task: int) -> Tensor:
-        x, y = (part[seed, task] for part in tasks.query)
+    def _query_loss(self, student: Params, query: Samples) -> Tensor:
+        x, y = query
         there = ~y.isnan()  # what is not fills up a shorter task
         return torch.mean((self.predict(student, x)[there] - y[there]) ** 2)
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import NamedTuple, TypeAlias, TypeVar, get_args
 
 import torch
@@ -78,6 +79,29 @@ def attempt(
         reason = explained(failure) or next(iter(str(failure).splitlines()), type(failure).__name__)
         return Check(name, f"{compared_with} (failed: {reason})", math.inf, limit, "fails")
     return Check(name, compared_with, error, limit, verdict)
+
+
+def order_checks(
+    expected: Callable[[Order], tuple[Params, Tensor]], case: Case, *, unrolled: str, detached: str
+) -> list[Check]:
+    """Make the rows of both orders, gradient and loss; the mistake of each is the other order.
+
+    Args:
+        expected: The meta-gradient and the losses of an order, computed another way; called once for each.
+        case: What is to be proven.
+        unrolled: What second order is compared with.
+        detached: What first order is.
+    """
+    first, second = case.gradients["first"], case.gradients["second"]
+    known = cache(expected)
+
+    def against(order: Order) -> Callable[[MetaGradient], float]:
+        return lambda gradient: gradient_error(gradient(case.params, case.tasks), known(order))
+
+    return [
+        attempt("second order: gradient and loss", unrolled, EXACT, against("second"), second, mistaken=first),
+        attempt("first order: gradient and loss", detached, EXACT, against("first"), first, mistaken=second),
+    ]
 
 
 def left_out(gradient: MetaGradient) -> MetaGradient:

@@ -14,9 +14,11 @@ from mamlcli.proofs.checks import (
     attempt,
     gradient_error,
     left_out,
+    order_checks,
     relative_error,
     term_error,
 )
+from mamlcli.proofs.quadratic import CURVATURE, TASKS, THETA, quadratic
 from mamlcli.proofs.reference import Textbook, loop_meta_gradient, second_order_term, weights_of
 from mamlcli.tasks.samples import Samples, Task, all_samples
 from mamlcli.types import LossFn, Order, Params
@@ -69,23 +71,19 @@ def descent_checks(
 
 def loop_checks(textbook: Textbook, case: Case) -> list[Check]:
     """Compare both orders with loops over tasks; where both are one, what is left to show is that it is right."""
-    first, second = case.gradients["first"], case.gradients["second"]
+    second = case.gradients["second"]
 
     @cache
     def expected(order: Order) -> tuple[Params, Tensor]:
         return loop_meta_gradient(textbook, case.params, case.tasks, order=order)
 
-    def against_loop(order: Order) -> Callable[[MetaGradient], float]:
-        return lambda gradient: gradient_error(gradient(case.params, case.tasks), expected(order))
-
-    checks = [
-        attempt("second order: gradient and loss", _UNROLLED, EXACT, against_loop("second"), second, mistaken=first),
-        attempt("first order: gradient and loss", _DETACHED, EXACT, against_loop("first"), first, mistaken=second),
-    ]
+    checks = order_checks(expected, case, unrolled=_UNROLLED, detached=_DETACHED)
     if checks[0].verdict == "says nothing here":
-        plain = attempt(
-            "gradient and loss", _UNROLLED, EXACT, against_loop("second"), second, mistaken=left_out(second)
-        )
+
+        def error_of(gradient: MetaGradient) -> float:
+            return gradient_error(gradient(case.params, case.tasks), expected("second"))
+
+        plain = attempt("gradient and loss", _UNROLLED, EXACT, error_of, second, mistaken=left_out(second))
         checks.append(plain)
     return checks
 
@@ -153,15 +151,8 @@ def _quadratic_error(
         inner_steps: Steps of adaptation.
         orders: Which orders stand for the first and the second.
     """
-    curvature = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    theta = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
-
-    def loss_fn(params: Params, samples: Samples) -> Tensor:
-        return (curvature * params["theta"].square()).sum() / 2 + 0 * samples.x.sum()
-
-    nothing = Samples(torch.zeros(1, 2, 1, 1, dtype=torch.float64), torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-    both = (build(loss_fn, order)({"theta": theta}, Task(nothing, nothing))[0] for order in orders)
+    both = (build(quadratic, order)({"theta": THETA}, TASKS)[0] for order in orders)
     first, second = ({"theta": grads["theta"]} for grads in both)
-    power = (1 - inner_lr * curvature) ** inner_steps
-    expected = {"theta": curvature * power * theta}
+    power = (1 - inner_lr * CURVATURE) ** inner_steps
+    expected = {"theta": CURVATURE * power * THETA}
     return max(relative_error(first, expected), relative_error(second, {"theta": expected["theta"] * power}))

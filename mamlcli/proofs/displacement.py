@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error, relative_error
+from mamlcli.proofs.quadratic import CURVATURE, TASKS, THETA, quadratic
+from mamlcli.proofs.reference import task_of
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Params
 
@@ -59,7 +61,7 @@ def _loop(
         begun = {name: value[seed].detach() for name, value in params.items()}
         total, query_losses = {name: torch.zeros_like(value) for name, value in begun.items()}, []
         for index in range(num_tasks):
-            task = tasks.map(lambda part, at=(seed, index): part[at])  # type: ignore[misc]
+            task = task_of(tasks, seed, index)
             theta = {name: value.clone().requires_grad_() for name, value in begun.items()}
             steps, samples = optimizer(list(theta.values())), chosen(task)
             for _ in range(inner_steps):
@@ -88,27 +90,21 @@ def closed_form_check(
         decay: Of the momentum; 0 for none.
         inner_steps: n.
     """
-    curvature = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    theta = torch.tensor([[1.0, -2.0, 3.0]], dtype=torch.float64)
-
-    def loss_fn(params: Params, samples: Samples) -> Tensor:
-        return (curvature * params["theta"].square()).sum() / 2 + 0 * samples.x.sum()
 
     def expected() -> Params:
         if decay == 0:
-            return {"theta": (1 - (1 - inner_lr * curvature) ** inner_steps) * theta}
+            return {"theta": (1 - (1 - inner_lr * CURVATURE) ** inner_steps) * THETA}
         powers = [
             torch.linalg.matrix_power(
                 torch.tensor([[1 - inner_lr * a, -inner_lr * decay], [a, decay]], dtype=torch.float64), inner_steps
             )[0, 0]
-            for a in curvature.tolist()
+            for a in CURVATURE.tolist()
         ]
-        return {"theta": (1 - torch.stack(powers)) * theta}
+        return {"theta": (1 - torch.stack(powers)) * THETA}
 
     def error_of(gradient: MetaGradient) -> float:
-        nothing = Samples(torch.zeros(1, 2, 1, 1, dtype=torch.float64), torch.zeros(1, 2, 1, 1, dtype=torch.float64))
-        return relative_error(gradient({"theta": theta}, Task(nothing, nothing))[0], expected())
+        return relative_error(gradient({"theta": THETA}, TASKS)[0], expected())
 
     form = "(1 - (1 - alpha a)^steps) theta" if decay == 0 else "the power of a 2 x 2 matrix"
-    make = partial(build, loss_fn)
+    make = partial(build, quadratic)
     return attempt("on a quadratic", f"closed form: {form}", EXACT, error_of, make(0), mistaken=make(1))

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mamlcli.proofs.checks import EXACT, Case, Check, MetaGradient, attempt, gradient_error, number, relative_error
 from mamlcli.proofs.implicit_reference import Problem, largest_curvature, on_krylov, unrolled
+from mamlcli.proofs.reference import task_of
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Params, Row, finite_or_none
 
@@ -80,7 +81,7 @@ def _over_tasks(of_task: Callable[[Params, Task], tuple[Params, Tensor]], case: 
 
 def _one(case: Case, seed: int, index: int) -> tuple[Params, Task]:
     """A seed's parameters, and one of its tasks."""
-    return {name: value[seed] for name, value in case.params.items()}, case.tasks.map(lambda part: part[seed, index])
+    return {name: value[seed] for name, value in case.params.items()}, task_of(case.tasks, seed, index)
 
 
 def _quadratic_error(build: Build, proximal: float, cg_steps: int) -> float:

@@ -131,33 +131,52 @@ def rates_of(kind: str | None, inner_lr: float, adapts: Callable[[str], bool] = 
     return rate
 
 
-def loop_meta_gradient(textbook: Textbook, params: Params, tasks: Task, *, order: Order) -> tuple[Params, Tensor]:
-    """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps.
+def gradient_by_loops(
+    query_loss: Callable[[Params, Task], Tensor], params: Params, tasks: Task
+) -> tuple[Params, Tensor]:
+    """Differentiate the mean query loss of each of S seeds by loops over seeds and tasks.
 
-    Returns gradients like the parameters, and S losses.
+    Args:
+        query_loss: Maps the leaves of a seed and one task to a scalar.
+        params: name -> (S, ...).
+        tasks: The meta-batches of S seeds.
+
+    Returns:
+        Gradients like the parameters, and S losses.
     """
-    loss_fn = textbook.loss_fn
     num_seeds, num_tasks = tasks.support.x.shape[:2]
     grads, losses = [], []
     for seed in range(num_seeds):
         leaves = {name: value[seed].detach().clone().requires_grad_() for name, value in params.items()}
-        query_losses = []
-        for index in range(num_tasks):
-            support, query = (Samples(side.x[seed, index], side.y[seed, index]) for side in tasks)
-            adapted, turned = {name: leaves[name] for name in weights_of(leaves)}, textbook.optimizer()
-            for step in range(textbook.inner_steps):
-                inner = torch.autograd.grad(loss_fn(adapted, support), list(adapted.values()), create_graph=True)
-                if order == "first":
-                    inner = tuple(gradient.detach() for gradient in inner)
-                mapped = textbook.mapped(leaves, dict(zip(weights_of(leaves), inner, strict=True)))
-                for name, direction in zip(mapped, turned(list(mapped.values())), strict=True):
-                    adapted = adapted | {name: adapted[name] - textbook.rates(leaves, name, step) * direction}
-            query_losses.append(loss_fn(adapted, query))
-        meta_loss = torch.stack(query_losses).mean()
+        each = [query_loss(leaves, task_of(tasks, seed, index)) for index in range(num_tasks)]
+        meta_loss = torch.stack(each).mean()
         grads.append(torch.autograd.grad(meta_loss, list(leaves.values()), allow_unused=True, materialize_grads=True))
         losses.append(meta_loss.detach())
     columns = zip(*grads, strict=True)
     return {name: torch.stack(column) for name, column in zip(params, columns, strict=True)}, torch.stack(losses)
+
+
+def task_of(tasks: Task, seed: int, index: int) -> Task:
+    """One task of one seed."""
+    return tasks.map(lambda part: part[seed, index])
+
+
+def loop_meta_gradient(textbook: Textbook, params: Params, tasks: Task, *, order: Order) -> tuple[Params, Tensor]:
+    """Meta-gradients and meta-losses of S seeds by loops over seeds, tasks and steps; see `gradient_by_loops`."""
+
+    def query_loss(leaves: Params, task: Task) -> Tensor:
+        adapted, turned = {name: leaves[name] for name in weights_of(leaves)}, textbook.optimizer()
+        for step in range(textbook.inner_steps):
+            loss = textbook.loss_fn(adapted, task.support)
+            inner = torch.autograd.grad(loss, list(adapted.values()), create_graph=True)
+            if order == "first":
+                inner = tuple(gradient.detach() for gradient in inner)
+            mapped = textbook.mapped(leaves, dict(zip(weights_of(leaves), inner, strict=True)))
+            for name, direction in zip(mapped, turned(list(mapped.values())), strict=True):
+                adapted = adapted | {name: adapted[name] - textbook.rates(leaves, name, step) * direction}
+        return textbook.loss_fn(adapted, task.query)
+
+    return gradient_by_loops(query_loss, params, tasks)
 
 
 def second_order_term(textbook: Textbook, params: Params, tasks: Task) -> Params:

@@ -34,6 +34,15 @@ def panel_points(edges: Float64[np.ndarray, " edges"]) -> Points:
     return Points(at.ravel(), (_WEIGHTS / 2 * widths / (edges[-1] - edges[0])).ravel())
 
 
+def grid_side(count: int, num_inputs: int) -> int:
+    """Nodes along each axis of the smallest square grid that has so many.
+
+    >>> grid_side(100, 1), grid_side(100, 2), grid_side(101, 2)
+    (100, 10, 11)
+    """
+    return next(n for n in range(1, count + 1) if n**num_inputs >= count)
+
+
 def uniform_edges(interval: Interval, panels: float) -> Float64[np.ndarray, " edges"]:
     """The edges of so many equal panels, rounded up, at least 1."""
     return np.linspace(*interval, max(1, min(_MAX_PANELS, math.ceil(panels))) + 1)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
-from mamlcli.tasks.averages import Points, panel_points
+from mamlcli.tasks.averages import Points, grid_side, panel_points
 from mamlcli.tasks.numbers import Interval
 
 Array: TypeAlias = NDArray[np.float64]
@@ -67,10 +67,10 @@ def _points(
     parts: Sequence[Part], x: Interval, num_inputs: int, grid: int | None
 ) -> tuple[Float64[np.ndarray, "points inputs"], Float64[np.ndarray, " points"]]:
     """Inputs of several coordinates and the weight of each: every combination of points of one."""
-    side = -1 if grid is None else next(n for n in range(1, grid + 1) if n**num_inputs >= grid)
     if grid is None:
         line = panel_points(np.unique(np.concatenate([part.moments.edges() for part in parts])))
     else:
+        side = grid_side(grid, num_inputs)
         line = Points(np.linspace(*x, side), np.full(side, 1.0))
     at = np.stack([axis.ravel() for axis in np.meshgrid(*[line.at] * num_inputs, indexing="ij")], axis=1)
     axes = np.meshgrid(*[line.weights] * num_inputs, indexing="ij")

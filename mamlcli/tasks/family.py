@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from mamlcli.section import FunctionTasksSection
+from mamlcli.tasks.averages import grid_side
 from mamlcli.tasks.bounds import Moments, Part, known_losses
 from mamlcli.tasks.numbers import Interval, Lane, Numbers, Split, parameter_lane, visits
 from mamlcli.tasks.samples import SQUARED_ERROR, Loss, Samples, Task
@@ -293,7 +294,7 @@ def _grid(interval: Interval, count: int, num_inputs: int) -> Float[Tensor, "1 p
     """Even points with both ends; of several inputs, the nodes of the smallest square grid that has so many."""
     if num_inputs == 1:
         return torch.linspace(*interval, count, dtype=torch.float64).view(1, -1, 1)
-    side = next(n for n in range(1, count + 1) if n**num_inputs >= count)
+    side = grid_side(count, num_inputs)
     line = torch.linspace(*interval, side, dtype=torch.float64)
     return torch.cartesian_prod(*[line] * num_inputs)[:count].unsqueeze(0)
 

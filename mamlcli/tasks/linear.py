@@ -5,14 +5,11 @@ Vuorio et al. 2019 (arXiv:1910.13616) have the same lines with the same ranges.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from mamlcli.section import FunctionTasksSection, Interval
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from mamlcli.tasks.family import TaskFamily
 
 
@@ -31,14 +28,7 @@ class LinearTasks(FunctionTasksSection):
 
 def linear(config: LinearTasks) -> TaskFamily:
     """Build the family. An oracle is told every parameter that varies."""
-    from mamlcli.tasks.averages import uniform_edges
-    from mamlcli.tasks.bounds import Moments, polynomial_moments
-    from mamlcli.tasks.family import function_family, varying
+    from mamlcli.tasks.polynomials import polynomial_family
 
-    parameters = {"slope": config.slope, "intercept": config.intercept}
-    moments = Moments(polynomial_moments([*parameters.values()]), partial(uniform_edges, config.x, 1.0))
-    return function_family(_function, parameters, config, told=varying(parameters), moments=moments)
-
-
-def _function(x: Tensor, slope: Tensor, intercept: Tensor) -> Tensor:
-    return slope * x + intercept
+    coefficients = {"slope": config.slope, "intercept": config.intercept}
+    return polynomial_family(coefficients, config)

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mamlcli.types import Params
+
 
 class Samples(NamedTuple):
     """Inputs of shape (..., K, features) and targets of shape (..., K, outputs)."""
@@ -39,6 +41,12 @@ def some_tasks(tasks: Task, chosen: slice) -> Task:
 def in_parts(tasks: Task, size: int) -> Iterator[Task]:
     """Cut a meta-batch (S, B, ...) into parts of at most so many tasks, in their order."""
     return (some_tasks(tasks, slice(first, first + size)) for first in range(0, tasks.query.x.shape[1], size))
+
+
+def each_alone(params: Params, tasks: Task) -> tuple[Params, Task]:
+    """Make every task of (S, B, ...) that of a seed of its own, (S B, 1, ...): seeds know nothing of each other."""
+    alone = {name: value.repeat_interleave(tasks.query.x.shape[1], dim=0) for name, value in params.items()}
+    return alone, tasks.map(lambda part: part.flatten(0, 1).unsqueeze(1))
 
 
 class Loss(NamedTuple):
