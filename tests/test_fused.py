@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mamlcli import parse_config
 from mamlcli.compute.fused import library
 from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.plan import Plan, make_plan, planned_update, update_memory_bytes
-from mamlcli.errors import DeviceError, UsageError
+from mamlcli.errors import DeviceError, DivergedError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.methods.method import make_bench
 from mamlcli.models.model import Model
@@ -24,7 +25,7 @@ from mamlcli.registry import build
 from mamlcli.section import FunctionTasksSection
 from mamlcli.tasks.family import function_family
 from mamlcli.tasks.samples import Task
-from mamlcli.training import TrainState, Update, init_state, make_update
+from mamlcli.training import OnDivergence, TrainState, Update, _Pace, init_state, make_update, train_steps
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
 
@@ -50,11 +51,12 @@ def batches(experiment: Experiment, count: int, dtype: torch.dtype = torch.float
     return [batch.map(lambda part: part.to(dtype)) for batch in experiment.stream().batches(0, count)]
 
 
-def fused(experiment: Experiment, state: TrainState) -> Update:
+def fused(experiment: Experiment, state: TrainState, threads: int | None = None) -> FusedUpdate:
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
-    return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+    settings = {**descent._asdict(), "max_grad_norm": outer.max_grad_norm}
+    return FusedUpdate(state, layers.sizes, **settings, threads=threads)
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
@@ -254,20 +256,88 @@ def test_either_update_goes_on_where_the_other_stopped() -> None:
     assert_same_state(ours, theirs)
 
 
-def test_the_number_of_threads_does_not_change_a_bit() -> None:
-    chosen = experiment("outer.meta_batch_size=40")
-    before, flats = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            state = new_state(chosen, torch.float32)
-            update = fused(chosen, state)
-            for tasks in batches(chosen, 3, torch.float32):
-                update(tasks)
-            flats.append(state.flat)
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(flats[0], flat) for flat in flats)
+@pytest.mark.parametrize(("seeds", "tasks"), [(1, 70), (2, 25), (7, 25), (3, 40), (5, 100), (33, 1), (4, 16)])
+def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int) -> None:
+    chosen = experiment(f"seeds={list(range(seeds))}", f"outer.meta_batch_size={tasks}", "model.hidden_sizes=[9, 8]")
+    block, lrs = next(chosen.stream().blocks(0, 6)), [[0.01 / (1 + step)] for step in range(6)]
+
+    def trained(threads: int, *sizes: int) -> tuple[Tensor, ...]:
+        state = new_state(chosen, torch.float32)
+        update, first, losses, norms = fused(chosen, state, threads), 0, [], []
+        for size in sizes:
+            part = slice(first, first + size)
+            log, of_block = update.block(block.map(itemgetter(part)), lrs[part])
+            losses, norms, first = [*losses, *log["post_adapt_loss"]], [*norms, *of_block], first + size
+        assert first == 6
+        moments = state.optimizer.state[state.flat]
+        return state.flat, moments["exp_avg"], moments["exp_avg_sq"], torch.stack(losses), torch.stack(norms)
+
+    expected = trained(1, 1, 1, 1, 1, 1, 1)
+    for threads, sizes in [(1, (6,)), (2, (6,)), (3, (1, 5)), (8, (2, 4))]:
+        assert all(map(torch.equal, trained(threads, *sizes), expected))
+
+
+def test_a_block_ends_with_the_first_step_that_a_seed_does_not_survive() -> None:
+    chosen = experiment("outer.meta_batch_size=9")
+    ours, theirs = new_state(chosen), new_state(chosen)
+    update, expected, lrs = fused(chosen, ours, threads=3), plain(chosen, theirs), [[0.01]] * 7
+    tasks = next(chosen.stream().blocks(0, 7)).map(Tensor.double)
+    tasks.query.y[5, 0, 3], tasks.query.y[3, 1, 4] = torch.inf, torch.nan
+    for first, made in [(0, 4), (4, 2), (6, 1)]:
+        log, norms = update.block(tasks.map(itemgetter(slice(first, None))), lrs[first:])
+        assert len(norms) == len(log["post_adapt_loss"]) == made
+        for step in range(first, first + made):
+            expected_log, expected_norms = expected(tasks.map(itemgetter(step)))
+            torch.testing.assert_close(norms[step - first][2], expected_norms[2])
+            torch.testing.assert_close(log["post_adapt_loss"][step - first][2], expected_log["post_adapt_loss"][2])
+        assert_same_state(ours, theirs)
+    assert ours.updates.tolist() == [5, 3, 7]
+
+
+@pytest.mark.parametrize("on_divergence", ["stop", "freeze"])
+def test_a_divergence_ends_a_training_at_its_step_whatever_is_logged(on_divergence: OnDivergence) -> None:
+    chosen = experiment("outer.meta_batch_size=4")
+
+    def ended(every: int) -> tuple[int, Tensor, str]:
+        state, message = new_state(chosen), ""
+        blocks = [block.map(Tensor.double) for block in chosen.stream().blocks(0, 40)]
+        blocks[0].query.y[17, 1], blocks[0].query.y[23, :, 2] = torch.nan, torch.nan
+        steps = train_steps(
+            state,
+            blocks,
+            fused(chosen, state),
+            chosen.pre_adapt_loss,
+            seeds=chosen.config.seeds,
+            learning_rate=lambda step: 0.01 / (1 + step),
+            on_divergence=on_divergence,
+            is_logged=lambda step: step % every == 0,
+        )
+        try:
+            for _ in steps:
+                pass
+        except DivergedError as error:
+            message = str(error)
+        return state.step, state.flat, message
+
+    expected = ended(1)
+    assert expected[0] == (17 if on_divergence == "stop" else 23)
+    assert "at step 18" in expected[2]
+    for every in (3, 1000):
+        found = ended(every)
+        assert found[::2] == expected[::2]
+        assert torch.equal(found[1], expected[1])
+
+
+def test_a_block_is_as_long_as_signals_may_wait() -> None:
+    pace = _Pace(in_blocks=True)
+    for seconds in (0.001, 0.004, 0.016, 0.064):
+        pace.took(pace.steps, seconds)
+    assert pace.steps == 200  # at a millisecond a step
+    pace.took(200, 20.0)
+    assert pace.steps == 2
+    alone = _Pace(in_blocks=False)
+    alone.took(1, 0.0001)
+    assert alone.steps == 1
 
 
 def test_memory_does_not_grow_with_the_tasks() -> None:

@@ -18,6 +18,8 @@ from mamlcli.compute.fused.library import is_built
 from mamlcli.compute.fused.update import FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.compute.per_task import clamped_per_task
+from mamlcli.config.experiment import Config
+from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
@@ -52,6 +54,9 @@ class Plan(NamedTuple):
     chunk: int
     """Tasks differentiated at a time."""
     threads: int
+    """Of torch, where all cores are idle; they wait for each other many times in a meta-step."""
+    seed_threads: int | None
+    """Of the kernel, each of which takes some of the seeds and waits for no other; None for those of torch."""
     reason: str
     """Why it is compiled or not."""
     passed_over: tuple[str, ...]
@@ -83,11 +88,13 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
+    form: Form = "fused" if compiled and not kernel else eager_form
     return Plan(
-        form="fused" if compiled and not kernel else eager_form,
+        form=form,
         compiled=compiled,
         chunk=_chunk(experiment, eager_form),
         threads=idle_threads(experiment, config.outer.meta_batch_size * samples),
+        seed_threads=_seed_threads(config) if form == "fused" else None,
         reason=reason,
         passed_over=(
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
@@ -108,10 +115,18 @@ def idle_threads(experiment: Experiment, num_samples: int) -> int:
     return resolve_threads(experiment.config.engine.threads, multiply_adds=work)
 
 
+def _seed_threads(config: Config) -> int | None:
+    """Threads of the kernel that share nothing: as many as cores, whoever else wants them; None for a single seed."""
+    if len(config.seeds) == 1:
+        return None
+    wanted = usable_cores() if config.engine.threads == "auto" else config.engine.threads
+    return min(wanted, len(config.seeds))
+
+
 def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
     """The plan that is left where compiling has failed."""
     form: Form = "dense" if low_rank_obstacles(experiment) else "low_rank"
-    return plan._replace(form=form, compiled=False, reason=reason)
+    return plan._replace(form=form, compiled=False, seed_threads=None, reason=reason)
 
 
 def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
@@ -236,7 +251,8 @@ def planned_update(
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
-        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=experiment.max_grad_norm)
+        settings = {**descent._asdict(), "max_grad_norm": experiment.max_grad_norm}
+        return FusedUpdate(state, layers.sizes, **settings, threads=plan.seed_threads)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise

@@ -20,9 +20,11 @@ import torch
 
 from mamlcli.compute.compiled import find_compiler
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("meta_gradient.cpp", "adam.cpp")]
+_SOURCE, *_HEADERS = [
+    Path(__file__).with_name(name) for name in ("train.cpp", "groups.h", "mlp.h", "lanes.h", "adam.h")
+]
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
-_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-pthread", "-shared", "-fPIC"]
 # Named, and not "native": a library may be kept in a home folder that several machines share.
 _VECTOR_FLAGS = {
     "AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
@@ -31,7 +33,7 @@ _VECTOR_FLAGS = {
 
 
 class Problem(ctypes.Structure):
-    """What the library knows of an experiment; `meta_gradient.cpp` has the same fields."""
+    """What the library knows of an experiment; `mlp.h` has the same fields."""
 
     _fields_ = [
         *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
@@ -42,12 +44,20 @@ class Problem(ctypes.Structure):
     ]
 
 
+class Outer(ctypes.Structure):
+    """What it knows of the outer update; `adam.h` has the same fields."""
+
+    _fields_ = [
+        *((name, c_double) for name in ("beta1", "beta2", "epsilon", "updates")),
+        *((name, POINTER(c_double)) for name in ("lr", "max_grad_norm")),
+    ]
+
+
 class Library(NamedTuple):
     """The library's functions for one type of numbers; arguments as in the sources."""
 
     workspace_bytes: Callable[..., int]
-    meta_gradient: Callable[..., None]
-    adam: Callable[..., None]
+    train: Callable[..., None]
 
 
 @functools.cache
@@ -72,9 +82,8 @@ def load_library(dtype: torch.dtype) -> Library:
         return found
 
     return Library(
-        function("workspace_bytes", c_int64, POINTER(Problem)),
-        function(f"meta_gradient_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 8),
-        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 4, *[POINTER(c_double)] * 2, *[c_void_p] * 8),
+        function(f"workspace_bytes_{suffix}", c_int64, POINTER(Problem)),
+        function(f"train_{suffix}", None, POINTER(Problem), POINTER(Outer), *[c_int64] * 2, *[c_void_p] * 13),
     )
 
 
@@ -100,7 +109,7 @@ def built() -> Path:
         return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "built.so"
-        command = [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)]
+        command = [*compiler, *flags, str(_SOURCE), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
@@ -123,9 +132,8 @@ def _recipe() -> _Recipe | None:
     if not (compiler := find_compiler()):
         return None
     flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
-    if sys.platform == "linux":
-        flags.append("-fopenmp")
-    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
+    sources = [path.read_text("utf-8") for path in (_SOURCE, *_HEADERS)]
+    texts = [*compiler, *flags, platform.machine(), *sources]
     return _Recipe(compiler, flags, f"fused-{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()[:16]}")
 
 

@@ -1,4 +1,4 @@
-"""The meta-update as two calls of the library: what `training.make_update` does, for MAML of MLPs and with Adam."""
+"""Meta-updates as calls of the library: what `training.make_update` does, for MAML of MLPs and with Adam."""
 
 import ctypes
 import math
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Problem, load_library
+from mamlcli.compute.fused.library import Outer, Problem, load_library
 from mamlcli.methods.method import Log
 from mamlcli.tasks.samples import Task
 from mamlcli.training import Stack, TrainState
@@ -15,7 +15,7 @@ from mamlcli.types import Order
 
 
 class FusedUpdate:
-    """The meta-update of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`; a `training.Update`.
+    """Meta-updates of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`; a `training.InBlocks`.
 
     The state is changed as by `training.make_update`, and its optimiser's state as by Adam: either update can go
     on where the other one stopped. The parts of a stack are updated at once, each with its learning rate; all of them
@@ -28,6 +28,8 @@ class FusedUpdate:
         inner_steps: Gradient steps of adaptation, >= 0.
         order: As for `mamlcli.adapt`.
         max_grad_norm: See `training.clip_per_seed`.
+        threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
+            of a single seed share its tasks. The numbers do not depend on it.
 
     Raises:
         RuntimeError, OSError: As `load_library`.
@@ -42,57 +44,74 @@ class FusedUpdate:
         inner_steps: int,
         order: Order,
         max_grad_norm: float | Tensor | None,
+        threads: int | None = None,
     ) -> None:
         self._library = load_library(state.flat.dtype)
-        self._state = state
+        self._state, self._threads = state, threads
         count = len(state.flat)
-        self._rows = [len(part.flat) for part in state.parts]
+        self._rows = torch.tensor([len(part.flat) for part in state.parts])
         loop = (inner_steps, int(order == "second"), len(sizes), (ctypes.c_int64 * len(sizes))(*sizes))
         self._loop = (*loop, _numbers(inner_lr, count))
         self._max_norms = _numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
-        self._lrs: list[float] = []
-        self._lr_array = _array([])
         self._moments: dict[str, Tensor] = {}
         self.workspace = torch.empty(0, dtype=torch.uint8)
         """Kept between steps: a new one at each would be paged in anew."""
 
     def __call__(self, tasks: Task) -> tuple[Log, Tensor]:
         """Make one meta-update on a meta-batch."""
+        lrs = [[part.lr.item() for part in self._state.parts]]
+        log, norms = self.block(tasks.map(lambda part: part.unsqueeze(0)), lrs)
+        return {name: values[0] for name, values in log.items()}, norms[0]
+
+    def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
+        """Make several meta-updates; see `training.InBlocks`."""
+        state, moments = self._state, self._of_adam()
+        held = (state.flat, moments["exp_avg"], moments["exp_avg_sq"], state.alive, state.updates)
+        before = [value.clone() for value in held]
+        losses, norms = self._updates(tasks, lrs, moments)
+        died = before[3] & ~state.alive
+        if len(lrs) > 1 and bool(died.any()):
+            # Of seeds that knew nothing of it some have gone on, where all end with the first step that one did not
+            # survive. The same steps give the same bits.
+            made = int((state.updates - before[4])[died].min()) + 1
+            for value, earlier in zip(held, before, strict=True):
+                value.copy_(earlier)
+            losses, norms = self._updates(tasks.map(lambda part: part[:made]), lrs[:made], moments)
+        moments["step"] += len(norms)
+        return {"post_adapt_loss": losses}, norms
+
+    def _updates(
+        self, tasks: Task, lrs: Sequence[Sequence[float]], moments: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Make them all; returns losses and norms, each (steps, S)."""
         state, (support, query) = self._state, tasks
-        problem = Problem(*support.x.shape[:3], query.x.shape[2], *self._loop)
-        threads = torch.get_num_threads()
+        steps, *sizes = support.x.shape[:4]
+        problem = Problem(*sizes, query.x.shape[3], *self._loop)
+        threads = self._threads or torch.get_num_threads()
         needed = threads * self._library.workspace_bytes(problem)
         if len(self.workspace) < needed:
             self.workspace = torch.empty(needed, dtype=torch.uint8)
-        losses, norms = torch.empty(2, len(state.flat), dtype=state.flat.dtype)
-        assert state.flat.grad is not None
+        losses, norms = torch.empty(2, steps, len(state.flat), dtype=state.flat.dtype)
+        group = state.parts[0].optimizer.param_groups[0]
+        lr = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(self._rows, dim=1)
+        numbers = (*group["betas"], group["eps"], moments["step"].item())
+        outer = Outer(*numbers, ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double)), self._max_norms)
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
-        pointers = _pointers(self.workspace, state.flat, *data, state.flat.grad, losses)
-        self._library.meta_gradient(problem, threads, *pointers)
-        moments, group = self._of_adam(), state.parts[0].optimizer.param_groups[0]
+        assert state.flat.grad is not None
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
-        numbers = (moments["step"].item(), *group["betas"], group["eps"], self._lr_of_each(), self._max_norms)
-        self._library.adam(*state.flat.shape, *numbers, *_pointers(losses, *held, norms, state.alive, state.updates))
-        return {"post_adapt_loss": losses}, norms
-
-    def _lr_of_each(self) -> ctypes.Array[ctypes.c_double]:
-        """The learning rate of every seed, laid out anew where one has changed."""
-        lrs = [part.lr.item() for part in self._state.parts]
-        if lrs != self._lrs:
-            self._lrs = lrs
-            self._lr_array = _array([lr for lr, rows in zip(lrs, self._rows, strict=True) for _ in range(rows)])
-        return self._lr_array
+        pointers = _pointers(self.workspace, *data, *held, losses, norms, state.alive, state.updates)
+        self._library.train(problem, outer, steps, threads, *pointers)
+        return losses, norms
 
     def _of_adam(self) -> dict[str, Tensor]:
-        """What Adam holds of all parameters, one update later; parts of a stack hold views of it."""
+        """What Adam holds of all parameters; parts of a stack hold views of it."""
         parts = self._state.parts
         if len(parts) == 1:
             moments = _moments(parts[0])
         else:
             moments = self._moments
             if not moments or _moments(parts[0])["exp_avg"].data_ptr() != moments["exp_avg"].data_ptr():
-                moments = self._moments = _gathered([_moments(part) for part in parts], self._rows)
-        moments["step"] += 1
+                moments = self._moments = _gathered([_moments(part) for part in parts], self._rows.tolist())
         return moments
 
 
