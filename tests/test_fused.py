@@ -249,7 +249,8 @@ def test_a_step_out_of_the_numbers_is_not_made() -> None:
 def test_either_update_goes_on_where_the_other_stopped() -> None:
     chosen = experiment()
     ours, theirs = new_state(chosen), new_state(chosen)
-    updates, expected = [plain(chosen, ours), fused(chosen, ours)], plain(chosen, theirs)
+    updates: list[Update] = [plain(chosen, ours), fused(chosen, ours)]
+    expected = plain(chosen, theirs)
     for step, tasks in enumerate(batches(chosen, 6)):
         updates[step // 2 % 2](tasks)
         expected(tasks)
@@ -263,7 +264,8 @@ def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int) -> None
 
     def trained(threads: int, *sizes: int) -> tuple[Tensor, ...]:
         state = new_state(chosen, torch.float32)
-        update, first, losses, norms = fused(chosen, state, threads), 0, [], []
+        update, first = fused(chosen, state, threads), 0
+        losses, norms = list[Tensor](), list[Tensor]()
         for size in sizes:
             part = slice(first, first + size)
             log, of_block = update.block(block.map(itemgetter(part)), lrs[part])
