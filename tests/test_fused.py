@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -15,16 +16,21 @@ from torch import Tensor
 
 from mamlcli import parse_config
 from mamlcli.compute.fused import library
+from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import FusedUpdate
-from mamlcli.compute.plan import Plan, make_plan, planned_update, update_memory_bytes
+from mamlcli.compute.plan import Plan, kernel_losses, make_plan, planned_update, update_memory_bytes
 from mamlcli.errors import DeviceError, DivergedError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.losses import adaptation_losses
+from mamlcli.meta_test.measure import meta_test, meta_test_tasks
 from mamlcli.methods.method import make_bench
 from mamlcli.models.model import Model
 from mamlcli.registry import build
 from mamlcli.section import FunctionTasksSection
 from mamlcli.tasks.family import function_family
 from mamlcli.tasks.samples import Task
+from mamlcli.threads import Threads
 from mamlcli.training import OnDivergence, TrainState, Update, _Pace, init_state, make_update, train_steps
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
@@ -328,6 +334,47 @@ def test_a_divergence_ends_a_training_at_its_step_whatever_is_logged(on_divergen
         found = ended(every)
         assert found[::2] == expected[::2]
         assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 4])
+@pytest.mark.parametrize("sizes", ["[]", "[9]", "[40, 40]"])
+def test_losses_of_the_meta_test_are_those_of_torch(sizes: str, inner_steps: int) -> None:
+    chosen = experiment(f"model.hidden_sizes={sizes}", "algorithm.inner_lr=0.02", "tasks.oracle_inputs=true")
+    descent, layers = chosen.method.descent, chosen.model.layers
+    assert descent is not None
+    assert layers is not None
+    tasks = meta_test_tasks(chosen, 5, 0, 37).map(Tensor.double)
+    tasks.support.y[3] = 1e200  # a task that diverges, as some do
+    params = new_state(chosen).params
+    expected = adaptation_losses(chosen.method.inner, chosen.loss_fn, params, tasks, inner_steps=inner_steps)
+    measure = partial(fused_losses, params, tasks, sizes=layers.sizes, inner_lr=0.02, inner_steps=inner_steps)
+    found = [measure(threads=threads) for threads in (1, 3)]
+    assert torch.equal(torch.nan_to_num(found[0]), torch.nan_to_num(found[1]))
+    others = torch.arange(37) != 3
+    torch.testing.assert_close(found[0][:, others], expected[""][:, others], rtol=1e-11, atol=0)
+    assert torch.equal(found[0].isfinite(), expected[""].isfinite())
+
+
+def test_a_long_meta_test_is_measured_in_the_kernel_where_it_can() -> None:
+    def is_fused(*overrides: str) -> bool:
+        return kernel_losses(experiment(*overrides), CPU, 5, lambda _: None) is not None
+
+    assert is_fused()
+    assert is_fused("engine.compile=on", "evaluation.tasks=2")
+    assert not is_fused("evaluation.tasks=2")
+    for other in ("engine.compile=off", "model.activation=tanh", "algorithm.adapts=head", "model.hidden_sizes=[128]"):
+        assert not is_fused(other)
+
+
+def test_a_meta_test_in_the_kernel_says_what_one_without_says() -> None:
+    found = []
+    for compile_ in ("on", "off"):
+        chosen = experiment("evaluation.tasks=20", f"engine.compile={compile_}")
+        with Threads(1, 1, lambda _: None) as threads:
+            found.append(meta_test(chosen, chosen.initial_state(CPU).params, CPU, StopRequest(), threads))
+    assert found[0].keys() == found[1].keys()
+    for shots, losses in found[0].items():
+        torch.testing.assert_close(losses, found[1][shots], rtol=1e-4, atol=1e-5)
 
 
 def test_a_block_is_as_long_as_signals_may_wait() -> None:

@@ -20,9 +20,10 @@ import torch
 
 from mamlcli.compute.compiled import find_compiler
 
-_SOURCE, *_HEADERS = [
-    Path(__file__).with_name(name) for name in ("train.cpp", "groups.h", "mlp.h", "lanes.h", "adam.h")
+_HEADERS = [
+    Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "adam", "threads")
 ]
+_SOURCE = Path(__file__).with_name("kernel.cpp")
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
 _FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-pthread", "-shared", "-fPIC"]
 # Named, and not "native": a library may be kept in a home folder that several machines share.
@@ -58,6 +59,8 @@ class Library(NamedTuple):
 
     workspace_bytes: Callable[..., int]
     train: Callable[..., None]
+    test_bytes: Callable[..., int]
+    test: Callable[..., None]
 
 
 @functools.cache
@@ -84,6 +87,8 @@ def load_library(dtype: torch.dtype) -> Library:
     return Library(
         function(f"workspace_bytes_{suffix}", c_int64, POINTER(Problem)),
         function(f"train_{suffix}", None, POINTER(Problem), POINTER(Outer), *[c_int64] * 2, *[c_void_p] * 13),
+        function(f"test_bytes_{suffix}", c_int64, POINTER(Problem)),
+        function(f"test_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 7),
     )
 
 

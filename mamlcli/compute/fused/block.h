@@ -4,16 +4,13 @@
 // before its end: where the system has put one aside, the others go on. The threads of a single seed share the tasks of
 // each step, and wait for each other once in it. What waits sleeps.
 
+#pragma once
+
 #include <atomic>
-#include <cfenv>
-#include <condition_variable>
-#include <mutex>
-#include <system_error>
-#include <thread>
-#include <vector>
 
 #include "adam.h"
 #include "groups.h"
+#include "threads.h"
 
 namespace {
 
@@ -23,41 +20,6 @@ template <typename T> struct State {
     T *losses, *norms;                         // (steps, S)
     bool* alive;                               // (S)
     int64_t* updates;                          // (S)
-};
-
-// Calls work(0) to work(count - 1), each on a thread of its own, with this one's rounding and denormals; where there is
-// none to be had, on this one.
-template <typename Work> void on_threads(int64_t count, Work work) {
-    std::fenv_t modes;
-    std::fegetenv(&modes);
-    std::vector<std::thread> others;
-    for (int64_t index = 1; index < count; index++) try {
-            others.emplace_back([&, index] {
-                std::fesetenv(&modes);
-                work(index);
-            });
-        } catch (const std::system_error&) {
-            work(index);
-        }
-    work(0);
-    for (std::thread& other : others) other.join();
-}
-
-// Lets threads do something one after the other, in the order of numbers from 0.
-class Turns {
-  public:
-    template <typename Act> void in_turn(int64_t number, Act act) {
-        std::unique_lock<std::mutex> lock(mutex);
-        changed.wait(lock, [&] { return next == number; });
-        act();
-        next++;
-        changed.notify_all();
-    }
-
-  private:
-    std::mutex mutex;
-    std::condition_variable changed;
-    int64_t next = 0;
 };
 
 template <typename T> class Block {
@@ -182,31 +144,3 @@ template <typename T> class Block {
 };
 
 }  // namespace
-
-extern "C" {
-
-// What one thread needs, in float and in double.
-int64_t workspace_bytes_float(const Problem* problem) { return Block<float>::room_size(*problem) * LANES_BYTES; }
-int64_t workspace_bytes_double(const Problem* problem) { return Block<double>::room_size(*problem) * LANES_BYTES; }
-
-// Makes `steps` meta-updates of S seeds with P parameters each, on tasks that lie step by step: support x
-// (steps, S, B, K, inputs) and so on. Changes the state, and writes losses and norms, (steps, S).
-void train_float(const Problem* problem, const Outer* outer, int64_t steps, int64_t threads, void* workspace,
-                 const float* support_x, const float* support_y, const float* query_x, const float* query_y,
-                 float* params, float* grads, float* exp_avg, float* exp_avg_sq, float* losses, float* norms,
-                 bool* alive, int64_t* updates) {
-    const Data<float> data{params, support_x, support_y, query_x, query_y};
-    const State<float> state{params, grads, exp_avg, exp_avg_sq, losses, norms, alive, updates};
-    Block<float>(*problem, *outer, data, state).run(steps, threads, workspace);
-}
-
-void train_double(const Problem* problem, const Outer* outer, int64_t steps, int64_t threads, void* workspace,
-                  const double* support_x, const double* support_y, const double* query_x, const double* query_y,
-                  double* params, double* grads, double* exp_avg, double* exp_avg_sq, double* losses, double* norms,
-                  bool* alive, int64_t* updates) {
-    const Data<double> data{params, support_x, support_y, query_x, query_y};
-    const State<double> state{params, grads, exp_avg, exp_avg_sq, losses, norms, alive, updates};
-    Block<double>(*problem, *outer, data, state).run(steps, threads, workspace);
-}
-
-}
