@@ -61,8 +61,7 @@ def fused(experiment: Experiment, state: TrainState, threads: int | None = None)
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
-    settings = {**descent._asdict(), "max_grad_norm": outer.max_grad_norm}
-    return FusedUpdate(state, layers.sizes, **settings, threads=threads)
+    return FusedUpdate(state, layers.sizes, descent, max_grad_norm=outer.max_grad_norm, threads=threads)
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
@@ -101,6 +100,20 @@ def assert_same_updates(experiment: Experiment, steps: int = 4) -> None:
 def test_fused_updates_are_those_of_torch(order: str, inner_steps: int, sizes: str) -> None:
     algorithm = f"{{order: {order}, inner_steps: {inner_steps}, inner_lr: 0.05}}"
     assert_same_updates(experiment(f"algorithm={algorithm}", f"model.hidden_sizes={sizes}"))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("inner_steps", [1, 3])
+@pytest.mark.parametrize("adapts", ["all", "head", "body"])
+@pytest.mark.parametrize("rates", ["null", "tensor", "tensor_and_step", "parameter"])
+def test_rates_may_be_learned_and_layers_stand_still(rates: str, adapts: str, inner_steps: int, order: str) -> None:
+    algorithm = f"order: {order}, inner_steps: {inner_steps}, adapts: {adapts}, learned_inner_lr: {rates}"
+    start = "" if rates == "null" else ", inner_lr_init: [0.02, 0.06]"
+    assert_same_updates(experiment(f"algorithm={{{algorithm}{start}}}", "model.hidden_sizes=[8, 6, 5]"))
+
+
+def test_joint_training_is_on_the_samples_of_both_sides() -> None:
+    assert_same_updates(experiment("algorithm.name=joint", "tasks.support_shots=3", "model.hidden_sizes=[9]"))
 
 
 @pytest.mark.parametrize(("seeds", "tasks"), [(1, 1), (1, 16), (1, 17), (2, 8), (5, 3), (20, 1), (3, 40)])
@@ -337,9 +350,17 @@ def test_a_divergence_ends_a_training_at_its_step_whatever_is_logged(on_divergen
 
 
 @pytest.mark.parametrize("inner_steps", [0, 1, 4])
-@pytest.mark.parametrize("sizes", ["[]", "[9]", "[40, 40]"])
-def test_losses_of_the_meta_test_are_those_of_torch(sizes: str, inner_steps: int) -> None:
-    chosen = experiment(f"model.hidden_sizes={sizes}", "algorithm.inner_lr=0.02", "tasks.oracle_inputs=true")
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "algorithm.inner_lr=0.02",
+        "algorithm={adapts: head, inner_steps: 2, learned_inner_lr: tensor_and_step}",
+        "algorithm={adapts: body, learned_inner_lr: parameter, inner_lr_init: [0.01, 0.03]}",
+        "algorithm.name=joint",
+    ],
+)
+def test_losses_of_the_meta_test_are_those_of_torch(algorithm: str, inner_steps: int) -> None:
+    chosen = experiment(algorithm, "model.hidden_sizes=[9, 7]", "tasks.oracle_inputs=true")
     descent, layers = chosen.method.descent, chosen.model.layers
     assert descent is not None
     assert layers is not None
@@ -347,7 +368,7 @@ def test_losses_of_the_meta_test_are_those_of_torch(sizes: str, inner_steps: int
     tasks.support.y[3] = 1e200  # a task that diverges, as some do
     params = new_state(chosen).params
     expected = adaptation_losses(chosen.method.inner, chosen.loss_fn, params, tasks, inner_steps=inner_steps)
-    measure = partial(fused_losses, params, tasks, sizes=layers.sizes, inner_lr=0.02, inner_steps=inner_steps)
+    measure = partial(fused_losses, params, tasks, sizes=layers.sizes, descent=descent, inner_steps=inner_steps)
     found = [measure(threads=threads) for threads in (1, 3)]
     assert torch.equal(torch.nan_to_num(found[0]), torch.nan_to_num(found[1]))
     others = torch.arange(37) != 3
@@ -362,7 +383,12 @@ def test_a_long_meta_test_is_measured_in_the_kernel_where_it_can() -> None:
     assert is_fused()
     assert is_fused("engine.compile=on", "evaluation.tasks=2")
     assert not is_fused("evaluation.tasks=2")
-    for other in ("engine.compile=off", "model.activation=tanh", "algorithm.adapts=head", "model.hidden_sizes=[128]"):
+    for other in (
+        "engine.compile=off",
+        "model.activation=tanh",
+        "algorithm.inner_optimizer=adam",
+        "model.hidden_sizes=[128]",
+    ):
         assert not is_fused(other)
 
 

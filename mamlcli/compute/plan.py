@@ -150,7 +150,7 @@ def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[st
     """What the kernel is not made for, of methods, models and losses."""
     method, layers, setting = experiment.method, experiment.model.layers, experiment.config.engine.inner_update
     return {
-        f"{method.title}, which is no plain gradient descent": method.descent is None,
+        f"{method.title}, whose inner steps are no gradients by rates": method.descent is None,
         f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
         "a model that is no MLP": layers is None,
         f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
@@ -162,8 +162,9 @@ def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[st
 def low_rank_obstacles(experiment: Experiment) -> list[str]:
     """Say what keeps factors of adapted weights from an experiment, or makes them slower than the weights."""
     setting, layers, tasks = experiment.config.engine.inner_update, experiment.model.layers, experiment.config.tasks
+    descent = experiment.method.descent
     found = {
-        f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
+        f"{experiment.method.title}, which is no plain gradient descent": descent is None or not descent.is_plain,
         "a model that is no MLP": layers is None,
         **_loss_obstacles(experiment, Request(tasks.support_shots, tasks.query_shots)),
         **_task_grad_obstacle(experiment),
@@ -219,7 +220,6 @@ def kernel_losses(
         return None
     assert method.descent is not None
     assert layers is not None
-    assert not isinstance(method.descent.inner_lr, Tensor)
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
@@ -228,7 +228,7 @@ def kernel_losses(
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
         return None
     threads = usable_cores() if config.engine.threads == "auto" else config.engine.threads
-    return partial(fused_losses, sizes=layers.sizes, inner_lr=method.descent.inner_lr, threads=threads)
+    return partial(fused_losses, sizes=layers.sizes, descent=method.descent, threads=threads)
 
 
 def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:
@@ -254,7 +254,13 @@ def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGr
         return plain
     assert descent is not None
     assert layers is not None
-    return partial(low_rank_meta_gradient, ACTIVATIONS[layers.activation], **descent._asdict())
+    return partial(
+        low_rank_meta_gradient,
+        ACTIVATIONS[layers.activation],
+        inner_lr=descent.inner_lr,
+        inner_steps=descent.inner_steps,
+        order=descent.order,
+    )
 
 
 def planned_update(
@@ -298,8 +304,8 @@ def planned_update(
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
-        settings = {**descent._asdict(), "max_grad_norm": experiment.max_grad_norm}
-        return FusedUpdate(state, layers.sizes, **settings, threads=plan.seed_threads)
+        max_norm, threads = experiment.max_grad_norm, plan.seed_threads
+        return FusedUpdate(state, layers.sizes, descent, max_grad_norm=max_norm, threads=threads)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise

@@ -32,7 +32,7 @@ template <typename T> class Block {
     // What a thread needs, in vectors: for a group, for the sums of a part's seeds, and for an update.
     static int64_t room_size(const Problem& problem) {
         const Mlp mlp(problem);
-        const int64_t numbers = (seeds_of_part(problem) + 1) * (mlp.num_params + 1), width = Vector<T>::width;
+        const int64_t numbers = (seeds_of_part(problem) + 1) * (mlp.num_learned() + 1), width = Vector<T>::width;
         return Workspace<Lanes>(problem, mlp, nullptr).size + (numbers + width - 1) / width;
     }
 
@@ -83,7 +83,7 @@ template <typename T> class Block {
         const Data<T> now = data_of(step);
         const Parts parts(problem.tasks, Vector<T>::width, begin, end);
         T* losses = state.losses + step * problem.seeds;
-        std::fill(state.grads + begin * mlp.num_params, state.grads + end * mlp.num_params, T(0));
+        std::fill(state.grads + begin * mlp.num_learned(), state.grads + end * mlp.num_learned(), T(0));
         std::fill(losses + begin, losses + end, T(0));
         std::atomic<int64_t> next{0};
         Turns turns;
@@ -92,10 +92,10 @@ template <typename T> class Block {
                 const Sums sums = summed(now, parts[part], room_of(thread));
                 auto add = [&] {
                     for (int64_t seed = sums.begin; seed < sums.end; seed++) {
-                        const T* own = sums.of(seed, mlp.num_params);
-                        T* grads = state.grads + seed * mlp.num_params;
-                        for (int64_t i = 0; i < mlp.num_params; i++) grads[i] += own[i];
-                        losses[seed] += own[mlp.num_params];
+                        const T* own = sums.of(seed, mlp.num_learned());
+                        T* grads = state.grads + seed * mlp.num_learned();
+                        for (int64_t i = 0; i < mlp.num_learned(); i++) grads[i] += own[i];
+                        losses[seed] += own[mlp.num_learned()];
                     }
                 };
                 if (threads == 1) add();
@@ -121,9 +121,9 @@ template <typename T> class Block {
             const Lanes group_losses = compute_group(problem, mlp, group, now, room);
             for_each_seed(problem, group, [&](int64_t seed, int64_t from, int64_t to) {
                 if (sums.begin < 0) sums.begin = sums.end = seed;
-                T* own = sums.of(seed, mlp.num_params);
-                for (; sums.end <= seed; sums.end++) std::fill_n(own, mlp.num_params + 1, T(0));
-                add_lanes(problem, mlp, from, to, room.v, group_losses, own, own + mlp.num_params);
+                T* own = sums.of(seed, mlp.num_learned());
+                for (; sums.end <= seed; sums.end++) std::fill_n(own, mlp.num_learned() + 1, T(0));
+                add_lanes<T>(problem, mlp, from, to, room, group_losses, own);
             });
         }
         return sums;
@@ -133,10 +133,10 @@ template <typename T> class Block {
     void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
         T* next = reinterpret_cast<T*>(memory);
         for (int64_t seed = begin; seed < end; seed++) {
-            const int64_t row = seed * mlp.num_params, at = step * problem.seeds + seed;
+            const int64_t row = seed * mlp.num_learned(), at = step * problem.seeds + seed;
             state.alive[seed] = guarded_update(
                 adam_at<T>(outer, step, outer.lr[at]), state.alive[seed], state.losses[at],
-                T(outer.max_grad_norm[seed]), mlp.num_params, state.params + row, state.grads + row,
+                T(outer.max_grad_norm[seed]), mlp.num_learned(), state.params + row, state.grads + row,
                 state.exp_avg + row, state.exp_avg_sq + row, next, state.norms + at);
             state.updates[seed] += state.alive[seed];
         }

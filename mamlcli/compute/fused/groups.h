@@ -108,7 +108,7 @@ template <typename Lanes> struct Workspace {
     int64_t support, size = 0;  // size in vectors
     Lanes *thetas, *passes;
     Pass<Lanes> query, along;
-    Lanes *v, *support_y, *query_y;
+    Lanes *v, *u, *rates, *rate_grads, *support_y, *query_y;
 
     Workspace(const Problem& problem, const Mlp& mlp, Lanes* memory)
         : mlp(mlp), memory(memory), support(problem.support_shots) {
@@ -118,11 +118,15 @@ template <typename Lanes> struct Workspace {
         query = pass(shots, take(2 * shots * mlp.num_units));
         along = pass(support, take(2 * support * mlp.num_units));
         v = take(mlp.num_params);
+        u = take(mlp.all_adapt && mlp.rates == ONE ? 0 : mlp.num_params);
+        rates = take(std::max(mlp.num_rates, int64_t(1)));
+        rate_grads = take(mlp.num_rates);
         support_y = take(support * outputs);
         query_y = take(shots * outputs);
     }
 
-    Lanes* theta(int64_t step) const { return thetas + step * mlp.num_params; }
+    Lanes* parameters(int64_t step) const { return thetas + step * mlp.num_params; }
+    Theta<Lanes> theta(int64_t step) const { return {parameters(step), thetas}; }
     Pass<Lanes> support_pass(int64_t step) const { return pass(support, passes + step * 2 * support * mlp.num_units); }
 
   private:
@@ -135,7 +139,19 @@ template <typename Lanes> struct Workspace {
     }
 };
 
-// Computes the tasks of a group; leaves v_0 in room.v and returns the query losses.
+// Puts the parameters and the negative rates of a seed into the lanes from `from` on.
+template <typename T>
+void load_params(const Problem& problem, const Mlp& mlp, int64_t seed, int64_t from, const T* params,
+                 typename Vector<T>::Lanes* theta, typename Vector<T>::Lanes* rates) {
+    using Lanes = typename Vector<T>::Lanes;
+    const T *own = params + seed * mlp.num_learned(), *learned = own + mlp.num_params;
+    const auto mask = lanes_between<T>(from, Vector<T>::width);
+    for (int64_t i = 0; i < mlp.num_params; i++) theta[i] = mask ? Lanes{} + own[i] : theta[i];
+    for (int64_t i = 0; i < mlp.num_rates; i++) rates[i] = mask ? Lanes{} - learned[i] : rates[i];
+    if (mlp.rates == ONE) rates[0] = mask ? Lanes{} - T(problem.inner_lr[seed]) : rates[0];
+}
+
+// Computes the tasks of a group; leaves v_0 in room.v, that of rates in room.rate_grads, and returns the query losses.
 template <typename T>
 typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, const Group& group, const Data<T>& data,
                                         const Workspace<typename Vector<T>::Lanes>& room) {
@@ -143,13 +159,9 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
     Tasks<T> tasks{mlp};
     const int64_t steps = problem.inner_steps;
     const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
-    Lanes alpha = {};
     for_each_seed(problem, group, [&](int64_t seed, int64_t from, int64_t) {
-        const T* params = data.params + seed * mlp.num_params;
         const bool is_first = seed == group.pack + group.low / problem.tasks;  // idle lanes are of the seed beside them
-        const auto mask = lanes_between<T>(is_first ? 0 : from, Vector<T>::width);
-        for (int64_t i = 0; i < mlp.num_params; i++) room.theta(0)[i] = mask ? Lanes{} + params[i] : room.theta(0)[i];
-        alpha = mask ? Lanes{} + T(problem.inner_lr[seed]) : alpha;
+        load_params(problem, mlp, seed, is_first ? 0 : from, data.params, room.thetas, room.rates);
     });
     load(problem, group, data.support_y, problem.support_shots * outputs, room.support_y);
     load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
@@ -158,21 +170,23 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
         const Pass<Lanes> pass = room.support_pass(step);
         load(problem, group, data.support_x, problem.support_shots * inputs, pass.values);
         tasks.forward(room.theta(step), pass);
-        tasks.backward(room.theta(step), pass, room.support_y);
-        tasks.add_gradient(room.theta(step + 1), room.theta(step), -alpha, pass);
+        tasks.backward(room.theta(step), pass, room.support_y, true);
+        tasks.inner_step(room.parameters(step + 1), room.theta(step), room.rates, step, pass);
     }
     tasks.forward(room.theta(steps), room.query);
     const Lanes losses = tasks.backward(room.theta(steps), room.query, room.query_y);
-    tasks.add_gradient(room.v, nullptr, T(1), room.query);
-    for (int64_t step = steps - 1; problem.second_order && step >= 0; step--)
-        tasks.subtract_hessian_product(room.v, alpha, room.theta(step), room.support_pass(step), room.along);
+    tasks.gradient(room.v, room.query);
+    std::fill_n(room.rate_grads, mlp.num_rates, Lanes{});
+    for (int64_t step = steps - 1; step >= 0; step--)
+        tasks.back_through(room.v, room.rate_grads, room.theta(step), room.rates, step, problem.second_order,
+                           room.support_pass(step), room.along, room.u);
     return losses;
 }
 
-// Adds a seed's share of a group to its gradient (P) and its loss.
+// Adds a seed's share of a group to its gradient, (P), and its loss behind that.
 template <typename T>
-void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to, const typename Vector<T>::Lanes* v,
-               typename Vector<T>::Lanes losses, T* gradient, T* loss) {
+void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
+               const Workspace<typename Vector<T>::Lanes>& room, typename Vector<T>::Lanes losses, T* sums) {
     using Lanes = typename Vector<T>::Lanes;
     const T share = T(1) / problem.tasks;
     const auto mask = lanes_between<T>(from, to);
@@ -180,8 +194,9 @@ void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
         const Lanes kept = mask ? lanes : Lanes{};
         sum += share * total<Vector<T>::width>(reinterpret_cast<const T*>(&kept));
     };
-    for (int64_t i = 0; i < mlp.num_params; i++) add(gradient[i], v[i]);
-    add(*loss, losses);
+    for (int64_t i = 0; i < mlp.num_params; i++) add(sums[i], room.v[i]);
+    for (int64_t i = 0; i < mlp.num_rates; i++) add(sums[mlp.num_params + i], room.rate_grads[i]);
+    add(sums[mlp.num_learned()], losses);
 }
 
 }  // namespace

@@ -43,6 +43,12 @@ template <typename Lanes> struct Matrix {
     Matrix transposed() const { return {data, cols, rows, col_stride, row_stride}; }
 };
 
+// What scales a product: the same number for all results, or a matrix of one for each.
+template <typename T> T scale_at(T scale, int64_t, int64_t) { return scale; }
+template <typename T> T scale_from(T scale, int64_t, int64_t) { return scale; }
+template <typename Lanes> Lanes scale_at(Matrix<Lanes> scale, int64_t i, int64_t j) { return scale(i, j); }
+template <typename Lanes> Matrix<Lanes> scale_from(Matrix<Lanes> scale, int64_t i, int64_t j) { return scale.from(i, j); }
+
 // The first ROWS rows and COLS columns of a product.
 template <int ROWS, int COLS, typename Lanes, typename Scale>
 void tile(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
@@ -59,24 +65,26 @@ void tile(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, M
     #pragma GCC unroll 16
     for (int i = 0; i < ROWS; i++)
         #pragma GCC unroll 16
-        for (int j = 0; j < COLS; j++) out(i, j) = base(i, j) + scale * sums[i][j];
+        for (int j = 0; j < COLS; j++) out(i, j) = base(i, j) + scale_at(scale, i, j) * sums[i][j];
 }
 
 template <int ROWS, typename Lanes, typename Scale>
 void rows_of_product(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     int64_t j = 0;
     for (; j + TILE_COLS <= out.cols; j += TILE_COLS)
-        tile<ROWS, TILE_COLS>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
-    for (; j < out.cols; j++) tile<ROWS, 1>(out.from(0, j), base.from(0, j), scale, a, b.from(0, j));
+        tile<ROWS, TILE_COLS>(out.from(0, j), base.from(0, j), scale_from(scale, 0, j), a, b.from(0, j));
+    for (; j < out.cols; j++)
+        tile<ROWS, 1>(out.from(0, j), base.from(0, j), scale_from(scale, 0, j), a, b.from(0, j));
 }
 
-// out = base + scale a b; base may be out. The scale is the same for all tasks, or one of each lane.
+// out = base + scale a b; base may be out.
 template <typename Lanes, typename Scale>
 void product(Matrix<Lanes> out, Matrix<Lanes> base, Scale scale, Matrix<Lanes> a, Matrix<Lanes> b) {
     int64_t i = 0;
     for (; i + TILE_ROWS <= out.rows; i += TILE_ROWS)
-        rows_of_product<TILE_ROWS>(out.from(i, 0), base.from(i, 0), scale, a.from(i, 0), b);
-    for (; i < out.rows; i++) rows_of_product<1>(out.from(i, 0), base.from(i, 0), scale, a.from(i, 0), b);
+        rows_of_product<TILE_ROWS>(out.from(i, 0), base.from(i, 0), scale_from(scale, i, 0), a.from(i, 0), b);
+    for (; i < out.rows; i++)
+        rows_of_product<1>(out.from(i, 0), base.from(i, 0), scale_from(scale, i, 0), a.from(i, 0), b);
 }
 
 // The sum of a vector's lanes, by halves.

@@ -11,14 +11,16 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, c_double, c_int64, c_void_p
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mamlcli.compute.compiled import find_compiler
+from mamlcli.methods.method import Descent
 
 _HEADERS = [
     Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "adam", "threads")
@@ -41,8 +43,42 @@ class Problem(ctypes.Structure):
         ("second_order", c_int64),
         ("num_sizes", c_int64),
         ("sizes", POINTER(c_int64)),
+        *((name, c_int64) for name in ("first_adapting", "last_adapting", "rates", "rate_steps")),
         ("inner_lr", POINTER(c_double)),
     ]
+
+
+Loop: TypeAlias = tuple[Any, ...]
+"""The fields of `Problem` that say what an inner loop is: from `second_order` on."""
+
+
+def loop_of(descent: Descent, sizes: Sequence[int], num_seeds: int) -> Loop:
+    """Describe an inner loop to the library.
+
+    Args:
+        descent: What is run.
+        sizes: Units of every layer, input and output included.
+        num_seeds: S.
+    """
+    layers = len(sizes) - 1
+    adapting = {"all": (0, layers), "head": (layers - 1, layers), "body": (0, layers - 1)}[descent.adapts]
+    rates = (None, "tensor", "tensor_and_step", "parameter").index(descent.rates)
+    sides = (c_int64 * len(sizes))(*sizes)
+    return (
+        int(descent.order == "second"),
+        len(sizes),
+        sides,
+        *adapting,
+        rates,
+        descent.inner_steps,
+        numbers(descent.inner_lr, num_seeds),
+    )
+
+
+def numbers(value: float | Tensor, count: int) -> ctypes.Array[c_double]:
+    """One number for each seed."""
+    values = value.tolist() if isinstance(value, Tensor) else [value] * count
+    return (c_double * count)(*values)
 
 
 class Outer(ctypes.Structure):

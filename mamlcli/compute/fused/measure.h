@@ -44,7 +44,7 @@ template <typename T> class Measure {
     // What the tasks of a group need, cut from one piece of memory. Of memory that is null, only the size is found.
     struct Room {
         int64_t size = 0;  // in vectors
-        Lanes *theta, *support_x, *support_y, *query_x, *query_y, *values, *query_values;
+        Lanes *theta, *rates, *support_x, *support_y, *query_x, *query_y, *values, *query_values;
 
         Room(const Problem& problem, const Mlp& mlp, Lanes* memory) {
             auto take = [&](int64_t count) {
@@ -53,6 +53,7 @@ template <typename T> class Measure {
             };
             const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
             theta = take(mlp.num_params);
+            rates = take(std::max(mlp.num_rates, int64_t(1)));
             support_x = take(problem.support_shots * inputs);
             support_y = take(problem.support_shots * outputs);
             query_x = take(problem.query_shots * inputs);
@@ -67,8 +68,8 @@ template <typename T> class Measure {
         Tasks<T> tasks{mlp};
         const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
         const int64_t shots = problem.support_shots, steps = problem.inner_steps;
-        const T* params = data.params + seed * mlp.num_params;
-        for (int64_t i = 0; i < mlp.num_params; i++) room.theta[i] = Lanes{} + params[i];
+        load_params(problem, mlp, seed, 0, data.params, room.theta, room.rates);
+        const Theta<Lanes> theta{room.theta, room.theta};
         load(problem, group, data.support_x, shots * inputs, room.support_x);
         load(problem, group, data.support_y, shots * outputs, room.support_y);
         load(problem, group, data.query_x, problem.query_shots * inputs, room.query_x);
@@ -80,9 +81,9 @@ template <typename T> class Measure {
             for (int64_t task = group.low; task < group.high; task++)
                 losses[(seed * problem.tasks + task) * (steps + 1) + step] = found[task - group.first];
             if (step == steps) break;
-            tasks.forward(room.theta, pass);
-            tasks.backward(room.theta, pass, room.support_y);
-            tasks.add_gradient(room.theta, room.theta, T(-problem.inner_lr[seed]), pass);
+            tasks.forward(theta, pass);
+            tasks.backward(theta, pass, room.support_y, true);
+            tasks.inner_step(room.theta, theta, room.rates, step, pass);
         }
     }
 
@@ -94,7 +95,7 @@ template <typename T> class Measure {
             const int64_t shots = std::min(query_at_a_time, problem.query_shots - first);
             const Pass<Lanes> pass{shots, room.query_values, nullptr};
             std::copy_n(room.query_x + first * inputs, shots * inputs, pass.values);
-            tasks.forward(room.theta, pass);
+            tasks.forward({room.theta, room.theta}, pass);
             const Lanes* target = room.query_y + first * outputs;
             for (Lanes output : pass.outputs(mlp.layers.back())) {
                 const Lanes error = output - *target++;

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Outer, Problem, load_library
-from mamlcli.methods.method import Log
-from mamlcli.tasks.samples import Task
+from mamlcli.compute.fused.library import Outer, Problem, load_library, loop_of, numbers
+from mamlcli.methods.method import Descent, Log
+from mamlcli.tasks.samples import Samples, Task
 from mamlcli.training import Stack, TrainState
-from mamlcli.types import Order
 
 
 class FusedUpdate:
@@ -22,11 +21,9 @@ class FusedUpdate:
     have made as many updates.
 
     Args:
-        state: Its parameters are those of `mlp.init_params`.
+        state: Its parameters are those of `mlp.init_params`, and learned rates behind them.
         sizes: Units of every layer, input and output included.
-        inner_lr: alpha, >= 0, of all seeds or of each.
-        inner_steps: Gradient steps of adaptation, >= 0.
-        order: As for `mamlcli.adapt`.
+        descent: The inner loop.
         max_grad_norm: See `training.clip_per_seed`.
         threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
             of a single seed share its tasks. The numbers do not depend on it.
@@ -39,10 +36,8 @@ class FusedUpdate:
         self,
         state: TrainState | Stack,
         sizes: Sequence[int],
+        descent: Descent,
         *,
-        inner_lr: float | Tensor,
-        inner_steps: int,
-        order: Order,
         max_grad_norm: float | Tensor | None,
         threads: int | None = None,
     ) -> None:
@@ -50,9 +45,8 @@ class FusedUpdate:
         self._state, self._threads = state, threads
         count = len(state.flat)
         self._rows = torch.tensor([len(part.flat) for part in state.parts])
-        loop = (inner_steps, int(order == "second"), len(sizes), (ctypes.c_int64 * len(sizes))(*sizes))
-        self._loop = (*loop, _numbers(inner_lr, count))
-        self._max_norms = _numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
+        self._descent, self._loop = descent, loop_of(descent, sizes, count)
+        self._max_norms = numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
         self._moments: dict[str, Tensor] = {}
         self.workspace = torch.empty(0, dtype=torch.uint8)
         """Kept between steps: a new one at each would be paged in anew."""
@@ -85,8 +79,10 @@ class FusedUpdate:
     ) -> tuple[Tensor, Tensor]:
         """Make them all; returns losses and norms, each (steps, S)."""
         state, (support, query) = self._state, tasks
+        if self._descent.on_all_samples:
+            query = Samples(*(torch.cat(sides, dim=3) for sides in zip(support, query, strict=True)))
         steps, *sizes = support.x.shape[:4]
-        problem = Problem(*sizes, query.x.shape[3], *self._loop)
+        problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, *self._loop)
         threads = self._threads or torch.get_num_threads()
         needed = threads * self._library.workspace_bytes(problem)
         if len(self.workspace) < needed:
@@ -94,8 +90,8 @@ class FusedUpdate:
         losses, norms = torch.empty(2, steps, len(state.flat), dtype=state.flat.dtype)
         group = state.parts[0].optimizer.param_groups[0]
         lr = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(self._rows, dim=1)
-        numbers = (*group["betas"], group["eps"], moments["step"].item())
-        outer = Outer(*numbers, ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double)), self._max_norms)
+        settings = (*group["betas"], group["eps"], moments["step"].item())
+        outer = Outer(*settings, ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double)), self._max_norms)
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         assert state.flat.grad is not None
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
@@ -126,15 +122,6 @@ def _gathered(each: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[st
             one[name], one["step"] = found[name][first : first + count], found["step"]
             first += count
     return found
-
-
-def _numbers(value: float | Tensor, count: int) -> ctypes.Array[ctypes.c_double]:
-    """One number for each seed."""
-    return _array(value.tolist() if isinstance(value, Tensor) else [value] * count)
-
-
-def _array(values: Sequence[float]) -> ctypes.Array[ctypes.c_double]:
-    return (ctypes.c_double * len(values))(*values)
 
 
 def _pointers(*tensors: Tensor) -> list[int]:
