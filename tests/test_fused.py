@@ -50,7 +50,7 @@ def plan(*overrides: str, device: torch.device = CPU) -> Plan:
 
 def new_state(experiment: Experiment, dtype: torch.dtype = torch.float64) -> TrainState:
     seeds = [{name: value.to(dtype) for name, value in seed.items()} for seed in experiment.initial_params()]
-    return init_state(seeds, optimizer="adam", lr=0.01, device=CPU)
+    return init_state(seeds, optimizer=experiment.config.outer.optimizer, lr=0.01, device=CPU)
 
 
 def batches(experiment: Experiment, count: int, dtype: torch.dtype = torch.float64) -> list[Task]:
@@ -110,6 +110,11 @@ def test_rates_may_be_learned_and_layers_stand_still(rates: str, adapts: str, in
     algorithm = f"order: {order}, inner_steps: {inner_steps}, adapts: {adapts}, learned_inner_lr: {rates}"
     start = "" if rates == "null" else ", inner_lr_init: [0.02, 0.06]"
     assert_same_updates(experiment(f"algorithm={{{algorithm}{start}}}", "model.hidden_sizes=[8, 6, 5]"))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_optimisers_are_those_of_torch(optimizer: str) -> None:
+    assert_same_updates(experiment(f"outer.optimizer={optimizer}", "outer.max_grad_norm=3"), steps=6)
 
 
 def test_joint_training_is_on_the_samples_of_both_sides() -> None:
@@ -426,14 +431,17 @@ def test_memory_does_not_grow_with_the_tasks() -> None:
 
 def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
     assert plan().form == "fused"
+    assert plan("algorithm.learned_inner_lr=tensor").form == "fused"
+    assert plan("algorithm.adapts=head", "outer.optimizer=adamw").form == "fused"
+    assert plan("algorithm.name=joint", "outer.optimizer=sgd").form == "fused"
     assert plan("model.hidden_sizes=[127, 3]").form == "fused"
     assert plan(device=torch.device("cuda")).form != "fused"
     for other in (
         "model.hidden_sizes=[128]",
         "model.activation=tanh",
-        "outer.optimizer=sgd",
-        "algorithm.learned_inner_lr=tensor",
-        "algorithm.name=joint",
+        "outer.optimizer=nadam",
+        "algorithm.inner_optimizer=momentum",
+        "algorithm.preconditioner=diagonal",
         "engine.task_chunk=3",
         "engine.inner_update=dense",
     ):
@@ -444,9 +452,9 @@ def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
 
 def test_what_cannot_be_fused_is_named() -> None:
     with pytest.raises(
-        UsageError, match=r"fused cannot be with the activation tanh, outer.optimizer: sgd; use auto"
+        UsageError, match=r"fused cannot be with the activation tanh, outer.optimizer: nadam; use auto"
     ) as caught:
-        plan("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=sgd")
+        plan("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=nadam")
     assert caught.value.exit_code == 2
     with pytest.raises(DeviceError, match="made for the CPU, not for cuda; set device: cpu"):
         plan("engine.inner_update=fused", device=torch.device("cuda"))

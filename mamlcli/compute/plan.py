@@ -16,7 +16,7 @@ from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
 from mamlcli.compute.fused.library import is_built, load_library
 from mamlcli.compute.fused.losses import fused_losses
-from mamlcli.compute.fused.update import FusedUpdate
+from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.compute.per_task import clamped_per_task
 from mamlcli.config.experiment import Config
@@ -137,7 +137,7 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
     config, tasks = experiment.config, experiment.config.tasks
     found = {
         **_obstacles_of_the_forms(experiment, Request(tasks.support_shots, tasks.query_shots)),
-        f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+        f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer not in OPTIMIZERS,
         **_task_grad_obstacle(experiment),
         f"the device {device.type}": device.type != "cpu",
         f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",

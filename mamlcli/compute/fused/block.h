@@ -8,8 +8,8 @@
 
 #include <atomic>
 
-#include "adam.h"
 #include "groups.h"
+#include "outer.h"
 #include "threads.h"
 
 namespace {
@@ -131,15 +131,20 @@ template <typename T> class Block {
 
     // Updates seeds with the gradients of a step.
     void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
-        T* next = reinterpret_cast<T*>(memory);
         for (int64_t seed = begin; seed < end; seed++) {
-            const int64_t row = seed * mlp.num_learned(), at = step * problem.seeds + seed;
-            state.alive[seed] = guarded_update(
-                adam_at<T>(outer, step, outer.lr[at]), state.alive[seed], state.losses[at],
-                T(outer.max_grad_norm[seed]), mlp.num_learned(), state.params + row, state.grads + row,
-                state.exp_avg + row, state.exp_avg_sq + row, next, state.norms + at);
+            const int64_t at = step * problem.seeds + seed;
+            state.alive[seed] = outer.rule == SGD
+                ? updated(Sgd<T>{T(outer.lr[at])}, seed, at, reinterpret_cast<T*>(memory))
+                : updated(Adam<T>(outer, outer.updates + step + 1, outer.lr[at]), seed, at, reinterpret_cast<T*>(memory));
             state.updates[seed] += state.alive[seed];
         }
+    }
+
+    template <typename Rule> bool updated(const Rule& rule, int64_t seed, int64_t at, T* next) const {
+        const int64_t row = seed * mlp.num_learned();
+        return guarded_update(rule, state.alive[seed], state.losses[at], T(outer.max_grad_norm[seed]),
+                              mlp.num_learned(), state.params + row, state.grads + row, state.exp_avg + row,
+                              state.exp_avg_sq + row, next, state.norms + at);
     }
 };
 

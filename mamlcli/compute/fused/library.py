@@ -23,7 +23,7 @@ from mamlcli.compute.compiled import find_compiler
 from mamlcli.methods.method import Descent
 
 _HEADERS = [
-    Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "adam", "threads")
+    Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "outer", "threads")
 ]
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
@@ -82,10 +82,11 @@ def numbers(value: float | Tensor, count: int) -> ctypes.Array[c_double]:
 
 
 class Outer(ctypes.Structure):
-    """What it knows of the outer update; `adam.h` has the same fields."""
+    """What it knows of the outer update; `outer.h` has the same fields."""
 
     _fields_ = [
-        *((name, c_double) for name in ("beta1", "beta2", "epsilon", "updates")),
+        ("rule", c_int64),
+        *((name, c_double) for name in ("beta1", "beta2", "epsilon", "weight_decay", "updates")),
         *((name, POINTER(c_double)) for name in ("lr", "max_grad_norm")),
     ]
 

@@ -1,4 +1,4 @@
-"""Meta-updates as calls of the library: what `training.make_update` does, for MAML of MLPs and with Adam."""
+"""Meta-updates as calls of the library: what `training.make_update` does, for MAML of MLPs and a few optimisers."""
 
 import ctypes
 import math
@@ -12,12 +12,15 @@ from mamlcli.methods.method import Descent, Log
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.training import Stack, TrainState
 
+OPTIMIZERS = ("adam", "adamw", "sgd")
+"""Those that the kernel knows."""
+
 
 class FusedUpdate:
-    """Meta-updates of a state of ReLU MLPs on the CPU, whose optimiser is `torch.optim.Adam`; a `training.InBlocks`.
+    """Meta-updates of a state of ReLU MLPs on the CPU, with one of `OPTIMIZERS`; a `training.InBlocks`.
 
-    The state is changed as by `training.make_update`, and its optimiser's state as by Adam: either update can go
-    on where the other one stopped. The parts of a stack are updated at once, each with its learning rate; all of them
+    The state is changed as by `training.make_update`, and its optimiser's state too: either update can go on where the
+    other one stopped. The parts of a stack are updated at once, each with its learning rate; all of them
     have made as many updates.
 
     Args:
@@ -59,7 +62,7 @@ class FusedUpdate:
 
     def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
         """Make several meta-updates; see `training.InBlocks`."""
-        state, moments = self._state, self._of_adam()
+        state, moments = self._state, self._moments_of_all()
         held = (state.flat, moments["exp_avg"], moments["exp_avg_sq"], state.alive, state.updates)
         before = [value.clone() for value in held]
         losses, norms = self._updates(tasks, lrs, moments)
@@ -88,10 +91,10 @@ class FusedUpdate:
         if len(self.workspace) < needed:
             self.workspace = torch.empty(needed, dtype=torch.uint8)
         losses, norms = torch.empty(2, steps, len(state.flat), dtype=state.flat.dtype)
-        group = state.parts[0].optimizer.param_groups[0]
         lr = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(self._rows, dim=1)
-        settings = (*group["betas"], group["eps"], moments["step"].item())
-        outer = Outer(*settings, ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double)), self._max_norms)
+        optimizer, made = state.parts[0].optimizer, moments["step"].item()
+        rates = ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double))
+        outer = Outer(*_settings(optimizer), made, rates, self._max_norms)
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         assert state.flat.grad is not None
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
@@ -99,16 +102,24 @@ class FusedUpdate:
         self._library.train(problem, outer, steps, threads, *pointers)
         return losses, norms
 
-    def _of_adam(self) -> dict[str, Tensor]:
-        """What Adam holds of all parameters; parts of a stack hold views of it."""
+    def _moments_of_all(self) -> dict[str, Tensor]:
+        """What the optimisers hold of all parameters; parts of a stack hold views of it."""
         parts = self._state.parts
+        if isinstance(parts[0].optimizer, torch.optim.SGD):  # which holds nothing; the kernel touches none of it
+            self._moments = self._moments or {"step": torch.zeros(()), **_zeros(self._state.flat)}
+            return self._moments
         if len(parts) == 1:
-            moments = _moments(parts[0])
-        else:
-            moments = self._moments
-            if not moments or _moments(parts[0])["exp_avg"].data_ptr() != moments["exp_avg"].data_ptr():
-                moments = self._moments = _gathered([_moments(part) for part in parts], self._rows.tolist())
+            return _moments(parts[0])
+        moments = self._moments
+        if not moments or _moments(parts[0])["exp_avg"].data_ptr() != moments["exp_avg"].data_ptr():
+            moments = self._moments = _gathered([_moments(part) for part in parts], self._rows.tolist())
         return moments
+
+
+def _settings(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
+    """The fields of `Outer` that an optimiser is made with."""
+    group, sgd = optimizer.param_groups[0], isinstance(optimizer, torch.optim.SGD)
+    return (int(sgd), *((0.0, 0.0, 0.0) if sgd else (*group["betas"], group["eps"])), group["weight_decay"])
 
 
 def _gathered(each: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
@@ -134,7 +145,11 @@ def _moments(state: TrainState) -> dict[str, Tensor]:
     moments: dict[str, Tensor] = state.optimizer.state[state.flat]
     if not moments:
         moments["step"] = torch.zeros(())
-        moments |= {name: torch.zeros_like(state.flat) for name in ("exp_avg", "exp_avg_sq")}
+        moments |= _zeros(state.flat)
     for name in ("exp_avg", "exp_avg_sq"):
         moments[name] = moments[name].contiguous()  # a checkpoint may bring them in another order of memory
     return moments
+
+
+def _zeros(flat: Tensor) -> dict[str, Tensor]:
+    return {name: torch.zeros_like(flat) for name in ("exp_avg", "exp_avg_sq")}

@@ -1,5 +1,5 @@
-// One update of the meta-parameters of a seed by Adam (Kingma & Ba 2015, arXiv:1412.6980): what training.make_update does
-// with torch.optim.Adam.
+// One update of the meta-parameters of a seed: what training.make_update does with an optimiser of torch.optim. A rule is a
+// few lines; around it are clipping and what a seed is guarded by that leaves the numbers.
 
 #pragma once
 
@@ -7,26 +7,43 @@
 #include <cmath>
 #include <cstdint>
 
-// Adam's settings; library.py has the same fields.
+// What is known of the optimiser; library.py has the same fields.
 struct Outer {
-    double beta1, beta2, epsilon;
+    int64_t rule;                 // one of `Rules`
+    double beta1, beta2, epsilon, weight_decay;
     double updates;               // made before
     const double* lr;             // of every step and seed
     const double* max_grad_norm;  // of every seed
 };
 
+enum Rules { ADAM, SGD };
+
 namespace {
 
-// The rule alone: what one update makes of a parameter and its gradient.
+// Adam (Kingma & Ba 2015, arXiv:1412.6980), and AdamW (Loshchilov & Hutter 2019, arXiv:1711.05101), which is Adam of
+// parameters that are made a little smaller first.
 template <typename T> struct Adam {
     T new_share1, beta2, new_share2;  // shares of a new gradient: 1 - beta, rounded once
     T epsilon, step_size, root_correction2;
+    T kept;  // of a parameter, before the step
+
+    Adam(const Outer& outer, double updates, double lr)
+        : new_share1(1 - outer.beta1), beta2(outer.beta2), new_share2(1 - outer.beta2), epsilon(outer.epsilon),
+          step_size(lr / (1 - std::pow(outer.beta1, updates))),
+          root_correction2(std::sqrt(1 - std::pow(outer.beta2, updates))), kept(1 - lr * outer.weight_decay) {}
 
     T operator()(T theta, T grad, T& exp_avg, T& exp_avg_sq) const {
         exp_avg += new_share1 * (grad - exp_avg);
         exp_avg_sq = beta2 * exp_avg_sq + new_share2 * grad * grad;
-        return theta - step_size * exp_avg / (std::sqrt(exp_avg_sq) / root_correction2 + epsilon);
+        return kept * theta - step_size * exp_avg / (std::sqrt(exp_avg_sq) / root_correction2 + epsilon);
     }
+};
+
+// Gradient descent, which holds nothing of the parameters.
+template <typename T> struct Sgd {
+    T lr;
+
+    T operator()(T theta, T grad, T&, T&) const { return theta - lr * grad; }
 };
 
 template <typename T> T norm_of(const T* __restrict values, int64_t count) {
@@ -51,7 +68,7 @@ template <typename T> bool all_finite(const T* __restrict values, int64_t count)
 // Returns whether the seed is alive afterwards: one whose loss, gradient or updated parameters are not finite keeps its
 // parameters, then and later, and its gradient counts as zero. `next` is room for the updated parameters.
 template <typename T, typename Rule>
-bool guarded_update(Rule rule, bool alive, T loss, T max_norm, int64_t params, T* __restrict theta, T* __restrict grads,
+bool guarded_update(const Rule& rule, bool alive, T loss, T max_norm, int64_t params, T* __restrict theta, T* __restrict grads,
                     T* __restrict moments1, T* __restrict moments2, T* __restrict next, T* norm) {
     *norm = norm_of(grads, params);
     alive = alive && std::isfinite(loss) && std::isfinite(*norm);
@@ -63,13 +80,6 @@ bool guarded_update(Rule rule, bool alive, T loss, T max_norm, int64_t params, T
     alive = alive && all_finite(next, params);  // a finite step can lead out of the numbers
     if (alive) std::copy_n(next, params, theta);
     return alive;
-}
-
-// The rule of the step of this number, from 0, for a seed.
-template <typename T> Adam<T> adam_at(const Outer& outer, int64_t step, double lr) {
-    const double updates = outer.updates + step + 1;
-    return {T(1 - outer.beta1), T(outer.beta2), T(1 - outer.beta2), T(outer.epsilon),
-            T(lr / (1 - std::pow(outer.beta1, updates))), T(std::sqrt(1 - std::pow(outer.beta2, updates)))};
 }
 
 }  // namespace
