@@ -19,6 +19,10 @@ Order: TypeAlias = Literal["first", "second"]
 """Whether the meta-gradient sees through the inner gradients ("second") or takes them as constants."""
 InnerRule: TypeAlias = Literal["sgd", "momentum", "adam"]
 """What turns inner gradients into steps."""
+RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
+"""What has a learned step size of its own."""
+Adapts: TypeAlias = Literal["all", "head", "body"]
+"""What of a model adapts to a task."""
 Keep: TypeAlias = Literal["newest", "best"]
 """Which parameters a run is evaluated by."""
 Tracker: TypeAlias = Literal["tensorboard", "wandb", "mlflow"]

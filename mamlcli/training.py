@@ -2,9 +2,11 @@
 
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from operator import itemgetter
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,6 +22,27 @@ Schedule: TypeAlias = Literal["constant", "linear", "cosine"]
 OnDivergence: TypeAlias = Literal["stop", "freeze"]
 Update: TypeAlias = Callable[[Task], tuple[Log, Tensor]]
 """Makes one meta-update on a meta-batch; returns the log of its meta-gradient, and the gradient's norm of each seed."""
+
+# An update of many steps is asked for no more than it makes in so long: in between, signals are answered.
+_BLOCK_S = 0.2
+
+
+@runtime_checkable
+class InBlocks(Protocol):
+    """An update that makes several steps at once, without anybody else between two of them."""
+
+    def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
+        """Make meta-updates until all are made, or some seed does not survive one.
+
+        Args:
+            tasks: Meta-batches with a leading axis of steps.
+            lrs: Of each step, the learning rate of every part.
+
+        Returns:
+            What `Update` returns, of each step that was made: with a leading axis of steps, (steps, S). The last is the
+            first, if any, in which the loss, gradient or parameters of a seed were not finite that was alive before.
+        """
+
 
 _OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -234,7 +257,7 @@ def make_update(state: TrainState | Stack, meta_gradient: MetaGradient, max_grad
 
 def train_steps(
     state: TrainState,
-    batches: Iterable[Task],
+    blocks: Iterable[Task],
     update: Update,
     pre_adapt_loss: Callable[[Params, Task], Tensor],
     *,
@@ -242,19 +265,23 @@ def train_steps(
     learning_rate: Callable[[int], float],
     on_divergence: OnDivergence,
     is_logged: Callable[[int], bool],
+    is_seen: Callable[[int], bool] = lambda _: False,
 ) -> Iterator[MetaStep]:
     """Train, one meta-step for each meta-batch; the state is advanced in place between yields.
 
+    It yields after every step that is logged or to be seen, and after others; after how many depends on the update.
+
     Args:
         state: Where to start from.
-        batches: The meta-batches, from that of step `state.step` on.
-        update: Of `make_update`, for this state.
+        blocks: The meta-batches, from that of step `state.step` on, with a leading axis of steps.
+        update: Of `make_update`, for this state; one that is `InBlocks` makes several steps between two yields.
         pre_adapt_loss: (params, tasks) to the query loss of each seed before adaptation.
         seeds: See `Rule`.
         learning_rate: The same.
         on_divergence: The same.
         is_logged: Whether the step of this number (from 1) is logged; an accelerator is only waited for at
             such steps.
+        is_seen: Whether it is yielded for another reason.
 
     Raises:
         DivergedError: If a loss or gradient is not finite. No update was made with it; on an accelerator other
@@ -265,7 +292,8 @@ def train_steps(
         raise error
 
     rule = Rule(seeds, learning_rate, on_divergence)
-    for step in train_stack(state, batches, update, pre_adapt_loss, [rule], is_logged=is_logged, ended=ended):
+    stops = {"is_logged": is_logged, "is_seen": is_seen}
+    for step in train_stack(state, blocks, update, pre_adapt_loss, [rule], **stops, ended=ended):
         yield step.of(0)
 
 
@@ -294,12 +322,13 @@ class StackStep(NamedTuple):
 
 def train_stack(
     state: TrainState | Stack,
-    batches: Iterable[Task],
+    blocks: Iterable[Task],
     update: Update,
     pre_adapt_loss: Callable[[Params, Task], Tensor],
     rules: Sequence[Rule],
     *,
     is_logged: Callable[[int], bool],
+    is_seen: Callable[[int], bool] = lambda _: False,
     ended: Callable[[int, DivergedError], None],
 ) -> Iterator[StackStep]:
     """Train states side by side; see `train_steps`.
@@ -308,35 +337,86 @@ def train_stack(
 
     Args:
         state: Where to start from. A part without a seed that is alive has ended before.
-        batches: As for `train_steps`.
+        blocks: As for `train_steps`.
         update: The same.
         pre_adapt_loss: The same, of all rows.
         rules: Of each part.
         is_logged: As for `train_steps`.
+        is_seen: The same.
         ended: Hears which part has diverged, before its step is counted; what it raises ends all.
     """
     sizes = [len(part.flat) for part in state.parts]
     running = tuple(index for index, part in enumerate(state.parts) if bool(part.alive.any()))
-    set_to: list[float] | None = None
-    for tasks in batches:
-        number = state.step + 1
-        logged = is_logged(number)
-        before = pre_adapt_loss(state.params, tasks) if logged else None
-        lrs = [rule.learning_rate(number - 1) for rule in rules]
-        if lrs != set_to:
-            set_to = lrs
+    advance, pace = _advancing(state, update), _Pace(in_blocks=isinstance(update, InBlocks))
+    for block in blocks:
+        first, end = 0, len(block.query.x)
+        while first < end:
+            number = state.step + 1
+            logged = is_logged(number)
+            before = pre_adapt_loss(state.params, block.map(itemgetter(first))) if logged else None
+            count = 1 if logged else _until_seen(number, min(pace.steps, end - first), is_logged, is_seen)
+            lrs = [[rule.learning_rate(number - 1 + further) for rule in rules] for further in range(count)]
+            start = time.perf_counter()
+            log, norms = advance(block.map(itemgetter(slice(first, first + count))), lrs)
+            pace.took(len(norms), time.perf_counter() - start)
+            first, number = first + len(norms), number + len(norms) - 1
+            of_last = {name: values[-1] for name, values in log.items()}
+            lrs = lrs[: len(norms)]
+            step = StackStep(running, lrs[-1], MetaStep(number, lrs[-1][0], before, of_last, norms[-1]), sizes)
+            if (logged or norms.device.type == "cpu") and not bool(state.alive.all()):
+                for index in running:
+                    state.parts[index].step = number - 1
+                running = _going_on(state, step, rules, ended)
+                if not running:
+                    return
+                step = step._replace(running=running)
+            for index in running:
+                state.parts[index].step = number
+            yield step
+
+
+def _advancing(
+    state: TrainState | Stack, update: Update
+) -> Callable[[Task, Sequence[Sequence[float]]], tuple[Log, Tensor]]:
+    """Any update as one of blocks; one that makes a step at a time is given blocks of one."""
+    set_to: list[Sequence[float]] = []
+
+    def set_lrs(lrs: Sequence[float]) -> None:
+        if set_to != [lrs]:
+            set_to[:] = [lrs]
             for part, lr in zip(state.parts, lrs, strict=True):
                 part.lr.fill_(lr)
-        log, norms = update(tasks)
-        step = StackStep(running, lrs, MetaStep(number, lrs[0], before, log, norms), sizes)
-        if (logged or norms.device.type == "cpu") and not bool(state.alive.all()):
-            running = _going_on(state, step, rules, ended)
-            if not running:
-                return
-            step = step._replace(running=running)
-        for index in running:
-            state.parts[index].step = number
-        yield step
+
+    def one(tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
+        set_lrs(lrs[0])
+        log, norms = update(tasks.map(itemgetter(0)))
+        return {name: values.unsqueeze(0) for name, values in log.items()}, norms.unsqueeze(0)
+
+    def several(tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
+        assert isinstance(update, InBlocks)
+        log, norms = update.block(tasks, lrs)
+        set_lrs(lrs[len(norms) - 1])
+        return log, norms
+
+    return several if isinstance(update, InBlocks) else one
+
+
+class _Pace:
+    """How many steps are made at a time: as many as take about `_BLOCK_S`, found by growing from one."""
+
+    def __init__(self, *, in_blocks: bool) -> None:
+        self.steps, self.in_blocks = 1, in_blocks
+
+    def took(self, steps: int, seconds: float) -> None:
+        """Hear how long so many took."""
+        if self.in_blocks:
+            self.steps = max(1, min(4 * self.steps, int(_BLOCK_S * steps / max(seconds, 1e-9))))
+
+
+def _until_seen(number: int, most: int, is_logged: Callable[[int], bool], is_seen: Callable[[int], bool]) -> int:
+    """Steps from that of this number on, up to one that is seen, and without one that is logged."""
+    stops = (steps for steps in range(1, most) if is_seen(number + steps - 1) or is_logged(number + steps))
+    return next(stops, most)
 
 
 def _going_on(

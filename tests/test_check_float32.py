@@ -77,18 +77,17 @@ def plant(planted_sources: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     """Let the kernel be one with a fault."""
 
     def planted(fault: str) -> None:
-        sources = []
-        for source in library._SOURCES:
+        right, wrong = FAULTS[fault]
+        folder, changed = planted_sources / fault.replace(" ", "-"), 0
+        folder.mkdir(exist_ok=True)
+        for source in (library._SOURCE, *library._HEADERS):
             text = source.read_text("utf-8")
-            if source.name == "meta_gradient.cpp":
-                right, wrong = FAULTS[fault]
-                assert text.count(right) == 1
-                text = text.replace(right, wrong)
-            sources.append(planted_sources / fault.replace(" ", "-") / source.name)
-            sources[-1].parent.mkdir(exist_ok=True)
-            sources[-1].write_text(text, "utf-8")
+            changed += text.count(right)
+            (folder / source.name).write_text(text.replace(right, wrong), "utf-8")
+        assert changed == 1
         monkeypatch.setenv("XDG_CACHE_HOME", str(planted_sources))
-        monkeypatch.setattr(library, "_SOURCES", sources)
+        monkeypatch.setattr(library, "_SOURCE", folder / library._SOURCE.name)
+        monkeypatch.setattr(library, "_HEADERS", [folder / header.name for header in library._HEADERS])
         monkeypatch.setattr("mamlcli.compute.fused.update.load_library", library.load_library.__wrapped__)
 
     return planted

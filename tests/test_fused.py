@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
@@ -14,17 +16,22 @@ from torch import Tensor
 
 from mamlcli import parse_config
 from mamlcli.compute.fused import library
+from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import FusedUpdate
-from mamlcli.compute.plan import Plan, make_plan, planned_update, update_memory_bytes
-from mamlcli.errors import DeviceError, UsageError
+from mamlcli.compute.plan import Plan, kernel_losses, make_plan, planned_update, update_memory_bytes
+from mamlcli.errors import DeviceError, DivergedError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.interrupts import StopRequest
+from mamlcli.meta_test.losses import adaptation_losses
+from mamlcli.meta_test.measure import meta_test, meta_test_tasks
 from mamlcli.methods.method import make_bench
 from mamlcli.models.model import Model
 from mamlcli.registry import build
 from mamlcli.section import FunctionTasksSection
 from mamlcli.tasks.family import function_family
 from mamlcli.tasks.samples import Task
-from mamlcli.training import TrainState, Update, init_state, make_update
+from mamlcli.threads import Threads
+from mamlcli.training import OnDivergence, TrainState, Update, _Pace, init_state, make_update, train_steps
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
 
@@ -43,18 +50,18 @@ def plan(*overrides: str, device: torch.device = CPU) -> Plan:
 
 def new_state(experiment: Experiment, dtype: torch.dtype = torch.float64) -> TrainState:
     seeds = [{name: value.to(dtype) for name, value in seed.items()} for seed in experiment.initial_params()]
-    return init_state(seeds, optimizer="adam", lr=0.01, device=CPU)
+    return init_state(seeds, optimizer=experiment.config.outer.optimizer, lr=0.01, device=CPU)
 
 
 def batches(experiment: Experiment, count: int, dtype: torch.dtype = torch.float64) -> list[Task]:
     return [batch.map(lambda part: part.to(dtype)) for batch in experiment.stream().batches(0, count)]
 
 
-def fused(experiment: Experiment, state: TrainState) -> Update:
+def fused(experiment: Experiment, state: TrainState, threads: int | None = None) -> FusedUpdate:
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
-    return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=outer.max_grad_norm)
+    return FusedUpdate(state, layers.sizes, descent, max_grad_norm=outer.max_grad_norm, threads=threads)
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
@@ -93,6 +100,25 @@ def assert_same_updates(experiment: Experiment, steps: int = 4) -> None:
 def test_fused_updates_are_those_of_torch(order: str, inner_steps: int, sizes: str) -> None:
     algorithm = f"{{order: {order}, inner_steps: {inner_steps}, inner_lr: 0.05}}"
     assert_same_updates(experiment(f"algorithm={algorithm}", f"model.hidden_sizes={sizes}"))
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("inner_steps", [1, 3])
+@pytest.mark.parametrize("adapts", ["all", "head", "body"])
+@pytest.mark.parametrize("rates", ["null", "tensor", "tensor_and_step", "parameter"])
+def test_rates_may_be_learned_and_layers_stand_still(rates: str, adapts: str, inner_steps: int, order: str) -> None:
+    algorithm = f"order: {order}, inner_steps: {inner_steps}, adapts: {adapts}, learned_inner_lr: {rates}"
+    start = "" if rates == "null" else ", inner_lr_init: [0.02, 0.06]"
+    assert_same_updates(experiment(f"algorithm={{{algorithm}{start}}}", "model.hidden_sizes=[8, 6, 5]"))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_optimisers_are_those_of_torch(optimizer: str) -> None:
+    assert_same_updates(experiment(f"outer.optimizer={optimizer}", "outer.max_grad_norm=3"), steps=6)
+
+
+def test_joint_training_is_on_the_samples_of_both_sides() -> None:
+    assert_same_updates(experiment("algorithm.name=joint", "tasks.support_shots=3", "model.hidden_sizes=[9]"))
 
 
 @pytest.mark.parametrize(("seeds", "tasks"), [(1, 1), (1, 16), (1, 17), (2, 8), (5, 3), (20, 1), (3, 40)])
@@ -247,27 +273,151 @@ def test_a_step_out_of_the_numbers_is_not_made() -> None:
 def test_either_update_goes_on_where_the_other_stopped() -> None:
     chosen = experiment()
     ours, theirs = new_state(chosen), new_state(chosen)
-    updates, expected = [plain(chosen, ours), fused(chosen, ours)], plain(chosen, theirs)
+    updates: list[Update] = [plain(chosen, ours), fused(chosen, ours)]
+    expected = plain(chosen, theirs)
     for step, tasks in enumerate(batches(chosen, 6)):
         updates[step // 2 % 2](tasks)
         expected(tasks)
     assert_same_state(ours, theirs)
 
 
-def test_the_number_of_threads_does_not_change_a_bit() -> None:
-    chosen = experiment("outer.meta_batch_size=40")
-    before, flats = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
-            state = new_state(chosen, torch.float32)
-            update = fused(chosen, state)
-            for tasks in batches(chosen, 3, torch.float32):
-                update(tasks)
-            flats.append(state.flat)
-    finally:
-        torch.set_num_threads(before)
-    assert all(torch.equal(flats[0], flat) for flat in flats)
+@pytest.mark.parametrize(("seeds", "tasks"), [(1, 70), (2, 25), (7, 25), (3, 40), (5, 100), (33, 1), (4, 16)])
+def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int) -> None:
+    chosen = experiment(f"seeds={list(range(seeds))}", f"outer.meta_batch_size={tasks}", "model.hidden_sizes=[9, 8]")
+    block, lrs = next(chosen.stream().blocks(0, 6)), [[0.01 / (1 + step)] for step in range(6)]
+
+    def trained(threads: int, *sizes: int) -> tuple[Tensor, ...]:
+        state = new_state(chosen, torch.float32)
+        update, first = fused(chosen, state, threads), 0
+        losses, norms = list[Tensor](), list[Tensor]()
+        for size in sizes:
+            part = slice(first, first + size)
+            log, of_block = update.block(block.map(itemgetter(part)), lrs[part])
+            losses, norms, first = [*losses, *log["post_adapt_loss"]], [*norms, *of_block], first + size
+        assert first == 6
+        moments = state.optimizer.state[state.flat]
+        return state.flat, moments["exp_avg"], moments["exp_avg_sq"], torch.stack(losses), torch.stack(norms)
+
+    expected = trained(1, 1, 1, 1, 1, 1, 1)
+    for threads, sizes in [(1, (6,)), (2, (6,)), (3, (1, 5)), (8, (2, 4))]:
+        assert all(map(torch.equal, trained(threads, *sizes), expected))
+
+
+def test_a_block_ends_with_the_first_step_that_a_seed_does_not_survive() -> None:
+    chosen = experiment("outer.meta_batch_size=9")
+    ours, theirs = new_state(chosen), new_state(chosen)
+    update, expected, lrs = fused(chosen, ours, threads=3), plain(chosen, theirs), [[0.01]] * 7
+    tasks = next(chosen.stream().blocks(0, 7)).map(Tensor.double)
+    tasks.query.y[5, 0, 3], tasks.query.y[3, 1, 4] = torch.inf, torch.nan
+    for first, made in [(0, 4), (4, 2), (6, 1)]:
+        log, norms = update.block(tasks.map(itemgetter(slice(first, None))), lrs[first:])
+        assert len(norms) == len(log["post_adapt_loss"]) == made
+        for step in range(first, first + made):
+            expected_log, expected_norms = expected(tasks.map(itemgetter(step)))
+            torch.testing.assert_close(norms[step - first][2], expected_norms[2])
+            torch.testing.assert_close(log["post_adapt_loss"][step - first][2], expected_log["post_adapt_loss"][2])
+        assert_same_state(ours, theirs)
+    assert ours.updates.tolist() == [5, 3, 7]
+
+
+@pytest.mark.parametrize("on_divergence", ["stop", "freeze"])
+def test_a_divergence_ends_a_training_at_its_step_whatever_is_logged(on_divergence: OnDivergence) -> None:
+    chosen = experiment("outer.meta_batch_size=4")
+
+    def ended(every: int) -> tuple[int, Tensor, str]:
+        state, message = new_state(chosen), ""
+        blocks = [block.map(Tensor.double) for block in chosen.stream().blocks(0, 40)]
+        blocks[0].query.y[17, 1], blocks[0].query.y[23, :, 2] = torch.nan, torch.nan
+        steps = train_steps(
+            state,
+            blocks,
+            fused(chosen, state),
+            chosen.pre_adapt_loss,
+            seeds=chosen.config.seeds,
+            learning_rate=lambda step: 0.01 / (1 + step),
+            on_divergence=on_divergence,
+            is_logged=lambda step: step % every == 0,
+        )
+        try:
+            for _ in steps:
+                pass
+        except DivergedError as error:
+            message = str(error)
+        return state.step, state.flat, message
+
+    expected = ended(1)
+    assert expected[0] == (17 if on_divergence == "stop" else 23)
+    assert "at step 18" in expected[2]
+    for every in (3, 1000):
+        found = ended(every)
+        assert found[::2] == expected[::2]
+        assert torch.equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("inner_steps", [0, 1, 4])
+@pytest.mark.parametrize(
+    "algorithm",
+    [
+        "algorithm.inner_lr=0.02",
+        "algorithm={adapts: head, inner_steps: 2, learned_inner_lr: tensor_and_step}",
+        "algorithm={adapts: body, learned_inner_lr: parameter, inner_lr_init: [0.01, 0.03]}",
+        "algorithm.name=joint",
+    ],
+)
+def test_losses_of_the_meta_test_are_those_of_torch(algorithm: str, inner_steps: int) -> None:
+    chosen = experiment(algorithm, "model.hidden_sizes=[9, 7]", "tasks.oracle_inputs=true")
+    descent, layers = chosen.method.descent, chosen.model.layers
+    assert descent is not None
+    assert layers is not None
+    tasks = meta_test_tasks(chosen, 5, 0, 37).map(Tensor.double)
+    tasks.support.y[3] = 1e200  # a task that diverges, as some do
+    params = new_state(chosen).params
+    expected = adaptation_losses(chosen.method.inner, chosen.loss_fn, params, tasks, inner_steps=inner_steps)
+    measure = partial(fused_losses, params, tasks, sizes=layers.sizes, descent=descent, inner_steps=inner_steps)
+    found = [measure(threads=threads) for threads in (1, 3)]
+    assert torch.equal(torch.nan_to_num(found[0]), torch.nan_to_num(found[1]))
+    others = torch.arange(37) != 3
+    torch.testing.assert_close(found[0][:, others], expected[""][:, others], rtol=1e-11, atol=0)
+    assert torch.equal(found[0].isfinite(), expected[""].isfinite())
+
+
+def test_a_long_meta_test_is_measured_in_the_kernel_where_it_can() -> None:
+    def is_fused(*overrides: str) -> bool:
+        return kernel_losses(experiment(*overrides), CPU, 5, lambda _: None) is not None
+
+    assert is_fused()
+    assert is_fused("engine.compile=on", "evaluation.tasks=2")
+    assert not is_fused("evaluation.tasks=2")
+    for other in (
+        "engine.compile=off",
+        "model.activation=tanh",
+        "algorithm.inner_optimizer=adam",
+        "model.hidden_sizes=[128]",
+    ):
+        assert not is_fused(other)
+
+
+def test_a_meta_test_in_the_kernel_says_what_one_without_says() -> None:
+    found = []
+    for compile_ in ("on", "off"):
+        chosen = experiment("evaluation.tasks=20", f"engine.compile={compile_}")
+        with Threads(1, 1, lambda _: None) as threads:
+            found.append(meta_test(chosen, chosen.initial_state(CPU).params, CPU, StopRequest(), threads))
+    assert found[0].keys() == found[1].keys()
+    for shots, losses in found[0].items():
+        torch.testing.assert_close(losses, found[1][shots], rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_is_as_long_as_signals_may_wait() -> None:
+    pace = _Pace(in_blocks=True)
+    for seconds in (0.001, 0.004, 0.016, 0.064):
+        pace.took(pace.steps, seconds)
+    assert pace.steps == 200  # at a millisecond a step
+    pace.took(200, 20.0)
+    assert pace.steps == 2
+    alone = _Pace(in_blocks=False)
+    alone.took(1, 0.0001)
+    assert alone.steps == 1
 
 
 def test_memory_does_not_grow_with_the_tasks() -> None:
@@ -281,14 +431,17 @@ def test_memory_does_not_grow_with_the_tasks() -> None:
 
 def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
     assert plan().form == "fused"
+    assert plan("algorithm.learned_inner_lr=tensor").form == "fused"
+    assert plan("algorithm.adapts=head", "outer.optimizer=adamw").form == "fused"
+    assert plan("algorithm.name=joint", "outer.optimizer=sgd").form == "fused"
     assert plan("model.hidden_sizes=[127, 3]").form == "fused"
     assert plan(device=torch.device("cuda")).form != "fused"
     for other in (
         "model.hidden_sizes=[128]",
         "model.activation=tanh",
-        "outer.optimizer=sgd",
-        "algorithm.learned_inner_lr=tensor",
-        "algorithm.name=joint",
+        "outer.optimizer=nadam",
+        "algorithm.inner_optimizer=momentum",
+        "algorithm.preconditioner=diagonal",
         "engine.task_chunk=3",
         "engine.inner_update=dense",
     ):
@@ -299,9 +452,9 @@ def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
 
 def test_what_cannot_be_fused_is_named() -> None:
     with pytest.raises(
-        UsageError, match=r"fused cannot be with the activation tanh, outer.optimizer: sgd; use auto"
+        UsageError, match=r"fused cannot be with the activation tanh, outer.optimizer: nadam; use auto"
     ) as caught:
-        plan("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=sgd")
+        plan("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=nadam")
     assert caught.value.exit_code == 2
     with pytest.raises(DeviceError, match="made for the CPU, not for cuda; set device: cpu"):
         plan("engine.inner_update=fused", device=torch.device("cuda"))

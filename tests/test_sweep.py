@@ -70,14 +70,14 @@ def trained(experiment: Experiment, states: list[TrainState]) -> str:
     state: TrainState | Stack = stack_states(states) if len(states) > 1 else states[0]
     plan = make_plan(experiment, CPU)
     rules = [Rule(one.config.seeds, lambda _, lr=one.config.outer.lr: lr, "stop") for one in members]  # type: ignore[misc]
-    batches = (batch.map(Tensor.double) for batch in experiment.stream().batches(0, 6))
+    blocks = (block.map(Tensor.double) for block in experiment.stream().blocks(0, 6))
 
     def ended(_: int, error: DivergedError) -> None:
         raise error
 
     steps = train_stack(
         state,
-        batches,
+        blocks,
         planned_update(experiment, state, plan, CPU),
         experiment.pre_adapt_loss,
         rules,

@@ -25,7 +25,7 @@ def trained(config: Config, gradient: MetaGradient | None = None, state: TrainSt
     state = state or experiment.initial_state(CPU)
     for _ in train_steps(
         state,
-        experiment.stream().batches(0, outer.steps),
+        experiment.stream().blocks(0, outer.steps),
         make_update(state, gradient or experiment.method.meta_gradient, outer.max_grad_norm),
         experiment.pre_adapt_loss,
         seeds=config.seeds,

@@ -80,7 +80,7 @@ def train_pooled(
     best = _Best(pooled, state, device)
     steps = train_steps(
         state,
-        pooled.stream().batches(0, outer.steps, device),
+        pooled.stream().blocks(0, outer.steps, device),
         update,
         pooled.pre_adapt_loss,
         seeds=seeds,

@@ -103,12 +103,13 @@ def train(
             training.trackers.figures()
             point_to(run.path, config.name)
         stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
+    engine = {"device": device.type, "threads": training.plan.seed_threads or threads.count, **training.engine()}
     return TrainResult(
         run=run.path,
         status="done",
         outer_steps=training.state.step,
         seeds=config.seeds,
-        engine={"device": device.type, "threads": threads.count, **training.engine()},  # type: ignore[typeddict-item]
+        engine=engine,  # type: ignore[arg-type]
         from_step=training.from_step,
         wall_s=round(time.perf_counter() - start, 3),
         metrics=metrics[-len(config.seeds) :],  # type: ignore[arg-type]

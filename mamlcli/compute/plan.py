@@ -14,10 +14,13 @@ from torch import Tensor
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
-from mamlcli.compute.fused.library import is_built
-from mamlcli.compute.fused.update import FusedUpdate
+from mamlcli.compute.fused.library import is_built, load_library
+from mamlcli.compute.fused.losses import fused_losses
+from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.compute.per_task import clamped_per_task
+from mamlcli.config.experiment import Config
+from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError, Remedy, UsageError
 from mamlcli.experiment import Experiment
 from mamlcli.measure import peak_memory_bytes
@@ -39,6 +42,8 @@ _WIDE = 128
 # as much.
 _GRAPH_EARNED_AFTER = 5_000
 _KERNEL_EARNED_AFTER = 1_000
+# Query samples of a meta-test, of all seeds, tasks and steps, that gain as much time as compiling the kernel takes.
+_TEST_EARNED_AFTER = 1_000_000
 # Nobody waits for the graph of more steps than so many that are differentiated through, or of more that are not, which
 # cost less: 32 of Adam compiled in 70 to 150 s and gained 40 ms a meta-step.
 _MOST_STEPS_THROUGH, _MOST_STEPS_APART = 20, 100
@@ -52,6 +57,9 @@ class Plan(NamedTuple):
     chunk: int
     """Tasks differentiated at a time."""
     threads: int
+    """Of torch, where all cores are idle; they wait for each other many times in a meta-step."""
+    seed_threads: int | None
+    """Of the kernel, each of which takes some of the seeds and waits for no other; None for those of torch."""
     reason: str
     """Why it is compiled or not."""
     passed_over: tuple[str, ...]
@@ -83,11 +91,13 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
     compiled, reason = decide_compile(
         config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
     )
+    form: Form = "fused" if compiled and not kernel else eager_form
     return Plan(
-        form="fused" if compiled and not kernel else eager_form,
+        form=form,
         compiled=compiled,
         chunk=_chunk(experiment, eager_form),
         threads=idle_threads(experiment, config.outer.meta_batch_size * samples),
+        seed_threads=_seed_threads(config) if form == "fused" else None,
         reason=reason,
         passed_over=(
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
@@ -108,24 +118,26 @@ def idle_threads(experiment: Experiment, num_samples: int) -> int:
     return resolve_threads(experiment.config.engine.threads, multiply_adds=work)
 
 
+def _seed_threads(config: Config) -> int | None:
+    """Threads of the kernel that share nothing: as many as cores, whoever else wants them; None for a single seed."""
+    if len(config.seeds) == 1:
+        return None
+    wanted = usable_cores() if config.engine.threads == "auto" else config.engine.threads
+    return min(wanted, len(config.seeds))
+
+
 def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
     """The plan that is left where compiling has failed."""
     form: Form = "dense" if low_rank_obstacles(experiment) else "low_rank"
-    return plan._replace(form=form, compiled=False, reason=reason)
+    return plan._replace(form=form, compiled=False, seed_threads=None, reason=reason)
 
 
 def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
-    """Say what keeps the kernel in C++ from an experiment; nothing if it can compute it."""
-    config, method, layers = experiment.config, experiment.method, experiment.model.layers
-    setting = config.engine.inner_update
+    """Say what keeps the kernel in C++ from meta-training an experiment; nothing if it can compute it."""
+    config, tasks = experiment.config, experiment.config.tasks
     found = {
-        f"{method.title}, which is no plain gradient descent": method.descent is None,
-        f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
-        "a model that is no MLP": layers is None,
-        f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
-        f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
-        **_loss_obstacles(experiment),
-        f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer != "adam",
+        **_obstacles_of_the_forms(experiment, Request(tasks.support_shots, tasks.query_shots)),
+        f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer not in OPTIMIZERS,
         **_task_grad_obstacle(experiment),
         f"the device {device.type}": device.type != "cpu",
         f"engine.task_chunk: {config.engine.task_chunk}": config.engine.task_chunk != "auto",
@@ -134,13 +146,27 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
     return [obstacle for obstacle, is_there in found.items() if is_there]
 
 
+def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[str, bool]:
+    """What the kernel is not made for, of methods, models and losses."""
+    method, layers, setting = experiment.method, experiment.model.layers, experiment.config.engine.inner_update
+    return {
+        f"{method.title}, whose inner steps are no gradients by rates": method.descent is None,
+        f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
+        "a model that is no MLP": layers is None,
+        f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
+        f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
+        **_loss_obstacles(experiment, request),
+    }
+
+
 def low_rank_obstacles(experiment: Experiment) -> list[str]:
     """Say what keeps factors of adapted weights from an experiment, or makes them slower than the weights."""
-    setting, layers = experiment.config.engine.inner_update, experiment.model.layers
+    setting, layers, tasks = experiment.config.engine.inner_update, experiment.model.layers, experiment.config.tasks
+    descent = experiment.method.descent
     found = {
-        f"{experiment.method.title}, which is no plain gradient descent": experiment.method.descent is None,
+        f"{experiment.method.title}, which is no plain gradient descent": descent is None or not descent.is_plain,
         "a model that is no MLP": layers is None,
-        **_loss_obstacles(experiment),
+        **_loss_obstacles(experiment, Request(tasks.support_shots, tasks.query_shots)),
         **_task_grad_obstacle(experiment),
         f"engine.inner_update: {setting}": setting in ("dense", "fused"),
         f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
@@ -148,10 +174,10 @@ def low_rank_obstacles(experiment: Experiment) -> list[str]:
     return [obstacle for obstacle, is_there in found.items() if is_there]
 
 
-def _loss_obstacles(experiment: Experiment) -> dict[str, bool]:
+def _loss_obstacles(experiment: Experiment, request: Request) -> dict[str, bool]:
     """What keeps backends from a loss that are made for the squared error of tasks of equal size."""
-    family, tasks = experiment.family, experiment.config.tasks
-    has_gaps = family.has_gaps(Request(tasks.support_shots, tasks.query_shots))
+    family = experiment.family
+    has_gaps = family.has_gaps(request)
     return {
         "a loss that is not the squared error": family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR),
         "tasks of unequal size": family.loss is PRESENT_SQUARED_ERROR and has_gaps,
@@ -167,6 +193,42 @@ def _task_grad_obstacle(experiment: Experiment) -> dict[str, bool]:
 def is_wide(layers: Layers | None) -> bool:
     """Whether a weight matrix of each task is better not formed."""
     return layers is not None and max(layers.sizes[1:-1], default=0) >= _WIDE
+
+
+def kernel_losses(
+    experiment: Experiment, device: torch.device, shots: int, note: Callable[[str], None]
+) -> Callable[..., Tensor] | None:
+    """What measures the meta-test losses of an experiment at a K in the kernel; None where it cannot, or does not pay.
+
+    Like the plan of a training this depends on the config alone, and on whether a compiler is there.
+
+    Args:
+        experiment: What is tested.
+        device: Where it computes.
+        shots: K.
+        note: Hears that something is compiled, before it is, and why that failed.
+
+    Returns:
+        See `fused_losses`, of which sizes, rate and threads are given.
+    """
+    method, layers, config = experiment.method, experiment.model.layers, experiment.config
+    settings = config.evaluation
+    request = Request(shots, settings.grid or settings.query_shots, query_grid=settings.grid is not None)
+    samples = request.query_shots * (settings.inner_steps + 1) * settings.tasks * len(config.seeds)
+    decision = decide_compile(config.engine.compile, num_steps=samples, earned_after=_TEST_EARNED_AFTER, device=device)
+    if device.type != "cpu" or not decision.compiled or any(_obstacles_of_the_forms(experiment, request).values()):
+        return None
+    assert method.descent is not None
+    assert layers is not None
+    try:
+        if not is_built():
+            note("compiling the kernel, once on this machine: some seconds")
+        load_library(torch.float32)
+    except (RuntimeError, OSError) as error:
+        note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
+        return None
+    threads = usable_cores() if config.engine.threads == "auto" else config.engine.threads
+    return partial(fused_losses, sizes=layers.sizes, descent=method.descent, threads=threads)
 
 
 def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:
@@ -192,7 +254,13 @@ def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGr
         return plain
     assert descent is not None
     assert layers is not None
-    return partial(low_rank_meta_gradient, ACTIVATIONS[layers.activation], **descent._asdict())
+    return partial(
+        low_rank_meta_gradient,
+        ACTIVATIONS[layers.activation],
+        inner_lr=descent.inner_lr,
+        inner_steps=descent.inner_steps,
+        order=descent.order,
+    )
 
 
 def planned_update(
@@ -236,7 +304,8 @@ def planned_update(
     try:
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
-        return FusedUpdate(state, layers.sizes, **descent._asdict(), max_grad_norm=experiment.max_grad_norm)
+        max_norm, threads = experiment.max_grad_norm, plan.seed_threads
+        return FusedUpdate(state, layers.sizes, descent, max_grad_norm=max_norm, threads=threads)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise

@@ -125,13 +125,21 @@ def _record_bytes(experiment: Experiment, plan: Plan) -> int:
 
 
 def _workspace_bytes(experiment: Experiment, plan: Plan) -> int:
-    """Numbers of each thread in all lanes: the `Workspace` of compute/fused/meta_gradient.cpp."""
-    tasks, model, layers = experiment.config.tasks, experiment.model, experiment.model.layers
+    """What each thread has: the `Workspace` of compute/fused/groups.h, and the sums of a few groups of tasks."""
+    config, model, layers = experiment.config, experiment.model, experiment.model.layers
+    tasks = config.tasks
     assert layers is not None
-    support, query, steps = tasks.support_shots, tasks.query_shots, experiment.method.inner_steps
+    method, support, query = experiment.method, tasks.support_shots, tasks.query_shots
+    descent, steps = method.descent, method.inner_steps
+    assert descent is not None
+    query += support if descent.on_all_samples else 0
     samples = (steps + 1) * support + query
-    numbers = (steps + 2) * model.num_params + 2 * samples * _units(layers) + (support + query) * layers.sizes[-1]
-    return plan.threads * _LANE_BYTES.get(torch.backends.cpu.get_cpu_capability(), _SHORTEST_LANE_BYTES) * numbers
+    weights = (steps + (2 if descent.is_plain else 3)) * model.num_params + 2 * method.num_learned
+    numbers = weights + 2 * samples * _units(layers) + (support + query) * layers.sizes[-1]
+    lanes = _LANE_BYTES.get(torch.backends.cpu.get_cpu_capability(), _SHORTEST_LANE_BYTES)
+    at_a_time = min(len(config.seeds), lanes // config.outer.meta_batch_size + 2)  # four vectors of float32
+    sums = 4 * (at_a_time + 1) * (model.num_params + method.num_learned + 1)
+    return (plan.seed_threads or plan.threads) * (lanes * numbers + sums)
 
 
 def _units(layers: Layers) -> int:

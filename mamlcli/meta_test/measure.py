@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from mamlcli.compute.plan import idle_threads
+from mamlcli.compute.plan import idle_threads, kernel_losses
 from mamlcli.experiment import Experiment
 from mamlcli.groups import frozen_of_tested, groups, joined, tested_seeds
 from mamlcli.interrupts import StopRequest
@@ -63,7 +63,7 @@ def meta_test(
         reporter.progress(doing, done, total)
         done += 1
 
-    found = [_of_group(one.experiment, one.of(params), device, look, loss_fn) for one in parted]
+    found = [_of_group(one.experiment, one.of(params), device, look, reporter.note, loss_fn) for one in parted]
     reporter.progress(doing, total, total)
     return {
         shots: {name: joined(experiment, [one[shots][name] for one in found]) for name in found[0][shots]}
@@ -76,16 +76,20 @@ def _of_group(
     params: Params,
     device: torch.device,
     look: Callable[[], None],
+    note: Callable[[str], None],
     loss_fn: LossFn[Samples] | None,
 ) -> Losses:
-    settings, found = experiment.config.evaluation, {}
-    inner, measured = experiment.method.inner, loss_fn or experiment.loss_fn
+    settings, inner, found = experiment.config.evaluation, experiment.method.inner, {}
     for shots in settings.shots:
-        parts = []
+        fused = kernel_losses(experiment, device, shots, note) if loss_fn is None else None
+        measured, parts = loss_fn or experiment.loss_fn, []
         for drawn in tasks_in_parts(experiment, shots):
             look()
             tasks = drawn.map(lambda part: part.to(device))
-            parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
+            if fused:
+                parts.append({"": fused(params, tasks, inner_steps=settings.inner_steps)})
+            else:
+                parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
         found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
     return found
 

@@ -4,7 +4,7 @@ Pure functions of one task; nothing here knows of families, models or configs.
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,12 +12,12 @@ from torch import Tensor
 
 from mamlcli.methods.inner_optimizers import SGD, InnerOptimizer, Memory
 from mamlcli.methods.method import Gradient, InnerLoop, Panel, Trained
+from mamlcli.section import RateKind
 from mamlcli.tasks.samples import Samples
 from mamlcli.types import Data, LossFn, Order, Params, Shapes
 
 Rate: TypeAlias = Callable[[Params, str, int], float | Tensor]
 """Maps (meta-parameters, a parameter's name, the number of the inner step) to what multiplies its gradient."""
-RateKind: TypeAlias = Literal["tensor", "tensor_and_step", "parameter"]
 
 InnerMap: TypeAlias = Callable[[Params, Params], Params]
 """Maps (meta-parameters, inner gradients) to what is stepped along in their place: a preconditioner."""

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Self
 from pydantic import model_validator
 
 from mamlcli.errors import UsageError
-from mamlcli.section import Count, CountOrZero, Decay, InnerRule, Interval, NonNegative, OrderedSection
+from mamlcli.section import (
+    Adapts,
+    Count,
+    CountOrZero,
+    Decay,
+    InnerRule,
+    Interval,
+    NonNegative,
+    OrderedSection,
+    RateKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +50,7 @@ class MamlConfig(OrderedSection):
     """Gradient steps of adaptation in meta-training."""
     inner_lr: NonNegative = 0.01
     """alpha: the step size of adaptation, in meta-training and at test time."""
-    adapts: Literal["all", "head", "body"] = "all"
+    adapts: Adapts = "all"
     """What of the model adapts to a task: `all` weights; the `head` alone, its last layer (ANIL); or the `body` alone,
     all but that (BOIL). What does not adapt is learned all the same."""
     inner_optimizer: InnerRule = "sgd"
@@ -48,7 +58,7 @@ class MamlConfig(OrderedSection):
     sees through them."""
     inner_momentum: Decay = 0.9
     """How much of the last step's direction `momentum` keeps."""
-    learned_inner_lr: Literal["tensor", "tensor_and_step", "parameter"] | None = None
+    learned_inner_lr: RateKind | None = None
     """Learn the step sizes too, one for each tensor, for each tensor and step, or for each parameter (Meta-SGD). A step
     beyond those of training takes the rates of the last one."""
     inner_lr_init: Interval | None = None
@@ -100,7 +110,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
     kind, steps, order = config.learned_inner_lr, config.inner_steps, config.order
     inner = inner_loop(config, bench)
     phases = planned_phases(inner, bench.loss_fn, course_of(config), inner_steps=steps)
-    is_descent = (kind, config.adapts, config.inner_optimizer, config.preconditioner) == (None, "all", "sgd", None)
+    is_descent = (config.inner_optimizer, config.preconditioner) == ("sgd", None) and not phases
     return Method(
         title=_title(config),
         init=partial(_init, config, bench),
@@ -112,7 +122,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
         order=order,
         phases=phases,
         unrolled_steps=steps,
-        descent=Descent(config.inner_lr, steps, order) if is_descent and not phases else None,
+        descent=Descent(config.inner_lr, steps, order, kind, config.adapts) if is_descent else None,
         footprint=partial(_footprint, config, bench),
         proofs=partial(maml_checks, config, bench),
         panels=partial(rate_panels, kind) if kind else lambda _: [],

@@ -13,6 +13,7 @@ from torch import Tensor
 from mamlcli.models.model import Model
 from mamlcli.plain import Learned as Learned
 from mamlcli.proofs.checks import Case, Check
+from mamlcli.section import Adapts, RateKind
 from mamlcli.tasks.family import TaskFamily
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Samples, Task
 from mamlcli.types import Data, LossFn, Order, Params, Row
@@ -57,12 +58,23 @@ class Bench(NamedTuple):
 
 
 class Descent(NamedTuple):
-    """The method that backends know to compute in ways of their own: MAML with one constant rate."""
+    """What backends know to compute in ways of their own: MAML whose inner steps are gradients by rates."""
 
     inner_lr: float | Tensor
     """Of all seeds; or of each, shape (S,), where runs of several rates are trained side by side."""
     inner_steps: int
     order: Order
+    rates: RateKind | None = None
+    """What has a rate that is learned, in place of `inner_lr`."""
+    adapts: Adapts = "all"
+    """Which layers do: all, the last (`head`), or all but that (`body`)."""
+    on_all_samples: bool = False
+    """Whether the meta-loss is that of support and query samples together, as where nothing adapts."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all weights adapt with one constant rate."""
+        return (self.rates, self.adapts, self.on_all_samples) == (None, "all", False)
 
 
 class Footprint(NamedTuple):

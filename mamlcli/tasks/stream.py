@@ -58,15 +58,18 @@ class TaskStream(NamedTuple):
         return next(self.batches(step, step + 1, device))
 
     def batches(self, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
-        """Yield the meta-batches of steps first to last - 1.
+        """Yield the meta-batches of steps first to last - 1."""
+        for support, query in self.blocks(first, last, device):
+            for parts in zip(*(part.unbind() for part in (*support, *query)), strict=True):
+                yield Task(Samples(*parts[:2]), Samples(*parts[2:]))
+
+    def blocks(self, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        """Yield the same, several steps at a time: with a leading axis of steps.
 
         Tasks are drawn and copied to the device in blocks of steps, so that both cost next to nothing.
         """
         for start in range(first, last, self.steps_at_a_time):
-            steps = min(self.steps_at_a_time, last - start)
-            support, query = self._draw(start, steps, device)
-            for parts in zip(*(part.unbind() for part in (*support, *query)), strict=True):
-                yield Task(Samples(*parts[:2]), Samples(*parts[2:]))
+            yield self._draw(start, min(self.steps_at_a_time, last - start), device)
 
     def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
         """Draw the meta-batches of several steps, with a leading axis of steps."""

@@ -148,11 +148,12 @@ class StackTraining:
         first = self.trainings[0]
         steps = train_stack(
             self.state,
-            self.whole.stream().batches(self.state.step, first.config.outer.steps, first.device),
+            self.whole.stream().blocks(self.state.step, first.config.outer.steps, first.device),
             self.update,
             self.whole.pre_adapt_loss,
             [training.rule() for training in self.trainings],
             is_logged=first.is_logged,
+            is_seen=first.is_saved,
             ended=self._ended,
         )
         since = time.perf_counter()

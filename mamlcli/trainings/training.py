@@ -133,11 +133,12 @@ class Training:
         rule = self.rule()
         steps = train_steps(
             self.state,
-            self.experiment.stream().batches(self.state.step, self.config.outer.steps, self.device),
+            self.experiment.stream().blocks(self.state.step, self.config.outer.steps, self.device),
             self.update,
             self.experiment.pre_adapt_loss,
             **rule._asdict(),
             is_logged=self.is_logged,
+            is_seen=self.is_saved,
         )
         say_how(self.experiment.method.title, self.plan, self.reporter)
         with self.recorded(), self._tasks_named():

@@ -11,18 +11,23 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import POINTER, c_double, c_int64, c_void_p
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mamlcli.compute.compiled import find_compiler
+from mamlcli.methods.method import Descent
 
-_SOURCES = [Path(__file__).with_name(name) for name in ("meta_gradient.cpp", "adam.cpp")]
+_HEADERS = [
+    Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "outer", "threads")
+]
+_SOURCE = Path(__file__).with_name("kernel.cpp")
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
-_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC"]
+_FLAGS = ["-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-pthread", "-shared", "-fPIC"]
 # Named, and not "native": a library may be kept in a home folder that several machines share.
 _VECTOR_FLAGS = {
     "AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
@@ -31,14 +36,58 @@ _VECTOR_FLAGS = {
 
 
 class Problem(ctypes.Structure):
-    """What the library knows of an experiment; `meta_gradient.cpp` has the same fields."""
+    """What the library knows of an experiment; `mlp.h` has the same fields."""
 
     _fields_ = [
         *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
         ("second_order", c_int64),
         ("num_sizes", c_int64),
         ("sizes", POINTER(c_int64)),
+        *((name, c_int64) for name in ("first_adapting", "last_adapting", "rates", "rate_steps")),
         ("inner_lr", POINTER(c_double)),
+    ]
+
+
+Loop: TypeAlias = tuple[Any, ...]
+"""The fields of `Problem` that say what an inner loop is: from `second_order` on."""
+
+
+def loop_of(descent: Descent, sizes: Sequence[int], num_seeds: int) -> Loop:
+    """Describe an inner loop to the library.
+
+    Args:
+        descent: What is run.
+        sizes: Units of every layer, input and output included.
+        num_seeds: S.
+    """
+    layers = len(sizes) - 1
+    adapting = {"all": (0, layers), "head": (layers - 1, layers), "body": (0, layers - 1)}[descent.adapts]
+    rates = (None, "tensor", "tensor_and_step", "parameter").index(descent.rates)
+    sides = (c_int64 * len(sizes))(*sizes)
+    return (
+        int(descent.order == "second"),
+        len(sizes),
+        sides,
+        *adapting,
+        rates,
+        descent.inner_steps,
+        numbers(descent.inner_lr, num_seeds),
+    )
+
+
+def numbers(value: float | Tensor, count: int) -> ctypes.Array[c_double]:
+    """One number for each seed."""
+    values = value.tolist() if isinstance(value, Tensor) else [value] * count
+    return (c_double * count)(*values)
+
+
+class Outer(ctypes.Structure):
+    """What it knows of the outer update; `outer.h` has the same fields."""
+
+    _fields_ = [
+        ("rule", c_int64),
+        *((name, c_double) for name in ("beta1", "beta2", "epsilon", "weight_decay", "updates")),
+        *((name, POINTER(c_double)) for name in ("lr", "max_grad_norm")),
     ]
 
 
@@ -46,8 +95,9 @@ class Library(NamedTuple):
     """The library's functions for one type of numbers; arguments as in the sources."""
 
     workspace_bytes: Callable[..., int]
-    meta_gradient: Callable[..., None]
-    adam: Callable[..., None]
+    train: Callable[..., None]
+    test_bytes: Callable[..., int]
+    test: Callable[..., None]
 
 
 @functools.cache
@@ -72,9 +122,10 @@ def load_library(dtype: torch.dtype) -> Library:
         return found
 
     return Library(
-        function("workspace_bytes", c_int64, POINTER(Problem)),
-        function(f"meta_gradient_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 8),
-        function(f"adam_{suffix}", None, *[c_int64] * 2, *[c_double] * 4, *[POINTER(c_double)] * 2, *[c_void_p] * 8),
+        function(f"workspace_bytes_{suffix}", c_int64, POINTER(Problem)),
+        function(f"train_{suffix}", None, POINTER(Problem), POINTER(Outer), *[c_int64] * 2, *[c_void_p] * 13),
+        function(f"test_bytes_{suffix}", c_int64, POINTER(Problem)),
+        function(f"test_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 7),
     )
 
 
@@ -100,7 +151,7 @@ def built() -> Path:
         return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "built.so"
-        command = [*compiler, *flags, *map(str, _SOURCES), "-o", str(built)]
+        command = [*compiler, *flags, str(_SOURCE), "-o", str(built)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
@@ -123,9 +174,8 @@ def _recipe() -> _Recipe | None:
     if not (compiler := find_compiler()):
         return None
     flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
-    if sys.platform == "linux":
-        flags.append("-fopenmp")
-    texts = [*compiler, *flags, platform.machine(), *(source.read_text("utf-8") for source in _SOURCES)]
+    sources = [path.read_text("utf-8") for path in (_SOURCE, *_HEADERS)]
+    texts = [*compiler, *flags, platform.machine(), *sources]
     return _Recipe(compiler, flags, f"fused-{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()[:16]}")
 
 

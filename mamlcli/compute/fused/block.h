@@ -1,0 +1,151 @@
+// A block of meta-steps of every seed: gradients of all tasks, and an update with their mean.
+//
+// Seeds know nothing of each other. So a thread takes some of them through the whole block, and meets no other thread
+// before its end: where the system has put one aside, the others go on. The threads of a single seed share the tasks of
+// each step, and wait for each other once in it. What waits sleeps.
+
+#pragma once
+
+#include <atomic>
+
+#include "groups.h"
+#include "outer.h"
+#include "threads.h"
+
+namespace {
+
+// What changes along a block: all pointers are to the first step's or the first seed's.
+template <typename T> struct State {
+    T *params, *grads, *exp_avg, *exp_avg_sq;  // (S, P)
+    T *losses, *norms;                         // (steps, S)
+    bool* alive;                               // (S)
+    int64_t* updates;                          // (S)
+};
+
+template <typename T> class Block {
+  public:
+    using Lanes = typename Vector<T>::Lanes;
+
+    Block(const Problem& problem, const Outer& outer, const Data<T>& data, const State<T>& state)
+        : problem(problem), outer(outer), data(data), state(state), mlp(problem) {}
+
+    // What a thread needs, in vectors: for a group, for the sums of a part's seeds, and for an update.
+    static int64_t room_size(const Problem& problem) {
+        const Mlp mlp(problem);
+        const int64_t numbers = (seeds_of_part(problem) + 1) * (mlp.num_learned() + 1), width = Vector<T>::width;
+        return Workspace<Lanes>(problem, mlp, nullptr).size + (numbers + width - 1) / width;
+    }
+
+    void run(int64_t steps, int64_t threads, void* memory) const {
+        const int64_t size = room_size(problem);
+        auto room_of = [&](int64_t thread) { return static_cast<Lanes*>(memory) + thread * size; };
+        if (problem.seeds == 1) {
+            for (int64_t step = 0; step < steps; step++) {
+                add_gradients(step, 0, 1, threads, room_of);
+                update(step, 0, 1, room_of(0));
+            }
+            return;
+        }
+        const int64_t parts = std::min(threads, problem.seeds);
+        on_threads(parts, [&](int64_t part) {
+            const int64_t begin = part * problem.seeds / parts, end = (part + 1) * problem.seeds / parts;
+            for (int64_t step = 0; step < steps; step++) {
+                add_gradients(step, begin, end, 1, [&](int64_t) { return room_of(part); });
+                update(step, begin, end, room_of(part));
+            }
+        });
+    }
+
+  private:
+    const Problem& problem;
+    const Outer& outer;
+    const Data<T>& data;
+    const State<T>& state;
+    const Mlp mlp;
+
+    // How many seeds can have tasks in a part.
+    static int64_t seeds_of_part(const Problem& problem) {
+        const int64_t lanes = Parts::groups_of_part * Vector<T>::width;
+        return std::min(problem.seeds, (lanes + problem.tasks - 1) / problem.tasks + 1);
+    }
+
+    Data<T> data_of(int64_t step) const {
+        const int64_t tasks = step * problem.seeds * problem.tasks;
+        const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
+        const int64_t support = tasks * problem.support_shots, query = tasks * problem.query_shots;
+        return {data.params, data.support_x + support * inputs, data.support_y + support * outputs,
+                data.query_x + query * inputs, data.query_y + query * outputs};
+    }
+
+    // The meta-gradients and losses of seeds at a step, by threads that share their parts.
+    template <typename RoomOf>
+    void add_gradients(int64_t step, int64_t begin, int64_t end, int64_t threads, RoomOf room_of) const {
+        const Data<T> now = data_of(step);
+        const Parts parts(problem.tasks, Vector<T>::width, begin, end);
+        T* losses = state.losses + step * problem.seeds;
+        std::fill(state.grads + begin * mlp.num_learned(), state.grads + end * mlp.num_learned(), T(0));
+        std::fill(losses + begin, losses + end, T(0));
+        std::atomic<int64_t> next{0};
+        Turns turns;
+        on_threads(std::min(threads, parts.size()), [&](int64_t thread) {
+            for (int64_t part = next++; part < parts.size(); part = next++) {
+                const Sums sums = summed(now, parts[part], room_of(thread));
+                auto add = [&] {
+                    for (int64_t seed = sums.begin; seed < sums.end; seed++) {
+                        const T* own = sums.of(seed, mlp.num_learned());
+                        T* grads = state.grads + seed * mlp.num_learned();
+                        for (int64_t i = 0; i < mlp.num_learned(); i++) grads[i] += own[i];
+                        losses[seed] += own[mlp.num_learned()];
+                    }
+                };
+                if (threads == 1) add();
+                else turns.in_turn(part, add);
+            }
+        });
+    }
+
+    // Gradients and losses of seeds, one after the other.
+    struct Sums {
+        T* values;
+        int64_t begin, end;
+
+        T* of(int64_t seed, int64_t params) const { return values + (seed - begin) * (params + 1); }
+    };
+
+    // Those of a part.
+    Sums summed(const Data<T>& now, const Part& part, Lanes* memory) const {
+        const Workspace<Lanes> room(problem, mlp, memory);
+        Sums sums{reinterpret_cast<T*>(memory + room.size), -1, 0};
+        for (int64_t index = part.begin; index < part.end; index++) {
+            const Group group = part[index];
+            const Lanes group_losses = compute_group(problem, mlp, group, now, room);
+            for_each_seed(problem, group, [&](int64_t seed, int64_t from, int64_t to) {
+                if (sums.begin < 0) sums.begin = sums.end = seed;
+                T* own = sums.of(seed, mlp.num_learned());
+                for (; sums.end <= seed; sums.end++) std::fill_n(own, mlp.num_learned() + 1, T(0));
+                add_lanes<T>(problem, mlp, from, to, room, group_losses, own);
+            });
+        }
+        return sums;
+    }
+
+    // Updates seeds with the gradients of a step.
+    void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
+        for (int64_t seed = begin; seed < end; seed++) {
+            const int64_t at = step * problem.seeds + seed;
+            state.alive[seed] = outer.rule == SGD
+                ? updated(Sgd<T>{T(outer.lr[at])}, seed, at, reinterpret_cast<T*>(memory))
+                : updated(Adam<T>(outer, outer.updates + step + 1, outer.lr[at]), seed, at, reinterpret_cast<T*>(memory));
+            state.updates[seed] += state.alive[seed];
+        }
+    }
+
+    template <typename Rule> bool updated(const Rule& rule, int64_t seed, int64_t at, T* next) const {
+        const int64_t row = seed * mlp.num_learned();
+        return guarded_update(rule, state.alive[seed], state.losses[at], T(outer.max_grad_norm[seed]),
+                              mlp.num_learned(), state.params + row, state.grads + row, state.exp_avg + row,
+                              state.exp_avg_sq + row, next, state.norms + at);
+    }
+};
+
+}  // namespace
