@@ -156,7 +156,16 @@ def test_only_keys_that_an_experiment_has_are_to_be_lowered() -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("overrides", [(), ("algorithm.inner_steps=7", "model.hidden_sizes=[9, 5]", "tasks.x=[0, 1]")])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (),
+        ("algorithm.inner_steps=7", "model.hidden_sizes=[9, 5]", "tasks.x=[0, 1]"),
+        ("algorithm={inner_steps: 3, learned_inner_lr: parameter, adapts: body}", "seeds=[0]"),
+        ("algorithm={inner_steps: 2, learned_inner_lr: tensor_and_step}", "outer.meta_batch_size=3"),
+        ("algorithm.name=joint",),
+    ],
+)
 def test_the_estimate_of_the_kernel_is_the_workspace_that_it_asks_for(overrides: tuple[str, ...]) -> None:
     chosen = experiment("outer.steps=2000", *overrides)
     plan = make_plan(chosen, CPU)
@@ -164,8 +173,7 @@ def test_the_estimate_of_the_kernel_is_the_workspace_that_it_asks_for(overrides:
     update, tasks = planned_update(chosen, chosen.initial_state(CPU), plan, CPU), chosen.stream().batch(0)
     # The losses and norms are all else.
     measured = update_memory_bytes(update, tasks, CPU)
-    threads = torch.get_num_threads()
-    (workspace,) = meta_step_parts(chosen, plan._replace(threads=threads))
+    (workspace,) = meta_step_parts(chosen, plan._replace(threads=torch.get_num_threads()))
     assert workspace.num_bytes <= measured < workspace.num_bytes + 1024
 
 

@@ -154,7 +154,7 @@ def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[st
         f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
         "a model that is no MLP": layers is None,
         f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
-        f"hidden layers of {_WIDE} units or more, which low_rank is faster for": setting == "auto" and is_wide(layers),
+        f"hidden layers of {_WIDE} units or more, for which graphs are faster": setting == "auto" and is_wide(layers),
         **_loss_obstacles(experiment, request),
     }
 

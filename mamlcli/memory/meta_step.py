@@ -125,21 +125,27 @@ def _record_bytes(experiment: Experiment, plan: Plan) -> int:
 
 
 def _workspace_bytes(experiment: Experiment, plan: Plan) -> int:
-    """What each thread has: the `Workspace` of compute/fused/groups.h, and the sums of a few groups of tasks."""
-    config, model, layers = experiment.config, experiment.model, experiment.model.layers
-    tasks = config.tasks
-    assert layers is not None
-    method, support, query = experiment.method, tasks.support_shots, tasks.query_shots
-    descent, steps = method.descent, method.inner_steps
+    """What each thread has, and the state before a block of steps.
+
+    Of a thread that is the `Workspace` of compute/fused/groups.h, and the sums of a part of the tasks.
+    """
+    config, method, layers = experiment.config, experiment.method, experiment.model.layers
+    descent, support, query = method.descent, config.tasks.support_shots, config.tasks.query_shots
     assert descent is not None
+    assert layers is not None
     query += support if descent.on_all_samples else 0
-    samples = (steps + 1) * support + query
-    weights = (steps + (2 if descent.is_plain else 3)) * model.num_params + 2 * method.num_learned
-    numbers = weights + 2 * samples * _units(layers) + (support + query) * layers.sizes[-1]
+    has_own_rates = (descent.rates, descent.adapts) != (None, "all")
+    weights = (method.inner_steps + 2 + has_own_rates) * experiment.model.num_params
+    samples = (method.inner_steps + 1) * support + query
+    vectors = weights + method.num_learned + max(method.num_learned, 1)
+    vectors += 2 * samples * _units(layers) + (support + query) * layers.sizes[-1]
     lanes = _LANE_BYTES.get(torch.backends.cpu.get_cpu_capability(), _SHORTEST_LANE_BYTES)
-    at_a_time = min(len(config.seeds), lanes // config.outer.meta_batch_size + 2)  # four vectors of float32
-    sums = 4 * (at_a_time + 1) * (model.num_params + method.num_learned + 1)
-    return (plan.seed_threads or plan.threads) * (lanes * numbers + sums)
+    learned, seeds = experiment.model.num_params + method.num_learned, len(config.seeds)
+    at_a_time = min(seeds, -(-lanes // config.outer.meta_batch_size) + 1)  # those that four vectors can hold tasks of
+    vectors += -(-FLOAT_BYTES * (at_a_time + 1) * (learned + 1) // lanes)
+    joined = config.outer.meta_batch_size * query * (layers.sizes[0] + layers.sizes[-1]) * descent.on_all_samples
+    kept = seeds * (FLOAT_BYTES * (3 * learned + joined) + 9)
+    return (plan.seed_threads or plan.threads) * lanes * vectors + kept
 
 
 def _units(layers: Layers) -> int:
