@@ -123,7 +123,7 @@ LEARNED, CHAIN = "algorithm.learned_inner_lr=parameter", "algorithm={name: chain
         (["engine.inner_update=low_rank"], "engine.inner_update: low_rank", None),
         (["engine.inner_update=dense"], "engine.inner_update: dense", "engine.inner_update: dense"),
         (["engine.inner_update=fused"], None, "engine.inner_update: fused"),
-        (["model.activation=tanh"], "the activation tanh", "no hidden layer of 128 units or more"),
+        (["model.activation=tanh"], None, "no hidden layer of 128 units or more"),
         (
             [LEARNED, "model.hidden_sizes=[128]"],
             "hidden layers of 128 units or more, for which graphs are faster",

@@ -61,7 +61,7 @@ def fused(experiment: Experiment, state: TrainState, threads: int | None = None)
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
-    return FusedUpdate(state, layers.sizes, descent, max_grad_norm=outer.max_grad_norm, threads=threads)
+    return FusedUpdate(state, layers, descent, max_grad_norm=outer.max_grad_norm, threads=threads)
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
@@ -115,6 +115,13 @@ def test_rates_may_be_learned_and_layers_stand_still(rates: str, adapts: str, in
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_optimisers_are_those_of_torch(optimizer: str) -> None:
     assert_same_updates(experiment(f"outer.optimizer={optimizer}", "outer.max_grad_norm=3"), steps=6)
+
+
+@pytest.mark.parametrize("algorithm", ["{order: first}", "{inner_steps: 2}", "{adapts: head}", "{adapts: body}"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "silu", "elu", "softplus", "gelu"])
+def test_activations_may_be_smooth(activation: str, algorithm: str) -> None:
+    model = f"{{hidden_sizes: [8, 6, 5], activation: {activation}}}"
+    assert_same_updates(experiment(f"algorithm={algorithm}", f"model={model}", "tasks.x=[-30, 30]"))
 
 
 def test_joint_training_is_on_the_samples_of_both_sides() -> None:
@@ -373,7 +380,7 @@ def test_losses_of_the_meta_test_are_those_of_torch(algorithm: str, inner_steps:
     tasks.support.y[3] = 1e200  # a task that diverges, as some do
     params = new_state(chosen).params
     expected = adaptation_losses(chosen.method.inner, chosen.loss_fn, params, tasks, inner_steps=inner_steps)
-    measure = partial(fused_losses, params, tasks, sizes=layers.sizes, descent=descent, inner_steps=inner_steps)
+    measure = partial(fused_losses, params, tasks, layers=layers, descent=descent, inner_steps=inner_steps)
     found = [measure(threads=threads) for threads in (1, 3)]
     assert torch.equal(torch.nan_to_num(found[0]), torch.nan_to_num(found[1]))
     others = torch.arange(37) != 3
@@ -390,7 +397,7 @@ def test_a_long_meta_test_is_measured_in_the_kernel_where_it_can() -> None:
     assert not is_fused("evaluation.tasks=2")
     for other in (
         "engine.compile=off",
-        "model.activation=tanh",
+        "engine.inner_update=dense",
         "algorithm.inner_optimizer=adam",
         "model.hidden_sizes=[128]",
     ):
@@ -438,7 +445,6 @@ def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
     assert plan(device=torch.device("cuda")).form != "fused"
     for other in (
         "model.hidden_sizes=[128]",
-        "model.activation=tanh",
         "outer.optimizer=nadam",
         "algorithm.inner_optimizer=momentum",
         "algorithm.preconditioner=diagonal",
@@ -452,9 +458,9 @@ def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
 
 def test_what_cannot_be_fused_is_named() -> None:
     with pytest.raises(
-        UsageError, match=r"fused cannot be with the activation tanh, outer.optimizer: nadam; use auto"
+        UsageError, match=r"fused cannot be with .* are no gradients by rates, outer.optimizer: nadam; use auto"
     ) as caught:
-        plan("engine.inner_update=fused", "model.activation=tanh", "outer.optimizer=nadam")
+        plan("engine.inner_update=fused", "algorithm.inner_optimizer=adam", "outer.optimizer=nadam")
     assert caught.value.exit_code == 2
     with pytest.raises(DeviceError, match="made for the CPU, not for cuda; set device: cpu"):
         plan("engine.inner_update=fused", device=torch.device("cuda"))

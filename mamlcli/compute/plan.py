@@ -153,7 +153,6 @@ def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[st
         f"{method.title}, whose inner steps are no gradients by rates": method.descent is None,
         f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
         "a model that is no MLP": layers is None,
-        f"the activation {layers and layers.activation}": layers is not None and layers.activation != "relu",
         f"hidden layers of {_WIDE} units or more, for which graphs are faster": setting == "auto" and is_wide(layers),
         **_loss_obstacles(experiment, request),
     }
@@ -228,7 +227,7 @@ def kernel_losses(
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
         return None
     threads = usable_cores() if config.engine.threads == "auto" else config.engine.threads
-    return partial(fused_losses, sizes=layers.sizes, descent=method.descent, threads=threads)
+    return partial(fused_losses, layers=layers, descent=method.descent, threads=threads)
 
 
 def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:
@@ -305,7 +304,7 @@ def planned_update(
         if not is_built():
             note("compiling the kernel, once on this machine: some seconds")
         max_norm, threads = experiment.max_grad_norm, plan.seed_threads
-        return FusedUpdate(state, layers.sizes, descent, max_grad_norm=max_norm, threads=threads)
+        return FusedUpdate(state, layers, descent, max_grad_norm=max_norm, threads=threads)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise

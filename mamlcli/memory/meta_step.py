@@ -138,7 +138,9 @@ def _workspace_bytes(experiment: Experiment, plan: Plan) -> int:
     weights = (method.inner_steps + 2 + has_own_rates) * experiment.model.num_params
     samples = (method.inner_steps + 1) * support + query
     vectors = weights + method.num_learned + max(method.num_learned, 1)
-    vectors += 2 * samples * _units(layers) + (support + query) * layers.sizes[-1]
+    vectors += (2 if layers.activation == "relu" else 4) * samples * _units(layers) + (support + query) * layers.sizes[
+        -1
+    ]
     lanes = _LANE_BYTES.get(torch.backends.cpu.get_cpu_capability(), _SHORTEST_LANE_BYTES)
     learned, seeds = experiment.model.num_params + method.num_learned, len(config.seeds)
     at_a_time = min(seeds, -(-lanes // config.outer.meta_batch_size) + 1)  # those that four vectors can hold tasks of

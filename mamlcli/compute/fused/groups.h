@@ -106,17 +106,16 @@ template <typename Lanes> struct Workspace {
     const Mlp& mlp;
     Lanes* memory;
     int64_t support, size = 0;  // size in vectors
-    Lanes *thetas, *passes;
-    Pass<Lanes> query, along;
+    Lanes *thetas, *passes, *query_pass, *along_pass;
     Lanes *v, *u, *rates, *rate_grads, *support_y, *query_y;
 
     Workspace(const Problem& problem, const Mlp& mlp, Lanes* memory)
         : mlp(mlp), memory(memory), support(problem.support_shots) {
         const int64_t shots = problem.query_shots, outputs = mlp.layers.back().outputs;
         thetas = take((problem.inner_steps + 1) * mlp.num_params);
-        passes = take(problem.inner_steps * 2 * support * mlp.num_units);
-        query = pass(shots, take(2 * shots * mlp.num_units));
-        along = pass(support, take(2 * support * mlp.num_units));
+        passes = take(problem.inner_steps * mlp.pass_size() * support * mlp.num_units);
+        query_pass = take(mlp.pass_size() * shots * mlp.num_units);
+        along_pass = take(mlp.pass_size() * support * mlp.num_units);
         v = take(mlp.num_params);
         u = take(mlp.all_adapt && mlp.rates == ONE ? 0 : mlp.num_params);
         rates = take(std::max(mlp.num_rates, int64_t(1)));
@@ -127,15 +126,14 @@ template <typename Lanes> struct Workspace {
 
     Lanes* parameters(int64_t step) const { return thetas + step * mlp.num_params; }
     Theta<Lanes> theta(int64_t step) const { return {parameters(step), thetas}; }
-    Pass<Lanes> support_pass(int64_t step) const { return pass(support, passes + step * 2 * support * mlp.num_units); }
+    Pass<Lanes> support_pass(int64_t step) const {
+        return {mlp, support, passes + step * mlp.pass_size() * support * mlp.num_units};
+    }
 
   private:
     Lanes* take(int64_t count) {
         size += count;
         return memory ? memory + size - count : nullptr;
-    }
-    Pass<Lanes> pass(int64_t shots, Lanes* values) const {
-        return {shots, values, values ? values + shots * mlp.num_units : nullptr};
     }
 };
 
@@ -165,7 +163,9 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
     });
     load(problem, group, data.support_y, problem.support_shots * outputs, room.support_y);
     load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
-    load(problem, group, data.query_x, problem.query_shots * inputs, room.query.values);
+    const Pass<Lanes> query(mlp, problem.query_shots, room.query_pass);
+    const Pass<Lanes> along(mlp, problem.support_shots, room.along_pass);
+    load(problem, group, data.query_x, problem.query_shots * inputs, query.values);
     for (int64_t step = 0; step < steps; step++) {
         const Pass<Lanes> pass = room.support_pass(step);
         load(problem, group, data.support_x, problem.support_shots * inputs, pass.values);
@@ -173,13 +173,13 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
         tasks.backward(room.theta(step), pass, room.support_y, true);
         tasks.inner_step(room.parameters(step + 1), room.theta(step), room.rates, step, pass);
     }
-    tasks.forward(room.theta(steps), room.query);
-    const Lanes losses = tasks.backward(room.theta(steps), room.query, room.query_y);
-    tasks.gradient(room.v, room.query);
+    tasks.forward(room.theta(steps), query);
+    const Lanes losses = tasks.backward(room.theta(steps), query, room.query_y);
+    tasks.gradient(room.v, query);
     std::fill_n(room.rate_grads, mlp.num_rates, Lanes{});
     for (int64_t step = steps - 1; step >= 0; step--)
         tasks.back_through(room.v, room.rate_grads, room.theta(step), room.rates, step, problem.second_order,
-                           room.support_pass(step), room.along, room.u);
+                           room.support_pass(step), along, room.u);
     return losses;
 }
 

@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from ctypes import POINTER, c_double, c_int64, c_void_p
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -21,9 +21,11 @@ from torch import Tensor
 
 from mamlcli.compute.compiled import find_compiler
 from mamlcli.methods.method import Descent
+from mamlcli.models.model import Layers
 
 _HEADERS = [
-    Path(__file__).with_name(f"{name}.h") for name in ("block", "measure", "groups", "mlp", "lanes", "outer", "threads")
+    Path(__file__).with_name(f"{name}.h")
+    for name in ("block", "measure", "groups", "mlp", "activations", "lanes", "outer", "threads")
 ]
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
@@ -35,6 +37,10 @@ _VECTOR_FLAGS = {
 }
 
 
+# In the order of activations.h.
+_ACTIVATIONS = ("relu", "tanh", "sigmoid", "silu", "elu", "softplus", "gelu")
+
+
 class Problem(ctypes.Structure):
     """What the library knows of an experiment; `mlp.h` has the same fields."""
 
@@ -43,7 +49,7 @@ class Problem(ctypes.Structure):
         ("second_order", c_int64),
         ("num_sizes", c_int64),
         ("sizes", POINTER(c_int64)),
-        *((name, c_int64) for name in ("first_adapting", "last_adapting", "rates", "rate_steps")),
+        *((name, c_int64) for name in ("activation", "first_adapting", "last_adapting", "rates", "rate_steps")),
         ("inner_lr", POINTER(c_double)),
     ]
 
@@ -52,22 +58,23 @@ Loop: TypeAlias = tuple[Any, ...]
 """The fields of `Problem` that say what an inner loop is: from `second_order` on."""
 
 
-def loop_of(descent: Descent, sizes: Sequence[int], num_seeds: int) -> Loop:
+def loop_of(descent: Descent, layers: Layers, num_seeds: int) -> Loop:
     """Describe an inner loop to the library.
 
     Args:
         descent: What is run.
-        sizes: Units of every layer, input and output included.
+        layers: Of what.
         num_seeds: S.
     """
-    layers = len(sizes) - 1
-    adapting = {"all": (0, layers), "head": (layers - 1, layers), "body": (0, layers - 1)}[descent.adapts]
+    sizes, last = layers.sizes, len(layers.sizes) - 1
+    adapting = {"all": (0, last), "head": (last - 1, last), "body": (0, last - 1)}[descent.adapts]
     rates = (None, "tensor", "tensor_and_step", "parameter").index(descent.rates)
     sides = (c_int64 * len(sizes))(*sizes)
     return (
         int(descent.order == "second"),
         len(sizes),
         sides,
+        _ACTIVATIONS.index(layers.activation),
         *adapting,
         rates,
         descent.inner_steps,

@@ -58,8 +58,8 @@ template <typename T> class Measure {
             support_y = take(problem.support_shots * outputs);
             query_x = take(problem.query_shots * inputs);
             query_y = take(problem.query_shots * outputs);
-            values = take(2 * problem.support_shots * mlp.num_units);
-            query_values = take(query_at_a_time * mlp.num_units);
+            values = take(mlp.pass_size() * problem.support_shots * mlp.num_units);
+            query_values = take(mlp.pass_size() * query_at_a_time * mlp.num_units);
         }
     };
 
@@ -74,7 +74,7 @@ template <typename T> class Measure {
         load(problem, group, data.support_y, shots * outputs, room.support_y);
         load(problem, group, data.query_x, problem.query_shots * inputs, room.query_x);
         load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
-        const Pass<Lanes> pass{shots, room.values, room.values + shots * mlp.num_units};
+        const Pass<Lanes> pass(mlp, shots, room.values);
         std::copy_n(room.support_x, shots * inputs, pass.values);
         for (int64_t step = 0; step <= steps; step++) {
             const Lanes found = query_loss(tasks, room);
@@ -93,9 +93,9 @@ template <typename T> class Measure {
         Lanes sum = {};
         for (int64_t first = 0; first < problem.query_shots; first += query_at_a_time) {
             const int64_t shots = std::min(query_at_a_time, problem.query_shots - first);
-            const Pass<Lanes> pass{shots, room.query_values, nullptr};
+            const Pass<Lanes> pass(mlp, shots, room.query_values);
             std::copy_n(room.query_x + first * inputs, shots * inputs, pass.values);
-            tasks.forward({room.theta, room.theta}, pass);
+            tasks.forward({room.theta, room.theta}, pass, false);
             const Lanes* target = room.query_y + first * outputs;
             for (Lanes output : pass.outputs(mlp.layers.back())) {
                 const Lanes error = output - *target++;

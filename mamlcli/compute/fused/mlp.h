@@ -1,4 +1,4 @@
-// Inner steps of ReLU networks under squared error, and the way back through them: the numbers of methods/maml.py.
+// Inner steps of networks under squared error, and the way back through them: the numbers of methods/maml.py.
 //
 // Inner steps lead from theta_0 to theta_n (Finn et al. 2017, arXiv:1703.03400, Algorithm 1),
 //
@@ -18,12 +18,13 @@
 #include <algorithm>
 #include <vector>
 
-#include "lanes.h"
+#include "activations.h"
 
 // What a caller knows of the experiment; library.py has the same fields.
 struct Problem {
     int64_t seeds, tasks, support_shots, query_shots, inner_steps, second_order, num_sizes;
     const int64_t* sizes;                   // units of every layer, input and output included
+    int64_t activation;                     // an `Activation`
     int64_t first_adapting, last_adapting;  // the layers that adapt: from the first up to, and without, the last
     int64_t rates, rate_steps;              // a kind of `Rates`; the steps that have learned rates of their own
     const double* inner_lr;                 // of every seed, where they are not learned
@@ -46,11 +47,13 @@ struct Layer {
 struct Mlp {
     std::vector<Layer> layers;
     int64_t num_params = 0, num_units = 0;
+    Activation activation;
     Rates rates;
     int64_t rate_steps, first_rate = 0, num_rates = 0;  // the first parameter that adapts; numbers that are learned
     bool all_adapt = true;
 
-    explicit Mlp(const Problem& problem) : rates(Rates(problem.rates)), rate_steps(problem.rate_steps) {
+    explicit Mlp(const Problem& problem)
+        : activation(Activation(problem.activation)), rates(Rates(problem.rates)), rate_steps(problem.rate_steps) {
         int64_t moving = 0;
         for (int64_t l = 0; l + 1 < problem.num_sizes; l++) {
             const int64_t inputs = problem.sizes[l], outputs = problem.sizes[l + 1];
@@ -73,6 +76,9 @@ struct Mlp {
     }
 
     int64_t num_learned() const { return num_params + num_rates; }
+
+    // Numbers that a pass holds of a unit and sample; of a ReLU, the value says all.
+    int64_t pass_size() const { return activation == RELU ? 2 : 4; }
 };
 
 // The parameters of a task on their way: those that adapt, and those that do not.
@@ -83,15 +89,29 @@ template <typename Lanes> struct Theta {
 };
 
 // What a pass forward and back over samples leaves at every unit: its value, and the loss's derivative in its sum of
-// inputs. Or, of a pass that follows another one along v: the derivatives of both.
+// inputs. Of a smooth activation also its slope, and its curvature times the loss's derivative in its value. Or, of a pass
+// that follows another one along v: the derivatives of value and derivative, and in place of the slope that of the sum.
 template <typename Lanes> struct Pass {
     int64_t shots;
-    Lanes *values, *derivatives;
+    Lanes *values, *derivatives, *slopes, *bends;
+
+    // One that lies in a piece of memory; without it, nothing.
+    Pass(const Mlp& mlp, int64_t shots, Lanes* memory) : shots(shots), values(memory) {
+        const int64_t size = shots * mlp.num_units;
+        const bool is_smooth = memory && mlp.activation != RELU;
+        derivatives = memory ? memory + size : nullptr;
+        slopes = is_smooth ? memory + 2 * size : nullptr;
+        bends = is_smooth ? memory + 3 * size : nullptr;
+    }
 
     Matrix<Lanes> inputs(const Layer& l) const { return at(values, l.units, l.inputs); }
     Matrix<Lanes> outputs(const Layer& l) const { return at(values, l.units + l.inputs, l.outputs); }
     Matrix<Lanes> d_inputs(const Layer& l) const { return at(derivatives, l.units, l.inputs); }
     Matrix<Lanes> d_outputs(const Layer& l) const { return at(derivatives, l.units + l.inputs, l.outputs); }
+
+    // Where among slopes and bends those of a layer's inputs begin, or of its outputs.
+    int64_t before_inputs(const Layer& l) const { return l.units * shots; }
+    int64_t before_outputs(const Layer& l) const { return (l.units + l.inputs) * shots; }
 
   private:
     Matrix<Lanes> at(Lanes* data, int64_t units, int64_t count) const {
@@ -137,11 +157,56 @@ template <typename T> struct Tasks {
             *d = *h <= 0 ? Lanes{} : *d;
     }
 
-    void forward(Theta<Lanes> theta, Pass<Lanes> pass) {
+    // A layer's outputs, from sums to values.
+    void activate(const Layer& l, Pass<Lanes> pass, bool with_slopes) {
+        Matrix<Lanes> outputs = pass.outputs(l);
+        if (mlp.activation == RELU) return through_relu(outputs, outputs);
+        Lanes *slope = pass.slopes + pass.before_outputs(l), *bend = pass.bends + pass.before_outputs(l);
+        for (Lanes& output : outputs) {
+            const Smooth<T> found = smooth<T>(mlp.activation, output);
+            output = found.value;
+            if (with_slopes) *slope++ = found.slope, *bend++ = found.curvature;
+        }
+    }
+
+    // The loss's derivatives in a layer's inputs, from those in values to those in sums.
+    void back_through_activation(const Layer& l, Pass<Lanes> pass) {
+        Matrix<Lanes> back = pass.d_inputs(l);
+        if (mlp.activation == RELU) return through_relu(back, pass.inputs(l));
+        Lanes *slope = pass.slopes + pass.before_inputs(l), *bend = pass.bends + pass.before_inputs(l);
+        for (Lanes& derivative : back) {
+            *bend++ *= derivative;
+            derivative *= *slope++;
+        }
+    }
+
+    // The same two along a direction.
+    void activate_along(const Layer& l, Pass<Lanes> pass, Pass<Lanes> along) {
+        Matrix<Lanes> outputs = along.outputs(l);
+        if (mlp.activation == RELU) return through_relu(outputs, pass.outputs(l));
+        const Lanes* slope = pass.slopes + pass.before_outputs(l);
+        Lanes* sum = along.slopes + along.before_outputs(l);
+        for (Lanes& output : outputs) {
+            *sum++ = output;
+            output *= *slope++;
+        }
+    }
+    void back_through_activation_along(const Layer& l, Pass<Lanes> pass, Pass<Lanes> along) {
+        Matrix<Lanes> back = along.d_inputs(l);
+        if (mlp.activation == RELU) return through_relu(back, pass.inputs(l));
+        const Lanes *slope = pass.slopes + pass.before_inputs(l), *bend = pass.bends + pass.before_inputs(l);
+        const Lanes* sum = along.slopes + along.before_inputs(l);
+        for (Lanes& derivative : back) {
+            derivative *= *slope++;
+            if (l.follows) derivative += *bend++ * *sum++;
+        }
+    }
+
+    void forward(Theta<Lanes> theta, Pass<Lanes> pass, bool with_slopes = true) {
         for (const Layer& l : mlp.layers) {
             Matrix<Lanes> outputs = pass.outputs(l);
             product(outputs, bias(theta.of(l), l, pass.shots), T(1), pass.inputs(l), weight(theta, l).transposed());
-            if (!l.last) through_relu(outputs, outputs);
+            if (!l.last) activate(l, pass, with_slopes);
         }
     }
 
@@ -158,7 +223,7 @@ template <typename T> struct Tasks {
         for (auto l = mlp.layers.rbegin(); to_adapting ? l->follows : !l->first; l++) {
             Matrix<Lanes> back = pass.d_inputs(*l);
             product(back, zeros(back.rows, back.cols), T(1), pass.d_outputs(*l), weight(theta, *l));
-            through_relu(back, pass.inputs(*l));
+            back_through_activation(*l, pass);
         }
         return loss;
     }
@@ -226,7 +291,7 @@ template <typename T> struct Tasks {
             if (l.follows)
                 product(outputs, l.adapts ? outputs : zeros(outputs.rows, outputs.cols), T(1), along.inputs(l),
                         weight(theta, l).transposed());
-            if (!l.last) through_relu(outputs, pass.outputs(l));
+            if (!l.last) activate_along(l, pass, along);
         }
         const Layer& last = mlp.layers.back();
         const T count = pass.shots * last.outputs;
@@ -237,7 +302,7 @@ template <typename T> struct Tasks {
                 Matrix<Lanes> back = along.d_inputs(*l);
                 product(back, zeros(back.rows, back.cols), T(1), along.d_outputs(*l), weight(theta, *l));
                 if (l->adapts) product(back, back, T(1), pass.d_outputs(*l), weight(u, *l));
-                through_relu(back, pass.inputs(*l));
+                back_through_activation_along(*l, pass, along);
             }
             if (l->follows) {
                 Matrix<Lanes> v_weight = weight(v, *l);

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mamlcli.compute.fused.library import Outer, Problem, load_library, loop_of, numbers
 from mamlcli.methods.method import Descent, Log
+from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.training import Stack, TrainState
 
@@ -17,7 +18,7 @@ OPTIMIZERS = ("adam", "adamw", "sgd")
 
 
 class FusedUpdate:
-    """Meta-updates of a state of ReLU MLPs on the CPU, with one of `OPTIMIZERS`; a `training.InBlocks`.
+    """Meta-updates of a state of MLPs on the CPU, with one of `OPTIMIZERS`; a `training.InBlocks`.
 
     The state is changed as by `training.make_update`, and its optimiser's state too: either update can go on where the
     other one stopped. The parts of a stack are updated at once, each with its learning rate; all of them
@@ -25,7 +26,7 @@ class FusedUpdate:
 
     Args:
         state: Its parameters are those of `mlp.init_params`, and learned rates behind them.
-        sizes: Units of every layer, input and output included.
+        layers: The networks.
         descent: The inner loop.
         max_grad_norm: See `training.clip_per_seed`.
         threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
@@ -38,7 +39,7 @@ class FusedUpdate:
     def __init__(
         self,
         state: TrainState | Stack,
-        sizes: Sequence[int],
+        layers: Layers,
         descent: Descent,
         *,
         max_grad_norm: float | Tensor | None,
@@ -48,7 +49,7 @@ class FusedUpdate:
         self._state, self._threads = state, threads
         count = len(state.flat)
         self._rows = torch.tensor([len(part.flat) for part in state.parts])
-        self._descent, self._loop = descent, loop_of(descent, sizes, count)
+        self._descent, self._loop = descent, loop_of(descent, layers, count)
         self._max_norms = numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
         self._moments: dict[str, Tensor] = {}
         self.workspace = torch.empty(0, dtype=torch.uint8)
