@@ -92,7 +92,7 @@ def sweep(
 
 def _axes_of(folder: Path) -> Any:
     """The axes of the sweep that is resumed without them."""
-    from mamlcli.commands.sweep import axes_of
+    from mamlcli.commands.sweep_grid import axes_of
     from mamlcli.runs.choosing import RESUMING
     from mamlcli.runs.folder import open_run
 
