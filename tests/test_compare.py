@@ -242,6 +242,13 @@ def test_experiments_are_trained_and_a_comparison_is_gone_on_with_by_its_folder_
     assert (again.code, (folder / "c" / "runs" / "one" / "metrics.jsonl").stat().st_mtime_ns) == (0, made)
     written = json.loads((folder / "c" / "comparison.json").read_text())
     assert written["results"] == json.loads(found.out)["results"]
+    assert maml("report", "c").code == 0
+    where = (folder / "c" / "report.md").read_text().partition("## Where it comes from")[2]
+    assert [line for line in where.splitlines() if line.startswith("### ")] == [
+        *(f"### Process {number} of 3" for number in (1, 2, 3)),
+        "### one",
+        "### other",
+    ]
     # Trained by itself, it is the same run.
     alone = mamlcli.train(tiny, out="alone").run
     assert row_of(compare("c/runs/one", alone), "alone", 5, 3)["difference"] == 0.0

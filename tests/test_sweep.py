@@ -294,7 +294,10 @@ def test_a_sweep_is_resumed_listed_reported_and_drawn_like_other_folders(maml: M
     assert again["winner"] in done.out
     assert [row["kind"] for row in json.loads(maml("runs", "ls", ".", "--json").out)["runs"]] == ["sweep"]
     assert maml("report", "grid").code == 0
-    assert f"The winner, {again['winner']}" in Path("grid/report.md").read_text()
+    page = Path("grid/report.md").read_text()
+    assert f"The winner, {again['winner']}" in page
+    assert "Process 2 of 2" in page
+    assert "Computed on: cpu" in page
     assert maml("plot", "grid", "--what", "sweep", "--format", "pdf").code == 0
     other = maml("sweep", "--resume", "grid", "--set", "outer.lr=0.001,0.02")
     assert other.code == 2

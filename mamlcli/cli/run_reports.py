@@ -180,6 +180,8 @@ def _cut(text: str) -> str:
 
 
 def _range(first: int | None, last: int | None) -> str:
+    if first is None and last is None:
+        return ""
     return f"{'?' if first is None else first} to {'?' if last is None else last}"
 
 

@@ -28,7 +28,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
-from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.runs.provenance import utc_now
 from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import interval_over
 
@@ -158,9 +158,8 @@ def _recorded(folder: RunFolder, plans: Mapping[str, Planned], seeds: tuple[int,
     make_folder(folder.path / "configs", may_exist=True)
     for name, plan in plans.items():
         folder.write_text(f"configs/{name}.yaml", dump_config(plan.trained))
-    session = new_session(torch.device("cpu"), 0)
-    folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now(), "sessions": [session]})
-    with recorded(folder, {"name": "reproduce", "rows": list(plans), "seeds": list(seeds)}):
+    folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now()})
+    with recorded(folder, {"name": "reproduce", "rows": list(plans), "seeds": list(seeds)}, torch.device("cpu")):
         yield
 
 

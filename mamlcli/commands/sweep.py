@@ -94,7 +94,8 @@ def sweep(
             check_same_experiment(folder, config)
             check_same_axes(folder, grid)
             update_config(folder, config)
-        with recorded(folder, {"axes": grid.asked, "method": methods_in_words(grid), "steps": config.outer.steps}):
+        said = {"axes": grid.asked, "method": methods_in_words(grid), "steps": config.outer.steps}
+        with recorded(folder, said, device):
             failed = _train(grid, folder, device, jobs, stop, reporter)
             result = ranked_members(grid, config, folder, failed, device, stop, reporter)
             result = with_the_winner_tested(result, grid, device, stop, reporter, folder) if test else result
