@@ -270,6 +270,7 @@ def test_what_cannot_be_a_row_of_the_same_program_goes_to_processes(
     monkeypatch.setattr(mamlcli.commands.stacks, "run_side_by_side", in_this_process)
     axes: Axes = {"outer.lr": [0.001, 0.01], "model.hidden_sizes": [[8], [6, 6]], "algorithm.name": ["maml", "joint"]}
     found = m.sweep(tiny, axes, out="grid")
+    assert found.adaptation() == "K = 10, the inner steps of each"  # joint training makes none
     assert [words[:5] for words in commands] == [["sweep", "--resume", "grid", "--stack", str(n)] for n in (1, 2, 3, 4)]
     assert [axis["stacked"] for axis in found.axes] == [True, False, False]
     assert len(found.results) == 8

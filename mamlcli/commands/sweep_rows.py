@@ -41,14 +41,16 @@ def member_row(member: Member, one: Ranked, folder: RunFolder, num_frozen: int, 
 def result_of(grid: Grid, config: Config, folder: RunFolder, rows: list[SweptRow], which: str) -> Sweep:
     """What is known before the winner is tested."""
     first = grid.experiments[grid.members[0].name]
+    shots = {one.config.tasks.support_shots for one in grid.experiments.values()}
+    steps = {one.method.inner_steps for one in grid.experiments.values()}
     winner = next((row["member"] for row in rows if row["rank"] == 1), None)
     return Sweep(
         run=folder.path,
         axes=grid.axes,
         seeds=config.seeds,
         tasks=first.num_test_tasks("meta-validation"),
-        shots=first.config.tasks.support_shots,
-        inner_steps=first.method.inner_steps,
+        shots=shots.pop() if len(shots) == 1 else None,
+        inner_steps=steps.pop() if len(steps) == 1 else None,
         interval=interval_over(len(tested_seeds(first))),
         parameters=which,  # type: ignore[arg-type]
         results=rows,
