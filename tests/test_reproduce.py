@@ -130,6 +130,12 @@ def test_rows_are_in_groups_and_a_group_joins_what_is_named() -> None:
     assert set(found) == {"zero", *shipped_groups()["notebook"]}
 
 
+def test_the_guide_names_every_group() -> None:
+    said = (ROOT / "docs" / "guides" / "reproduce.md").read_text("utf-8")
+    groups = re.findall(r"`([a-z0-9-]+)`", said.partition("| group |")[2].partition("Each row is")[0])
+    assert sorted(groups) == sorted(shipped_groups())
+
+
 def test_every_row_beside_another_is_measured_on_its_tasks() -> None:
     plans = planned(load_rows([]), (0, 1), fast=False)
     for name, plan in plans.items():
