@@ -423,10 +423,10 @@ class Sweep(Result):
     seeds: Seeds
     tasks: Annotated[int, Field(ge=1)]
     """Of the meta-validation, by which members are ranked."""
-    shots: Annotated[int, Field(ge=1)]
-    """K, there; of the first member."""
-    inner_steps: Count
-    """Steps of adaptation before the loss, there; of the first member."""
+    shots: Annotated[int, Field(ge=1)] | None
+    """K, there; null where not all members have the same."""
+    inner_steps: Count | None
+    """Steps of adaptation before the loss, there; null where not all members make as many."""
     interval: str
     """What the intervals are over."""
     parameters: Which
@@ -446,6 +446,12 @@ class Sweep(Result):
     notes: list[str]
     """What is to be said in words."""
     figures: list[Path]
+
+    def adaptation(self) -> str:
+        """How members adapt before the loss that they are ranked by, in words: like "K = 10, 1 inner step"."""
+        own = self.inner_steps
+        steps = "the inner steps of each" if own is None else f"{own} inner step{'s' * (own != 1)}"
+        return f"{'K of each' if self.shots is None else f'K = {self.shots}'}, {steps}"
 
     def table(self) -> Table:
         """The members, the best first: their values, and their loss on the meta-validation tasks."""

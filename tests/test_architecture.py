@@ -85,6 +85,7 @@ def test_only_the_command_line_imports_a_command() -> None:
         "watch",
         "compare",
         "compare_orders",
+        "sweep",
         "check_grads",
         "reproduce",
         "configs",

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -138,6 +139,20 @@ def test_only_seeds_that_all_have_are_paired_and_the_others_named(made: Made) ->
     assert all((run["ms_per_step"] or 0) > 0 and (run["peak_memory_bytes"] or 0) > 0 for run in made.result.runs)
 
 
+def test_times_that_hold_the_work_of_other_runs_are_named(made: Made, tmp_path: Path) -> None:
+    moments = {"one": ("09:00", "10:00", 0), "two": ("09:59", "11:00", 0), "three": ("11:00", "12:00", 5)}
+    for name, (begun, ended, beside) in moments.items():
+        shutil.copytree(made.second, tmp_path / name)
+        info = json.loads((tmp_path / name / "run.json").read_text())
+        info["sessions"][-1] |= {"started": f"2026-01-01T{begun}", "ended": f"2026-01-01T{ended}", "beside": beside}
+        (tmp_path / name / "run.json").write_text(json.dumps(info))
+    notes = compare(*(tmp_path / name for name in moments), out=tmp_path / "c").notes
+    assert notes[-2:] == [
+        "the time of three is that of a program that trained 5 other runs too",
+        "trained at the same time, which their times hold: one, two",
+    ]
+
+
 def test_statements_follow_the_margin(made: Made, tmp_path: Path) -> None:
     for margin, expected in ((1e9, {"equivalent"}), (0.0, {"better", "worse", "inconclusive"})):
         result = compare(made.second, made.joint, margin=margin, out=tmp_path / f"{margin}")
@@ -196,7 +211,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_written(
         ((run, "nowhere"), 4, "nowhere: no such run folder"),
         ((run, "tiny.yaml"), 2, "tiny.yaml is an experiment, not a run: maml compare --configs ... trains"),
         ((run, "quickstart"), 2, "quickstart is an experiment, not a run"),
-        ((run, made.result.run), 4, "not a run"),
+        ((run, made.result.run), 4, "not a folder of maml train"),
         ((run, made.near, "--seeds", "1"), 2, "seeds are of what is trained"),
         ((run, made.near, "--set", "outer.lr=1"), 2, "cannot change what was trained"),
         ((run, made.near, "--baseline", "nowhere"), 4, "nowhere: no such run folder"),
@@ -242,6 +257,13 @@ def test_experiments_are_trained_and_a_comparison_is_gone_on_with_by_its_folder_
     assert (again.code, (folder / "c" / "runs" / "one" / "metrics.jsonl").stat().st_mtime_ns) == (0, made)
     written = json.loads((folder / "c" / "comparison.json").read_text())
     assert written["results"] == json.loads(found.out)["results"]
+    assert maml("report", "c").code == 0
+    where = (folder / "c" / "report.md").read_text().partition("## Where it comes from")[2]
+    assert [line for line in where.splitlines() if line.startswith("### ")] == [
+        *(f"### Process {number} of 3" for number in (1, 2, 3)),
+        "### one",
+        "### other",
+    ]
     # Trained by itself, it is the same run.
     alone = mamlcli.train(tiny, out="alone").run
     assert row_of(compare("c/runs/one", alone), "alone", 5, 3)["difference"] == 0.0

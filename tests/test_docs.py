@@ -100,14 +100,14 @@ def test_the_table_of_shared_options_is_that_of_the_commands() -> None:
     rows = re.findall(r"^\| `(--[a-z-]+).* \| (.*) \|$", said, re.MULTILINE)
     alone = [page.stem for page in GUIDES if not isinstance(found([page.stem]), typer.core.TyperGroup)]
     has = {name: {option for one in found([name]).params for option in one.opts} for name in alone}
-    assert len(rows) == 10
+    assert len(rows) == 11
     for option, commands_of in rows:
         assert set(re.findall(r"[a-z-]+", commands_of)) == {name for name in alone if option in has[name]}, option
 
 
-def test_every_public_name_is_in_the_python_reference() -> None:
+def test_every_public_name_is_in_the_python_reference_once() -> None:
     said = (DOCS / "reference" / "python.md").read_text("utf-8")
-    assert [name for name in public_names if f"::: mamlcli.{name}\n" not in said] == []
+    assert [name for name in public_names if said.count(f"::: mamlcli.{name}\n") != 1] == []
 
 
 def test_every_page_is_found_from_the_navigation_and_nothing_else_is_in_it() -> None:

@@ -130,6 +130,12 @@ def test_rows_are_in_groups_and_a_group_joins_what_is_named() -> None:
     assert set(found) == {"zero", *shipped_groups()["notebook"]}
 
 
+def test_the_guide_names_every_group() -> None:
+    said = (ROOT / "docs" / "guides" / "reproduce.md").read_text("utf-8")
+    groups = re.findall(r"`([a-z0-9-]+)`", said.partition("| group |")[2].partition("Each row is")[0])
+    assert sorted(groups) == sorted(shipped_groups())
+
+
 def test_every_row_beside_another_is_measured_on_its_tasks() -> None:
     plans = planned(load_rows([]), (0, 1), fast=False)
     for name, plan in plans.items():
@@ -196,7 +202,7 @@ def test_a_row_is_trained_measured_and_reported(maml: Maml, folder: Path, row: P
 def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Path) -> None:
     first = maml("reproduce", row, "--seeds", "0", "--out", "back", "--json")
     assert maml("reproduce", row, "--seeds", "0", "--out", "back").code == 3
-    again = maml("reproduce", row, "--seeds", "0", "--resume", "back", "--json")
+    again = maml("reproduce", "--resume", "back", "--json")  # the folder says which rows and seeds
     assert json.loads(again.out)["results"] == json.loads(first.out)["results"]
     sessions = json.loads((folder / "back" / "runs" / "tiny-row" / "run.json").read_text())["sessions"]
     assert [session["from_step"] for session in sessions] == [0]
@@ -207,6 +213,15 @@ def test_what_is_trained_is_not_trained_again(maml: Maml, folder: Path, row: Pat
     assert maml("reproduce", row, "--seeds", "0", "--resume", "back").code == 0
     sessions = json.loads((newest / "run.json").read_text())["sessions"]
     assert [session["from_step"] for session in sessions] == [0, 12]
+
+
+def test_a_folder_of_something_else_is_not_gone_on_with(maml: Maml, folder: Path, row: Path) -> None:
+    assert maml("train", "-c", "tiny.yaml", "--out", "run").code == 0
+    before = (folder / "run" / "run.json").read_text()
+    outcome = maml("reproduce", row, "--resume", "run")
+    assert outcome.code == 4
+    assert "run: not a folder of maml reproduce" in outcome.err
+    assert (folder / "run" / "run.json").read_text() == before
 
 
 def test_fast_is_stamped_on_table_page_and_figure(maml: Maml, folder: Path, row: Path) -> None:
@@ -327,6 +342,6 @@ def test_a_signal_saves_every_training_and_a_resume_goes_on(folder: Path, row: P
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143
-    assert re.search(r"to go on: maml reproduce .*--resume back\n", said)
+    assert "to go on: maml reproduce --resume back\n" in said
     assert json.loads((metrics.parent / "run.json").read_text())["status"] == "interrupted"
     assert list((metrics.parent / "checkpoints").glob("*.pt"))

@@ -253,6 +253,9 @@ def test_a_run_and_a_comparison_cannot_be_taken_for_each_other(tiny: Config, tmp
     with pytest.raises(CheckpointError, match="not a folder of maml train"):
         mamlcli.train(tiny, out=both, resume=True)
     assert (run / "metrics.jsonl").read_text() == before
+    with pytest.raises(CheckpointError, match=r"these in it:\n.*both/second: done at step 12") as named:
+        mamlcli.evaluate(both)
+    assert named.value.command_line.endswith(f"name one: maml eval {both / 'second'}")
 
 
 def test_a_refused_resume_leaves_the_run_as_it_is(tiny: Config, tmp_path: Path) -> None:

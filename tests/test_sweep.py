@@ -270,6 +270,7 @@ def test_what_cannot_be_a_row_of_the_same_program_goes_to_processes(
     monkeypatch.setattr(mamlcli.commands.stacks, "run_side_by_side", in_this_process)
     axes: Axes = {"outer.lr": [0.001, 0.01], "model.hidden_sizes": [[8], [6, 6]], "algorithm.name": ["maml", "joint"]}
     found = m.sweep(tiny, axes, out="grid")
+    assert found.adaptation() == "K = 10, the inner steps of each"  # joint training makes none
     assert [words[:5] for words in commands] == [["sweep", "--resume", "grid", "--stack", str(n)] for n in (1, 2, 3, 4)]
     assert [axis["stacked"] for axis in found.axes] == [True, False, False]
     assert len(found.results) == 8
@@ -294,7 +295,10 @@ def test_a_sweep_is_resumed_listed_reported_and_drawn_like_other_folders(maml: M
     assert again["winner"] in done.out
     assert [row["kind"] for row in json.loads(maml("runs", "ls", ".", "--json").out)["runs"]] == ["sweep"]
     assert maml("report", "grid").code == 0
-    assert f"The winner, {again['winner']}" in Path("grid/report.md").read_text()
+    page = Path("grid/report.md").read_text()
+    assert f"The winner, {again['winner']}" in page
+    assert "Process 2 of 2" in page
+    assert "Computed on: cpu" in page
     assert maml("plot", "grid", "--what", "sweep", "--format", "pdf").code == 0
     other = maml("sweep", "--resume", "grid", "--set", "outer.lr=0.001,0.02")
     assert other.code == 2

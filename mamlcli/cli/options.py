@@ -51,6 +51,15 @@ RunArgument = Annotated[
 SeedsOption = Annotated[
     str | None, typer.Option("--seeds", metavar="LIST", help="Seeds to train side by side: 0-4 or 0,3,7.")
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        help="Processes that train at a time, where one does not train all; one for each core when left out.",
+    ),
+]
 DeviceOption = Annotated[
     str | None,
     typer.Option("--device", metavar="auto|cpu|cuda|mps", help="Where to compute.", autocompletion=complete_device),

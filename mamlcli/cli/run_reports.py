@@ -110,18 +110,13 @@ def _next_lines(shown: "RunShown") -> list[str]:
     """The commands that go on with a run, and evaluate it or, where that is done, make a page of it."""
     row = shown.run
     folder = shlex.quote(row["run"])
-    if row["kind"] == "compare-orders" and row["status"] != "done":
-        return [f"go on:     maml compare-orders --config {folder}/config.yaml --resume {folder}"]
-    if row["kind"] == "sweep" and row["status"] != "done":
-        return [f"go on:     maml sweep --resume {folder}"]
-    if row["kind"] == "sweep":
-        return [f"a page:    maml report {folder}"]
-    if row["kind"] == "compare" and row["status"] != "done":
-        return [f"go on:     maml compare --resume {folder}"]
-    if row["kind"] == "reproduce" and row["status"] != "done":
-        return [f"go on:     maml reproduce --resume {folder}, with the same options"]
-    if row["kind"] != "train" or row["status"] == "damaged":
+    if row["status"] == "damaged":
         return []
+    if row["kind"] != "train":
+        config = f"--config {folder}/config.yaml " if row["kind"] == "compare-orders" else ""
+        if row["status"] in UNFINISHED:
+            return [f"go on:     maml {row['kind']} {config}--resume {folder}"]
+        return [f"a page:    maml report {folder}"] if row["status"] == "done" else []
     goes_on = [f"go on:     maml train --resume {folder}"] if row["status"] in UNFINISHED else []
     if row["evaluated_at_step"] is not None and row["evaluated_at_step"] == row["outer_steps"]:
         return [*goes_on, f"a page:    maml report {folder}"]
@@ -180,6 +175,8 @@ def _cut(text: str) -> str:
 
 
 def _range(first: int | None, last: int | None) -> str:
+    if first is None and last is None:
+        return ""
     return f"{'?' if first is None else first} to {'?' if last is None else last}"
 
 

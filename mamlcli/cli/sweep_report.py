@@ -21,9 +21,9 @@ def sweep_report(result: "Sweep") -> str:
     axes = [axis["key"] for axis in result.axes if len(axis["values"]) > 1] or [axis["key"] for axis in result.axes]
     parts = [
         *wrapped(
-            f"query loss on {result.tasks} meta-validation tasks (K = {result.shots}, {result.inner_steps} inner "
-            f"step(s)), mean over {len(result.seeds)} seed(s); ± is the 95% interval {result.interval}; behind: the "
-            "paired difference from the winner"
+            f"query loss on {result.tasks} meta-validation tasks ({result.adaptation()}), mean over "
+            f"{len(result.seeds)} seed(s); ± is the 95% interval {result.interval}; behind: the paired difference from "
+            "the winner"
         ),
         _table(ranked, axes),
     ]

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mamlcli.commands.processes import train_side_by_side
-from mamlcli.comparisons.asked import KIND, Asked, begin_session, kept_in, new_folder
+from mamlcli.comparisons.asked import KIND, Asked, kept_in, new_folder
 from mamlcli.comparisons.drawings import drawings_of, save_figures
 from mamlcli.comparisons.lineup import begin_contest, line_up
 from mamlcli.comparisons.measured import Contest, compared_run, measure
@@ -92,8 +94,7 @@ def compare(
     lineup = line_up(asked, overrides or asked.overrides, reporter.note)
     check_side_by_side(asked.configs.values(), jobs or os.cpu_count() or 1)
     folder = RunFolder(path) if is_there else new_folder(path, asked)
-    with folder.locked(), stop or StopRequest() as stop, recorded(folder, {"name": KIND}):
-        begin_session(folder)
+    with folder.locked(), stop or StopRequest() as stop, recorded(folder, {"name": KIND}, torch.device("cpu")):
         remedy = _remedy(folder, jobs)
         failed = train_side_by_side(
             dict(asked.configs), folder, jobs=jobs, stop=stop, reporter=reporter, to_go_on=remedy, kind="runs"

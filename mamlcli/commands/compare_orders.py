@@ -81,7 +81,7 @@ def compare_orders(
         )
         method = " and ".join(one.method.title for one in experiments.values())
         said = {"method": method, "steps": config.outer.steps}
-        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, recorded(folder, said):
+        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, recorded(folder, said, device):
             if resumed:
                 check_same_experiment(folder, config)
             trainings = {

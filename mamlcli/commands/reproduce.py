@@ -10,14 +10,15 @@ from pathlib import Path
 import torch
 
 from mamlcli.commands.processes import train_side_by_side
+from mamlcli.commands.reproduction_asked import KIND, Asked, asked_for, kept_in
 from mamlcli.commands.reproduction_measured import curve_of, lines_of, measured_rows, pairs_of
 from mamlcli.commands.reproduction_rows import Planned, load_rows, planned, trainings
 from mamlcli.commands.reproduction_time import Bar, Cost, about, cost_of, steps_made
-from mamlcli.config.arguments import check_count, check_texts, checked_seeds
+from mamlcli.config.arguments import check_count, check_texts
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config
 from mamlcli.devices import resolve_device
-from mamlcli.errors import MamlError, Remedy
+from mamlcli.errors import InterruptedRunError, MamlError, Remedy
 from mamlcli.experiment import make_experiment
 from mamlcli.figures.drawing import Drawing
 from mamlcli.interrupts import StopRequest
@@ -28,7 +29,7 @@ from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, default_path, make_folder
-from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.runs.provenance import utc_now
 from mamlcli.runs.recorded import recorded
 from mamlcli.statistics import interval_over
 
@@ -54,7 +55,8 @@ def reproduce(
         fast: Train 1,000 steps and test on 50 tasks: shows that everything runs, and nothing else.
         jobs: How many rows train side by side; one for each core if None.
         out: The folder; a new one under `outputs/reproduce/` if None.
-        resume: Continue in `out` if it is there: what is trained is not trained again.
+        resume: Continue in `out` if it is there: what is trained is not trained again. Where neither rows nor groups
+            are said, they are those that it was begun with, and so are seeds, where none are said, and `fast`.
         reporter: Hears of progress.
         stop: Asked between steps whether to end early; None goes on to the end.
 
@@ -62,20 +64,25 @@ def reproduce(
         UsageError: If a name or a group is unknown, or an argument of another kind.
         DeviceError: If it does not fit into memory.
         RunFolderError: If the folder exists.
+        CheckpointError: If the folder to resume is no reproduction.
         InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
     reporter, start = reporter or Silent(), time.perf_counter()
     check_texts("names", names, "zero")
     check_texts("groups", groups, "meta-sgd")
     check_count("jobs", jobs)
-    chosen = checked_seeds(seeds, (0, 1) if fast else (0, 1, 2, 3, 4))
-    plans = planned(load_rows(names, groups), chosen, fast=fast)
+    asked, path = asked_for(names, groups, seeds, fast=fast), default_path(KIND) if out is None else Path(out)
+    if resume and path.exists() and (kept := kept_in(path)) and not (names or groups):
+        asked = kept._replace(seeds=kept.seeds if seeds is None else asked.seeds, fast=fast or kept.fast)
+    chosen, fast = asked.seeds, asked.fast
+    plans = planned(load_rows(asked.names, asked.groups), chosen, fast=fast)
     trained, at_a_time = trainings(plans), jobs or os.cpu_count() or 1
     _check_memory((plan.tested for plan in plans.values()), trained.values(), at_a_time)
-    folder = make_folder(default_path("reproduce") if out is None else Path(out), may_exist=resume)
+    folder = make_folder(path, may_exist=resume)
     costs = {name: cost_of(name, plan) for name, plan in plans.items()}
     bar = Bar(costs, reporter)
-    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, plans, chosen):
+    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, plans, asked):
+        remedy = _remedy(folder, jobs)
         seconds, unknown = about(costs, steps_made(costs, folder), at_a_time), _unmeasured(costs)
         reporter.note(f"{_words(len(plans), 'row')} on {_words(at_a_time, 'core')}: about {_rounded(seconds)}{unknown}")
         failed = train_side_by_side(
@@ -84,11 +91,15 @@ def reproduce(
             jobs=jobs,
             stop=stop,
             reporter=reporter,
-            to_go_on=_remedy(folder, names, groups, seeds, fast=fast, jobs=jobs),
+            to_go_on=remedy,
             told=bar.training,
         )
         bar.trained()
-        measured = measured_rows(plans, folder, failed, stop, bar)
+        try:
+            measured = measured_rows(plans, folder, failed, stop, bar)
+        except InterruptedRunError as error:
+            error.say_more([], remedy)
+            raise
         result = Reproduction(
             run=folder.path,
             fast=fast,
@@ -105,22 +116,11 @@ def reproduce(
     return result
 
 
-def _remedy(
-    folder: RunFolder,
-    names: Sequence[str],
-    groups: Sequence[str],
-    seeds: Sequence[int] | None,
-    *,
-    fast: bool,
-    jobs: int | None,
-) -> Remedy:
-    """How to go on after an interruption, with the same arguments."""
-    rows, chosen = "".join(f" {shlex.quote(name)}" for name in names), ",".join(map(str, seeds or ()))
+def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
+    """How to go on after an interruption: the folder says with what."""
     return Remedy(
-        f"to go on, pass out={str(folder.path)!r} and resume=True, with the same arguments",
-        f"to go on: maml reproduce{rows}{''.join(f' --group {shlex.quote(group)}' for group in groups)}"
-        f"{f' --seeds {chosen}' * bool(chosen)}"
-        f"{' --fast' * fast}{f' --jobs {jobs}' if jobs else ''} --resume {shlex.quote(str(folder.path))}",
+        f"to go on, pass out={str(folder.path)!r} and resume=True",
+        f"to go on: maml reproduce --resume {shlex.quote(str(folder.path))}{f' --jobs {jobs}' if jobs else ''}",
     )
 
 
@@ -153,14 +153,15 @@ def _check_memory(configs: Iterable[Config], trained: Iterable[Config], jobs: in
 
 
 @contextmanager
-def _recorded(folder: RunFolder, plans: Mapping[str, Planned], seeds: tuple[int, ...]) -> Iterator[None]:
-    """Write the resolved experiments, who works on them, and how it ended."""
+def _recorded(folder: RunFolder, plans: Mapping[str, Planned], asked: Asked) -> Iterator[None]:
+    """Write what is asked for, the resolved experiments, who works on them, and how it ended."""
     make_folder(folder.path / "configs", may_exist=True)
     for name, plan in plans.items():
         folder.write_text(f"configs/{name}.yaml", dump_config(plan.trained))
-    session = new_session(torch.device("cpu"), 0)
-    folder.write_info({"schema": "mamlcli.run/1", "kind": "reproduce", "started": utc_now(), "sessions": [session]})
-    with recorded(folder, {"name": "reproduce", "rows": list(plans), "seeds": list(seeds)}):
+    if not (folder.path / "run.json").exists():
+        folder.write_info({"schema": "mamlcli.run/1", "kind": KIND, "started": utc_now()})
+    said = {"name": KIND, "asked": asked.as_info(), "rows": list(plans), "seeds": list(asked.seeds)}
+    with recorded(folder, said, torch.device("cpu")):
         yield
 
 

@@ -60,14 +60,15 @@ def train(
         KeyboardInterrupt: If it comes, as from a notebook's stop button. The run can be continued from its newest
             checkpoint, to the same bits.
 
-    End early where the loss is small enough, and keep what is trained:
+    Examples:
+        End early where the loss is small enough, and keep what is trained:
 
-    >>> import mamlcli as m
-    >>> stop = m.StopRequest()
-    >>> def listen(logged: m.LoggedStep) -> None:
-    ...     if max(row["post_adapt_loss"] for row in logged.rows) < 0.5:
-    ...         stop.ask()
-    >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
+        >>> import mamlcli as m
+        >>> stop = m.StopRequest()
+        >>> def listen(logged: m.LoggedStep) -> None:
+        ...     if max(row["post_adapt_loss"] for row in logged.rows) < 0.5:
+        ...         stop.ask()
+        >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
     """
     check_config(config)
     reporter = reporter or Silent()

@@ -4,15 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, UsageError
-from mamlcli.plugins import loaded_plugins
 from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.loose import listing, text
-from mamlcli.runs.provenance import new_session, utc_now
+from mamlcli.runs.provenance import utc_now
 
 KIND = "compare"
 
@@ -61,13 +58,6 @@ def new_folder(path: Path, asked: Asked) -> RunFolder:
         folder.write_text(f"configs/{name}.yaml", dump_config(config))
     folder.write_info({"schema": "mamlcli.run/1", "kind": KIND, "started": utc_now(), "asked": asked.as_info()})
     return folder
-
-
-def begin_session(folder: RunFolder) -> None:
-    """Say in run.json that this process works on it from now on."""
-    info = folder.read_info()
-    session = new_session(torch.device("cpu"), 0)
-    folder.write_info(info | {"plugins": loaded_plugins(), "sessions": [*info.get("sessions", []), session]})
 
 
 def _read(folder: RunFolder) -> Asked:

@@ -184,11 +184,12 @@ def adapt(
     Raises:
         ValueError: If inner_steps or inner_lr is negative.
 
-    >>> theta = {"w": torch.tensor(1.0, requires_grad=True)}
-    >>> quadratic = lambda params, target: (params["w"] - target).square() / 2
-    >>> adapted = adapt(quadratic, theta, torch.tensor(3.0), inner_lr=0.5, inner_steps=1, order="second")
-    >>> adapted["w"].item()  # 1 - 0.5 * (1 - 3)
-    2.0
+    Examples:
+        >>> theta = {"w": torch.tensor(1.0, requires_grad=True)}
+        >>> quadratic = lambda params, target: (params["w"] - target).square() / 2
+        >>> adapted = adapt(quadratic, theta, torch.tensor(3.0), inner_lr=0.5, inner_steps=1, order="second")
+        >>> adapted["w"].item()  # 1 - 0.5 * (1 - 3)
+        2.0
     """
     if inner_steps < 0 or (not isinstance(inner_lr, dict) and inner_lr < 0):
         raise ValueError(f"inner_steps and inner_lr must be >= 0, got {inner_steps} and {inner_lr}")

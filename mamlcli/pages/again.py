@@ -61,7 +61,10 @@ def _config_of_comparison(contents: Contents) -> list[str]:
 def _reproduced(contents: Contents) -> list[Block]:
     result = contents.reproduction
     if result is None:
-        return []
+        if contents.is_held:
+            return []
+        said = Text("Go on with it where it was interrupted; the folder says with which rows:")
+        return [said, Code(command("reproduce", "--resume", contents.path)), *_code(contents)]
     rows = dict.fromkeys(row["row"] for row in result.results)
     if not rows.keys() <= shipped_rows().keys():  # where a user's own lies is in the command as it was typed alone
         return [Text("The command as it was typed stands below, with the files of its rows."), *_code(contents)]

@@ -69,9 +69,13 @@ def _dumped(value: Any) -> Any:
 
 def provenance_blocks(contents: Contents) -> list[Block]:
     """The processes that worked on a run: command, code, machine and times."""
-    if contents.parts:
+    if contents.kind == "compare-orders":
         return [Section(f"{order.capitalize()} order", provenance_blocks(one)) for order, one in contents.parts.items()]
-    sessions = sessions_of(contents)
+    own = _processes(sessions_of(contents))
+    return [*own, *(Section(name, provenance_blocks(one)) for name, one in contents.parts.items())]
+
+
+def _processes(sessions: Sequence[dict[str, Any]]) -> list[Block]:
     blocks: list[Block] = []
     for index, session in enumerate(sessions):
         blocks.append(Section(f"Process {index + 1} of {len(sessions)}", _session(session)))

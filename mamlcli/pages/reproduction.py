@@ -36,6 +36,8 @@ _SIGNS = {"equals": "", "at_most": "at most ", "at_least": "at least "}
 FAST = "A fast run: trainings of 1,000 steps at most. It shows that everything runs; the numbers mean nothing."
 _WORDS = ("row", "verdict")
 _TONES: dict[str, Tone] = {"equivalent": "good", "met": "good", "better": "good", "worse": "bad", "not met": "bad"}
+# Of a protocol, in words of their own.
+_SAID = ("tasks.support_shots", "tasks.query_shots", "outer.steps", "outer.meta_batch_size")
 # Of curves that do not come along, so that none depends on which others are shown.
 _OWN_STYLES = 29
 
@@ -130,7 +132,7 @@ def protocol(row: PublishedRow, tested: Config | None = None) -> str:
     own = [
         f"{key} {plain(value)}"
         for key, value in not_default(config).items()
-        if key.partition(".")[0] in ("tasks", "model", "algorithm") and not key.endswith("_shots")
+        if key.partition(".")[0] in ("tasks", "model", "algorithm", "outer") and key not in _SAID
     ]
     other = [*own, *(f"in testing {text.replace('=', ' ')}" for text in row.tested)]
     measured = f"tested on {evaluation.tasks:,} tasks, {points}"

@@ -14,9 +14,9 @@ def sweep_blocks(result: Sweep) -> list[Block]:
     """The members in their order, and what the winner scores on tasks that had no part in the choice."""
     blocks: list[Block] = [
         Text(
-            f"Query loss on {count(result.tasks, 'meta-validation task')} (K = {result.shots}, "
-            f"{count(result.inner_steps, 'inner step')}), mean over {count(len(result.seeds), 'seed')}; ± is its 95% "
-            f"interval {result.interval}. Behind is the paired difference from the winner, on the same seeds and tasks."
+            f"Query loss on {count(result.tasks, 'meta-validation task')} ({result.adaptation()}), mean over "
+            f"{count(len(result.seeds), 'seed')}; ± is its 95% interval {result.interval}. Behind is the paired "
+            "difference from the winner, on the same seeds and tasks."
         ),
         _members(result),
     ]

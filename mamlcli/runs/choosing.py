@@ -74,6 +74,20 @@ def no_run(path: Path, purpose: Purpose | None) -> CheckpointError:
     return CheckpointError("\n".join([said, *listed(below)]), remedy)
 
 
+def of_another_kind(path: Path, kind: str, found: object, purpose: Purpose | None) -> CheckpointError:
+    """The error of a folder that another command made: it names the runs in it, where one of them can be meant."""
+    said = f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}"
+    runs = find_runs(path, inside=True)
+    inside = newest_first([one for one in runs if one.path != path and one.kind == kind])
+    if not inside:
+        return CheckpointError(said)
+    proposed = None if purpose is None else _proposed(inside, purpose)
+    remedy = Remedy("name one of them", "name one of them")
+    if purpose is not None and proposed is not None:
+        remedy = purpose.remedy(proposed.path)
+    return CheckpointError("\n".join([f"{said}, with these in it:", *listed(inside)]), remedy)
+
+
 def listed(runs: Sequence[Found]) -> list[str]:
     """A line for each of the first few runs, and how many more there are."""
     lines = [f"  {one.path}: {state(one)}" for one in runs[:_NAMED]]

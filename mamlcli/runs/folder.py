@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mamlcli.config.experiment import Config
 from mamlcli.config.file import dump_config, load_config
 from mamlcli.errors import CheckpointError, ConfigError, Remedy, RunFolderError
-from mamlcli.runs.choosing import Purpose, no_run
+from mamlcli.runs.choosing import Purpose, no_run, of_another_kind
 from mamlcli.runs.files import csv_text, flush_folder, json_text, write_atomic
 from mamlcli.runs.info import KINDS, OUTPUTS, are_objects, read_info
 from mamlcli.runs.link import move_on
@@ -228,7 +228,7 @@ def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) ->
 
     Args:
         path: The folder.
-        kind: What made it: "train", "compare-orders" or "sweep".
+        kind: What made it, one of `mamlcli.runs.info.KINDS` that keep a config.
         purpose: What it is wanted for, so that an error can say how to ask for another.
 
     Raises:
@@ -237,9 +237,10 @@ def open_run(path: Path, kind: str = "train", purpose: Purpose | None = None) ->
     run = RunFolder(path)
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run folder")
-    if not (path / "run.json").exists() or not (path / "config.yaml").exists():
+    if not (path / "run.json").exists():
         raise no_run(path, purpose)
-    found = run.read_info().get("kind")
-    if found != kind:
-        raise CheckpointError(f"{path}: not a folder of maml {kind}: run.json says it is of {found!r}")
+    if (found := run.read_info().get("kind")) != kind:
+        raise of_another_kind(path, kind, found, purpose)
+    if not (path / "config.yaml").exists():
+        raise no_run(path, purpose)
     return run

@@ -26,9 +26,10 @@ def by_an_earlier_version(schema: str = "") -> str:
     return f"written by an earlier version of mamlcli{named}, whose configs have other keys; {remedy}"
 
 
-def new_session(device: "torch.device", from_step: int) -> dict[str, Any]:
-    """Describe one process that works on a run, for run.json."""
-    return {"started": utc_now(), "from_step": from_step, **environment(device)}
+def new_session(device: "torch.device", from_step: int | None = None) -> dict[str, Any]:
+    """Describe one process that works on a run, for run.json; of a folder that holds runs, from no step."""
+    steps = {} if from_step is None else {"from_step": from_step}
+    return {"started": utc_now(), **steps, **environment(device)}
 
 
 def environment(device: "torch.device") -> dict[str, Any]:

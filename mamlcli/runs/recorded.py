@@ -4,22 +4,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
+import torch
+
 from mamlcli.errors import MamlError
+from mamlcli.plugins import loaded_plugins
 from mamlcli.runs.folder import RunFolder
-from mamlcli.runs.provenance import utc_now
+from mamlcli.runs.provenance import new_session, utc_now
 
 
 @contextmanager
-def recorded(folder: RunFolder, said: dict[str, Any]) -> Iterator[None]:
-    """Keep the run.json of a comparison or a reproduction true: that it is under way, and how it ended.
+def recorded(folder: RunFolder, said: dict[str, Any], device: torch.device) -> Iterator[None]:
+    """Keep the run.json of a folder that holds runs true: who works on it, since when, and how it ended.
 
     Args:
         folder: It has a run.json.
         said: What else stands there from now on.
+        device: Where it computes.
     """
-    status = "failed"
+    status, session, before = "failed", new_session(device), folder.read_info()
+    sessions = [*before.get("sessions", []), session]
+    plugins = {"plugins": loaded} if (loaded := loaded_plugins()) else {}
     try:
-        folder.write_info(folder.read_info() | {"status": "running"} | said)
+        folder.write_info(before | {"status": "running", "sessions": sessions} | plugins | said)
         yield
         status = "done"
     except MamlError as error:
@@ -31,4 +37,6 @@ def recorded(folder: RunFolder, said: dict[str, Any]) -> Iterator[None]:
     finally:
         # What ended it is said, not that its end could not be written.
         with nullcontext() if status == "done" else suppress(OSError):
-            folder.write_info(folder.read_info() | {"status": status, "ended": utc_now()})
+            ended = utc_now()
+            session["ended"] = ended
+            folder.write_info(folder.read_info() | {"status": status, "sessions": sessions, "ended": ended})

@@ -19,16 +19,17 @@ _MOST_SHOWN = 60
 class Table(Sequence[Row]):
     """Rows that a command found: a sequence of dicts, and a table where it is shown.
 
-    >>> found = Table([{"shots": 5, "mean": 0.68341}, {"shots": 10, "mean": None}])
-    >>> found
-    shots    mean
-    -----  ------
-        5  0.6834
-       10     n/a
-    >>> found[0]["mean"]
-    0.68341
-    >>> found.columns
-    ('shots', 'mean')
+    Examples:
+        >>> found = Table([{"shots": 5, "mean": 0.68341}, {"shots": 10, "mean": None}])
+        >>> found
+        shots    mean
+        -----  ------
+            5  0.6834
+           10     n/a
+        >>> found[0]["mean"]
+        0.68341
+        >>> found.columns
+        ('shots', 'mean')
     """
 
     def __init__(self, rows: Iterable[AnyRow]) -> None:

@@ -135,6 +135,7 @@ class StackTraining:
         say_how(self.whole.method.title, self.plan, self.reporter)
         with ExitStack() as held:
             for index, training in self.going_on.items():
+                training.beside = len(self.going_on) - 1
                 self.recording[index] = held.enter_context(ExitStack())
                 self.recording[index].enter_context(training.recorded())
                 training.begin()

@@ -65,6 +65,8 @@ class Training:
         self.train_s = 0.0
         self.from_step = 0
         self.frozen: dict[int, int] = {}
+        self.beside = 0
+        """Other runs that the same program trains, whose time is that of all."""
 
     @cached_property
     def update(self) -> Update:
@@ -275,6 +277,8 @@ class Training:
         write_record(self.run, self.experiment.family)
         info = self.run.read_info()
         session = new_session(self.device, self.state.step) | self.engine()
+        if self.beside:
+            session["beside"] = self.beside
         info["sessions"] = [*info.get("sessions", []), session]
         if plugins := loaded_plugins():
             info["plugins"] = plugins

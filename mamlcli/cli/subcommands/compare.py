@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mamlcli.cli.completion import complete_compared, complete_run
-from mamlcli.cli.options import JsonOption, OutOption, PluginOption, QuietOption, ResumeOption, SetOption
+from mamlcli.cli.options import JobsOption, JsonOption, OutOption, PluginOption, QuietOption, ResumeOption, SetOption
 from mamlcli.cli.shared import overrides_of, resume_folder, show
 from mamlcli.config.shipped import shipped_configs
 from mamlcli.errors import UsageError
@@ -49,10 +49,7 @@ def compare(
         str | None, typer.Option("--seeds", metavar="LIST", help="With --configs: seeds of all, 0-9 or 0,3,7.")
     ] = None,
     set_: SetOption = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option("--jobs", metavar="N", min=1, help="Experiments that train side by side; one for each core."),
-    ] = None,
+    jobs: JobsOption = None,
     out: OutOption = None,
     resume: ResumeOption = None,
     plugin: PluginOption = None,

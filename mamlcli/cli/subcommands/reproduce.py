@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from mamlcli.cli.completion import complete_group, complete_row
-from mamlcli.cli.options import JsonOption, OutOption, QuietOption, ResumeOption
+from mamlcli.cli.options import JobsOption, JsonOption, OutOption, QuietOption, ResumeOption
 from mamlcli.cli.shared import resume_folder, show
 
 
@@ -34,9 +34,7 @@ def reproduce(
     fast: Annotated[
         bool, typer.Option("--fast", help="1,000 steps, 50 tasks, 2 seeds: that it runs, no more.")
     ] = False,
-    jobs: Annotated[
-        int | None, typer.Option("--jobs", metavar="N", min=1, help="Rows that train side by side; one for each core.")
-    ] = None,
+    jobs: JobsOption = None,
     out: OutOption = None,
     resume: ResumeOption = None,
     as_json: JsonOption = False,

@@ -10,6 +10,7 @@ from mamlcli.cli.completion import complete_set
 from mamlcli.cli.options import (
     ConfigOption,
     DeviceOption,
+    JobsOption,
     JsonOption,
     NameArgument,
     OutOption,
@@ -37,12 +38,7 @@ def sweep(
     ] = None,
     seeds: SeedsOption = None,
     device: DeviceOption = None,
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            "--jobs", metavar="N", min=1, help="Processes at a time, where not all members fit into one program."
-        ),
-    ] = None,
+    jobs: JobsOption = None,
     pick: Annotated[
         str | None,
         typer.Option("--pick", metavar="best|MEMBER", help="Write that member's config to the sweep's folder."),
@@ -96,7 +92,7 @@ def sweep(
 
 def _axes_of(folder: Path) -> Any:
     """The axes of the sweep that is resumed without them."""
-    from mamlcli.commands.sweep import axes_of
+    from mamlcli.commands.sweep_grid import axes_of
     from mamlcli.runs.choosing import RESUMING
     from mamlcli.runs.folder import open_run
 
