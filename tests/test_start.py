@@ -15,12 +15,13 @@ from tests.conftest import needs_compiler
 # What draws, compiles, makes intervals and prints tables.
 SLOW = ("matplotlib", "torch._dynamo", "torch._inductor", "sympy", "scipy", "pandas", "rich")
 LISTENING = f"""
-import json, sys
+import gc, json, sys
 from mamlcli.cli import main
 from mamlcli.cli.progress import Progress
 
 def hear(kind):
     def hearing(_, *said):
+        assert gc.isenabled()
         with open("heard.jsonl", "a") as file:
             print(json.dumps([kind, said, [name for name in {SLOW} if name in sys.modules]]), file=file)
     return hearing
