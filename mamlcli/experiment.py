@@ -14,6 +14,7 @@ from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.methods.method import Bench, Method, make_bench
 from mamlcli.models.model import Model
+from mamlcli.postponed import postpone_compiler
 from mamlcli.registry import build, recall
 from mamlcli.tasks.family import Request, TaskFamily
 from mamlcli.tasks.numbers import Split
@@ -108,6 +109,7 @@ def make_experiment(config: Config, record: Mapping[str, Any] | None = None) -> 
     Raises:
         UsageError: If its parts do not fit together.
     """
+    postpone_compiler()
     family: TaskFamily = build("tasks", config.tasks) if record is None else recall("tasks", config.tasks, record)
     model: Model = build("model", config.model, family.num_inputs, family.num_outputs)
     bench: Bench = make_bench(family, model, config.tasks.support_shots)

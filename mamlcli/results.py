@@ -84,7 +84,8 @@ from mamlcli.tables.table import Table
 class Result(BaseModel):
     """What a command found."""
 
-    model_config: ClassVar[ConfigDict] = {**SHAPE, "frozen": True}
+    # A command makes one of twenty models, each of which costs as much as a hundredth of importing torch.
+    model_config: ClassVar[ConfigDict] = {**SHAPE, "frozen": True, "defer_build": True}
     command: ClassVar[str]
     """Of which command, as in the name of its schema."""
 

@@ -1,12 +1,11 @@
 """Meta-training: the state, one meta-update, and the loop as a generator."""
 
-import inspect
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,6 +14,7 @@ from torch import Tensor
 from mamlcli.best import Best
 from mamlcli.errors import DivergedError
 from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.optimizers import bare_step, make_optimizer
 from mamlcli.tasks.samples import Task
 from mamlcli.types import Params
 
@@ -42,19 +42,6 @@ class InBlocks(Protocol):
             What `Update` returns, of each step that was made: with a leading axis of steps, (steps, S). The last is the
             first, if any, in which the loss, gradient or parameters of a seed were not finite that was alive before.
         """
-
-
-_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "adamax": torch.optim.Adamax,
-    "adagrad": torch.optim.Adagrad,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
-_CAPTURABLE = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop")
 
 
 @dataclass
@@ -160,12 +147,10 @@ def init_state(seeds: Sequence[Params], *, optimizer: str, lr: float, device: to
     flat.grad = torch.zeros_like(flat)
     params = unflatten(flat, {name: theta.shape for name, theta in seeds[0].items()})
     rate = torch.tensor(lr, dtype=flat.dtype, device=device)
-    # On an accelerator, what the optimiser counts stays there: a graph of kernels cannot ask the CPU.
-    options: dict[str, Any] = {"capturable": True} if device.type == "cuda" and optimizer in _CAPTURABLE else {}
     return TrainState(
         flat,
         params,
-        _OPTIMIZERS[optimizer]([flat], lr=rate, foreach=False, **options),
+        make_optimizer(optimizer, flat, rate),
         rate,
         alive=torch.ones(len(seeds), dtype=torch.bool, device=device),
         updates=torch.zeros(len(seeds), dtype=torch.int64, device=device),
@@ -234,8 +219,7 @@ def make_update(state: TrainState | Stack, meta_gradient: MetaGradient, max_grad
         meta_gradient: Its log's `post_adapt_loss` must be finite for an update.
         max_grad_norm: See `clip_per_seed`.
     """
-    # The optimiser's step without the hooks and profiler records around it, which do not go into a graph.
-    optimizer_steps = [(inspect.unwrap(type(part.optimizer).step), part.optimizer) for part in state.parts]
+    optimizer_steps = [(bare_step(part.optimizer), part.optimizer) for part in state.parts]
     shapes = {name: theta.shape[1:] for name, theta in state.params.items()}
 
     def update(tasks: Task) -> tuple[Log, Tensor]:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 import mamlcli
 from mamlcli import Config
 from mamlcli.config.shipped import shipped_curves
-from mamlcli.figures.drawing import FIGURES, Drawing
+from mamlcli.figures.by_name import FIGURES
+from mamlcli.figures.drawing import Drawing
 from mamlcli.figures.style import LOOKS, Look
 from mamlcli.pages.reproduction import curve_styles
 from mamlcli.runs.folder import open_run

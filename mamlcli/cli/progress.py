@@ -1,5 +1,6 @@
 """Progress on stderr: a line that changes on a terminal, a plain line now and then elsewhere."""
 
+import gc
 import math
 import os
 import sys
@@ -40,6 +41,11 @@ class Progress:
     def __enter__(self) -> Self:
         if "torch" not in sys.modules:  # what takes the first seconds of nearly every command
             self.progress("loading PyTorch", 0, 1)
+            try:
+                _load_torch()
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -133,6 +139,19 @@ def bar_text(
     size = min(_MOST_BAR, columns - len("  ".join([*parts, "", *others])))
     filled = size * done // total
     return "  ".join([*parts, *([full * filled + empty * (size - filled)] if size >= _LEAST_BAR else []), *others])
+
+
+def _load_torch() -> None:
+    """Import torch without looking for garbage in what it makes, which all stays; nor is that looked through later.
+
+    To look again and again takes a seventh of the time.
+    """
+    gc.disable()
+    try:
+        import torch  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _is_terminal() -> bool:

@@ -104,7 +104,7 @@ class Panel(NamedTuple):
     what: str
     """For its title."""
     figure: str | Callable[..., Any]
-    """A name in `figures.drawing.FIGURES`; or what maps (rows, title=...) to a matplotlib figure."""
+    """A name in `figures.by_name.FIGURES`; or what maps (rows, title=...) to a matplotlib figure."""
     rows: Sequence[Row]
     labels: Mapping[str, Any] = {}
     """What else the figure is told, as keywords; plain values."""

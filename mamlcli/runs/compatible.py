@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mamlcli.optimizers import bare_step
 from mamlcli.training import TrainState
 from mamlcli.types import Params
 
@@ -52,7 +53,7 @@ def _optimizer_state(state: TrainState, *, started: bool) -> dict[Any, dict[str,
     optimizer = copy.deepcopy(state.optimizer)
     if started:
         with torch.no_grad():
-            optimizer.step()
+            bare_step(optimizer)(optimizer)
     return {
         index: {name: value for name, value in values.items() if isinstance(value, Tensor)}
         for index, values in optimizer.state_dict()["state"].items()

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from mamlcli.errors import CheckpointError
-from mamlcli.figures.drawing import FIGURES, Drawing
+from mamlcli.figures.by_name import FIGURES
+from mamlcli.figures.drawing import Drawing
 from mamlcli.reading import read_file
 from mamlcli.runs.files import read_json, write_atomic
 
