@@ -156,9 +156,9 @@ def _kernel(reporter: Reporter) -> Kernel:
     nothing: Kernel = {
         "path": None, "num_bytes": 0, "was_kept": False, "error": None, "works": False, "problem": None
     }  # fmt: skip
-    if to_build := building():
-        reporter.note(to_build)
     try:
+        if to_build := building():
+            reporter.note(to_build)
         path = built()
         error, reason = _kernel_error()
     except (RuntimeError, OSError) as failure:
