@@ -680,6 +680,8 @@ class Compiler(TypedDict):
 
     command: str
     version: str
+    graphs: bool
+    """Whether torch.compile can use it too; if not, it builds the kernel alone."""
 
 
 @with_config(SHAPE)

@@ -48,15 +48,6 @@ def test_a_device_that_computes_wrong_second_derivatives_is_broken(maml: Maml, m
     assert outcome.out.endswith("not everything works\n")
 
 
-def test_without_a_compiler_everything_works_and_it_is_said(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in ("compute.compiled", "compute.fused.library", "commands.doctor"):
-        monkeypatch.setattr(f"mamlcli.{place}.find_compiler", list)
-    outcome = maml("doctor", "-c", "tiny.yaml")
-    assert outcome.code == 0
-    assert "warn   compiler    none" in outcome.out
-    assert "no kernel: no C++ compiler is on the PATH" in outcome.out
-
-
 def test_a_kernel_that_computes_something_else_is_broken(maml: Maml, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mamlcli.commands.doctor.built", lambda: Path(__file__))
     monkeypatch.setattr("mamlcli.commands.doctor._kernel_error", lambda: (0.5, ""))

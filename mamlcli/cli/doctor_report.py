@@ -60,8 +60,9 @@ def _device(one: "DeviceFound") -> list[str]:
 
 def _compiler(found: "Doctor") -> list[str]:
     if found.compiler is None:
-        return _line("warn", "compiler", "none: set CXX, or install g++ or clang++; experiments run uncompiled")
-    return _line("ok", "compiler", f"{found.compiler['command']}: {found.compiler['version']}")
+        return _line("warn", "compiler", "none: experiments run uncompiled")
+    alone = "" if found.compiler["graphs"] else "; builds the kernel alone: for graphs, install g++ or clang++"
+    return _line("ok", "compiler", f"{found.compiler['command']}: {found.compiler['version']}{alone}")
 
 
 def _kernel(found: "Doctor") -> list[str]:

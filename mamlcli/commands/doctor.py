@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 import torch
 
-from mamlcli.compute.compiled import find_compiler
-from mamlcli.compute.fused.library import built, folder_problem, is_built
+from mamlcli.compute.compiled import compiles_graphs, find_compiler
+from mamlcli.compute.fused.library import building, built, folder_problem
 from mamlcli.compute.plan import make_plan
 from mamlcli.config.experiment import Config
 from mamlcli.cores import cpu_name, read_usage, usable_cores, used_by_others
@@ -147,7 +147,8 @@ def _compiler() -> Compiler | None:
         said = done.stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         said = []
-    return {"command": " ".join(command), "version": said[0] if said else "unknown"}
+    version = said[0] if said else "unknown"
+    return {"command": " ".join(command), "version": version, "graphs": compiles_graphs(command)}
 
 
 def _kernel(reporter: Reporter) -> Kernel:
@@ -155,10 +156,9 @@ def _kernel(reporter: Reporter) -> Kernel:
     nothing: Kernel = {
         "path": None, "num_bytes": 0, "was_kept": False, "error": None, "works": False, "problem": None
     }  # fmt: skip
-    was_kept = is_built()
-    if not was_kept:
-        reporter.note("compiling the kernel, once on this machine: some seconds")
     try:
+        if to_build := building():
+            reporter.note(to_build)
         path = built()
         error, reason = _kernel_error()
     except (RuntimeError, OSError) as failure:
@@ -166,7 +166,7 @@ def _kernel(reporter: Reporter) -> Kernel:
     return {
         "path": str(path),
         "num_bytes": path.stat().st_size,
-        "was_kept": was_kept,
+        "was_kept": not to_build,
         "error": error,
         "works": error is not None and error <= EXACT,
         "problem": reason or folder_problem() or None,

@@ -4,7 +4,9 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
 from types import FunctionType
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar
 
@@ -16,6 +18,8 @@ Compile: TypeAlias = Literal["auto", "on", "off"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_INSTALL = "install g++ or clang++"
+
 
 class Decision(NamedTuple):
     """Whether to compile, and why, in words for a person."""
@@ -24,7 +28,20 @@ class Decision(NamedTuple):
     reason: str
 
 
-def decide_compile(setting: Compile, *, num_steps: int, earned_after: int, device: torch.device) -> Decision:
+class Lack(NamedTuple):
+    """What keeps something from being compiled here."""
+
+    what: str
+    remedy: str
+    """What to do about it; empty if nothing helps."""
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, self))
+
+
+def decide_compile(
+    setting: Compile, *, num_steps: int, earned_after: int, device: torch.device, kernel: bool
+) -> Decision:
     """Say whether a run is to be compiled.
 
     Args:
@@ -32,39 +49,55 @@ def decide_compile(setting: Compile, *, num_steps: int, earned_after: int, devic
         num_steps: Meta-steps of the run.
         earned_after: Meta-steps that gain as much time as compiling takes.
         device: Where the run is.
+        kernel: Whether the kernel is to be compiled, or a graph of torch.compile; fewer compilers can do the latter.
 
     Raises:
         DeviceError: If the setting is `on` and there is no compiler.
     """
     if setting == "off":
         return Decision(compiled=False, reason="engine.compile is off")
-    missing = _missing_compiler(device)
+    missing = missing_for_kernel() if kernel else _missing_for_graphs(device)
     if setting == "on":
         if missing:
-            remedy = Remedy("install one, or set engine.compile: off", "install one, or use --set engine.compile=off")
-            raise DeviceError(f"engine.compile is on, but {missing}", remedy)
+            first = f"{missing.remedy}, or " if missing.remedy else ""
+            remedy = Remedy(f"{first}set engine.compile: off", f"{first}use --set engine.compile=off")
+            raise DeviceError(f"engine.compile is on, but {missing.what}", remedy)
         return Decision(compiled=True, reason="engine.compile is on")
     if num_steps < earned_after:
         reason = f"{num_steps} steps are too few to earn it back (from {earned_after} on)"
         return Decision(compiled=False, reason=reason)
     if missing:
-        return Decision(compiled=False, reason=missing)
+        return Decision(compiled=False, reason=str(missing))
     return Decision(compiled=True, reason=f"{num_steps} steps earn it back")
 
 
-def _missing_compiler(device: torch.device) -> str:
-    """Say what torch.compile lacks for a device; empty if nothing."""
+def missing_for_kernel() -> Lack | None:
+    """What the kernel lacks to be built; None if nothing."""
+    return None if find_compiler() else _none_found(f"{_INSTALL}, or pip install 'mamlcli[compiler]'")
+
+
+def _missing_for_graphs(device: torch.device) -> Lack | None:
+    """What torch.compile lacks for a device; None if nothing."""
     if device.type == "cuda":
-        return ""  # torch brings Triton along
+        return None  # torch brings Triton along
     if device.type != "cpu":
-        return f"torch.compile is not used on {device.type}"
-    return "" if find_compiler() else "no C++ compiler is on the PATH"
+        return Lack(f"torch.compile is not used on {device.type}", "")
+    if not (compiler := find_compiler()):
+        return _none_found(_INSTALL)
+    return None if compiles_graphs(compiler) else Lack("torch.compile needs OpenMP, which Zig lacks", _INSTALL)
+
+
+def _none_found(remedy: str) -> Lack:
+    if sys.platform == "win32":
+        return Lack("nothing is compiled on Windows", "use WSL, which is Linux")
+    return Lack("no C++ compiler is on the PATH", remedy)
 
 
 def find_compiler() -> list[str]:
-    """The command of the C++ compiler: that of the environment's CXX, or one on the PATH; empty if there is none.
+    """The command of the C++ compiler that builds the kernel; empty if there is none.
 
-    None is looked for on Windows: what is compiled is written for g++ and clang, and kept where Unix rights protect it.
+    It is that of the environment's CXX, or one on the PATH, or the one that the extra `compiler` brings along. None is
+    looked for on Windows: what is compiled is written for g++ and clang, and kept where Unix rights protect it.
     """
     if sys.platform == "win32":
         return []
@@ -73,7 +106,20 @@ def find_compiler() -> list[str]:
     except ValueError:  # a quotation without an end
         named = []
     commands = [named, ["g++"], ["clang++"]]
-    return next((command for command in commands if command and shutil.which(command[0])), [])
+    here = next((command for command in commands if command and shutil.which(command[0])), [])
+    if not here and find_spec("ziglang"):
+        return [sys.executable, "-P", "-m", "ziglang", "c++"]  # -P: not a module of this name in the current folder
+    return here
+
+
+def is_zig(compiler: Sequence[str]) -> bool:
+    """Whether a compiler's command runs Zig, which is clang with options and a C++ library of its own."""
+    return any(Path(word).name in ("zig", "ziglang") for word in compiler)
+
+
+def compiles_graphs(compiler: Sequence[str]) -> bool:
+    """Whether torch.compile can use a compiler on the CPU: its graphs include the header of OpenMP."""
+    return not is_zig(compiler)
 
 
 def compile_graph(

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
 from mamlcli.compute.compiled import compile_graph, decide_compile
-from mamlcli.compute.fused.library import is_built, load_library
+from mamlcli.compute.fused.library import building, load_library
 from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
@@ -89,7 +89,11 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
     eager_form: Form = "dense" if low_rank else "low_rank"
     earned_after = _graph_earned_after(experiment.method) if kernel else _KERNEL_EARNED_AFTER
     compiled, reason = decide_compile(
-        config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device
+        config.engine.compile,
+        num_steps=config.outer.steps,
+        earned_after=earned_after,
+        device=device,
+        kernel=not kernel,
     )
     form: Form = "fused" if compiled and not kernel else eager_form
     return Plan(
@@ -214,14 +218,18 @@ def kernel_losses(
     settings = config.evaluation
     request = Request(shots, settings.grid or settings.query_shots, query_grid=settings.grid is not None)
     samples = request.query_shots * (settings.inner_steps + 1) * settings.tasks * len(config.seeds)
-    decision = decide_compile(config.engine.compile, num_steps=samples, earned_after=_TEST_EARNED_AFTER, device=device)
-    if device.type != "cpu" or not decision.compiled or any(_obstacles_of_the_forms(experiment, request).values()):
+    if device.type != "cpu" or any(_obstacles_of_the_forms(experiment, request).values()):
+        return None
+    decision = decide_compile(
+        config.engine.compile, num_steps=samples, earned_after=_TEST_EARNED_AFTER, device=device, kernel=True
+    )
+    if not decision.compiled:
         return None
     assert method.descent is not None
     assert layers is not None
     try:
-        if not is_built():
-            note("compiling the kernel, once on this machine: some seconds")
+        if said := building():
+            note(said)
         load_library(torch.float32)
     except (RuntimeError, OSError) as error:
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
@@ -301,8 +309,8 @@ def planned_update(
     assert descent is not None
     assert layers is not None
     try:
-        if not is_built():
-            note("compiling the kernel, once on this machine: some seconds")
+        if said := building():
+            note(said)
         max_norm, threads = experiment.max_grad_norm, plan.seed_threads
         return FusedUpdate(state, layers, descent, max_grad_norm=max_norm, threads=threads)
     except (RuntimeError, OSError) as error:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from mamlcli.compute.compiled import find_compiler
+from mamlcli.compute.compiled import find_compiler, is_zig, missing_for_kernel
 from mamlcli.methods.method import Descent
 from mamlcli.models.model import Layers
 
@@ -35,6 +35,8 @@ _VECTOR_FLAGS = {
     "AVX512": ["-march=x86-64-v4", "-mprefer-vector-width=512"],
     "AVX2": ["-march=x86-64-v3"],
 }
+_ZIG_CACHE = "ZIG_GLOBAL_CACHE_DIR"
+_ANEW = "it is built anew in each run"
 
 
 # In the order of activations.h.
@@ -136,10 +138,15 @@ def load_library(dtype: torch.dtype) -> Library:
     )
 
 
-def is_built() -> bool:
-    """Whether the library need not be compiled; also where it cannot be."""
-    recipe = _recipe()
-    return recipe is None or _kept(_folder(), recipe.stem) is not None
+def building() -> str:
+    """Say that the library is to be compiled, and how long that takes; empty if it is kept, or cannot be compiled."""
+    recipe, folder = _recipe(), _folder()
+    if recipe is None or _kept(folder, recipe.stem):
+        return ""
+    often = "in each run" if folder_problem() else "once on this machine"
+    if is_zig(recipe.compiler) and not _zig_cache(folder).exists():
+        return f"compiling the kernel, {often}: about a minute, since Zig compiles its C++ library first"
+    return f"compiling the kernel, {often}: some seconds"
 
 
 def kept_library() -> Path | None:
@@ -152,17 +159,18 @@ def built() -> Path:
     """The library's file, named by all that it is made from."""
     recipe, folder = _recipe(), _folder()
     if recipe is None:
-        raise RuntimeError("no C++ compiler is on the PATH")
+        raise RuntimeError(str(missing_for_kernel()))
     compiler, flags, stem = recipe
     if kept := _kept(folder, stem):
         return kept
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / "built.so"
         command = [*compiler, *flags, str(_SOURCE), "-o", str(built)]
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        environment = {**os.environ, _ZIG_CACHE: str(_zig_cache(folder))}
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, env=environment)
         if done.returncode != 0:
             errors = [line for line in done.stderr.splitlines() if "error" in line]
-            raise RuntimeError((errors or [f"{compiler[0]} ended with {done.returncode}"])[0])
+            raise RuntimeError((errors or [f"{' '.join(compiler)} ended with {done.returncode}"])[0])
         built.chmod(0o700)  # whatever the umask says
         return built.replace(folder / _name(stem, built))  # whole or not at all, whoever else builds it
 
@@ -181,9 +189,23 @@ def _recipe() -> _Recipe | None:
     if not (compiler := find_compiler()):
         return None
     flags = [*_FLAGS, *_VECTOR_FLAGS.get(torch.backends.cpu.get_cpu_capability(), [])]
+    if is_zig(compiler):
+        flags = _for_zig(flags)
     sources = [path.read_text("utf-8") for path in (_SOURCE, *_HEADERS)]
     texts = [*compiler, *flags, platform.machine(), *sources]
     return _Recipe(compiler, flags, f"fused-{hashlib.sha256(chr(10).join(texts).encode()).hexdigest()[:16]}")
+
+
+def _for_zig(flags: list[str]) -> list[str]:
+    """The same flags as Zig takes them; where no processor is named, it takes the machine's own."""
+    named = any(flag.startswith("-march") for flag in flags)
+    # Without -s the library is ten times as large, by what a debugger would be told of the C++ library in it.
+    return [*(flag.replace("=x86-64-", "=x86_64_") for flag in flags), *([] if named else ["-mcpu=baseline"]), "-s"]
+
+
+def _zig_cache(folder: Path) -> Path:
+    """Where Zig keeps what it has compiled, its C++ library above all, since nobody else may change what is linked."""
+    return Path(os.environ.get(_ZIG_CACHE) or folder / "zig")
 
 
 def _kept(folder: Path, stem: str) -> Path | None:
@@ -198,9 +220,11 @@ def _name(stem: str, file: Path) -> str:
 
 
 def folder_problem() -> str:
-    """Say why built libraries are not kept where they would be, if others could put one there; empty if they are."""
+    """Say why built libraries are not kept; empty if they are."""
     kept = _kept_folder()
-    return "" if kept is None else _distrust(kept)
+    if kept is None:
+        return f"the cache folder, which XDG_CACHE_HOME names, cannot be written to: no kernel is kept, and {_ANEW}"
+    return _distrust(kept)
 
 
 def _folder() -> Path:
@@ -233,7 +257,7 @@ def _distrust(kept: Path) -> str:
         if others_write and (folder == kept or not found.st_mode & stat.S_ISVTX):
             reason = f"others may write to {which} (chmod go-w '{folder}')"
         if reason:
-            return f"{kept}: not used to keep the built kernel, since {reason}; it is built anew in each run"
+            return f"{kept}: not used to keep the built kernel, since {reason}; {_ANEW}"
     return ""
 
 
