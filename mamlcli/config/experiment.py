@@ -107,15 +107,16 @@ class EngineConfig(Section):
     says so."""
     inner_update: Literal["auto", "dense", "low_rank", "fused"] = "auto"
     """How adapted weights are held: `dense` is a matrix per task, `low_rank` the factors of its change, `fused` is
-    dense and compiles to one C++ kernel (MAML, ReLU and Adam on a CPU); `auto` is low_rank from hidden layers of 128
-    units on, and else fused where it can be."""
+    dense in a C++ kernel (gradient steps of MLPs by given or learned rates, with Adam, AdamW or SGD on a CPU); `auto`
+    is low_rank from hidden layers of 128 units on, and else fused where it can be."""
     task_chunk: Annotated[Literal["auto"] | int, auto_or_up_to(10**9)] = "auto"
     """Tasks differentiated at a time; fewer hold less memory. `auto` cuts what holds more than about 16 MiB, which is
     also faster."""
     threads: Annotated[Literal["auto"] | int, auto_or_up_to(1024)] = "auto"
-    """CPU threads of training and meta-test, at most 1,024; `auto` is one for small experiments, and more as there is
-    more to compute, but no more than there are idle cores, and fewer once other processes want them: threads that
-    wait for a core slow a step down manyfold."""
+    """CPU threads of training and meta-test, at most 1,024. `auto` is one for each core where each has seeds of its
+    own, as in the C++ kernel. Else it is one for small experiments, and more as there is more to compute, but no more
+    than there are idle cores, and fewer once other processes want them: threads that wait for each other are as slow
+    as the one without a core."""
 
 
 MEANT: Mapping[str, Mapping[str, str]] = {

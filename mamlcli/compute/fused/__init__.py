@@ -1,1 +1,1 @@
-"""A whole meta-update in C++, for the case that is computed most: MAML of small ReLU networks on a CPU, with Adam."""
+"""Meta-steps and meta-tests in C++, for what is computed most: gradient steps of small networks on a CPU."""
