@@ -18,7 +18,10 @@ JOINT = "registry.py"
 # Names of families that are words for something else as well: a schedule, and what follows a hidden layer.
 OTHER_MEANINGS = {
     "linear": ("config/experiment.py", "training.py"),
-    "tanh": ("models/mlp.py", "models/layers.py", "memory/meta_step.py", "proofs/reference.py"),
+    "tanh": (
+        *("models/mlp.py", "models/layers.py", "memory/meta_step.py", "proofs/reference.py"),
+        "compute/fused/library.py",
+    ),
 }
 
 

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "mlp.h"
+#include "network.h"
 
 namespace {
 

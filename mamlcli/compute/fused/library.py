@@ -25,7 +25,7 @@ from mamlcli.models.model import Layers
 
 _HEADERS = [
     Path(__file__).with_name(f"{name}.h")
-    for name in ("block", "measure", "groups", "mlp", "activations", "lanes", "outer", "threads")
+    for name in ("block", "measure", "groups", "network", "activations", "lanes", "outer", "threads")
 ]
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 # Without errno and traps, which nothing here reads, square roots and choices are vector instructions too.
@@ -44,7 +44,7 @@ _ACTIVATIONS = ("relu", "tanh", "sigmoid", "silu", "elu", "softplus", "gelu")
 
 
 class Problem(ctypes.Structure):
-    """What the library knows of an experiment; `mlp.h` has the same fields."""
+    """What the library knows of an experiment; `network.h` has the same fields."""
 
     _fields_ = [
         *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
