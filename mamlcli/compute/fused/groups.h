@@ -188,11 +188,12 @@ template <typename T>
 void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
                const Workspace<typename Vector<T>::Lanes>& room, typename Vector<T>::Lanes losses, T* sums) {
     using Lanes = typename Vector<T>::Lanes;
+    constexpr int width = Vector<T>::width;
     const T share = T(1) / problem.tasks;
     const auto mask = lanes_between<T>(from, to);
     auto add = [&](T& sum, const Lanes& lanes) {
         const Lanes kept = mask ? lanes : Lanes{};
-        sum += share * total<Vector<T>::width>(reinterpret_cast<const T*>(&kept));
+        sum += share * total<width>(reinterpret_cast<const T*>(&kept));
     };
     for (int64_t i = 0; i < mlp.num_params; i++) add(sums[i], room.v[i]);
     for (int64_t i = 0; i < mlp.num_rates; i++) add(sums[mlp.num_params + i], room.rate_grads[i]);
