@@ -56,8 +56,9 @@ def about(costs: Mapping[str, Cost], made: Mapping[str, int], jobs: int) -> floa
         jobs: How many rows train at a time.
     """
     busy = [0.0] * jobs
-    left = [_START_S + cost.per_step * (cost.steps - made.get(name, 0)) for name, cost in costs.items() if cost.steps]
-    for seconds in sorted(left, reverse=True):
+    left = {name: cost.steps - made.get(name, 0) for name, cost in costs.items()}
+    waits = [_START_S + costs[name].per_step * steps for name, steps in left.items() if steps]
+    for seconds in sorted(waits, reverse=True):
         heapq.heapreplace(busy, busy[0] + seconds)
     return max(busy) + sum(cost.test for cost in costs.values())
 
