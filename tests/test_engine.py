@@ -196,6 +196,7 @@ def test_compiling_is_decided_once_and_explained(
     reason: str,
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}" if compiler else None)
+    monkeypatch.setattr("mamlcli.compute.compiled.find_spec", lambda _: None)
     decision = decide_compile(
         setting,  # type: ignore[arg-type]
         num_steps=steps,
