@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.busy import busy_table
 from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.memory import memory_table
@@ -44,6 +45,7 @@ def main() -> None:
     rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
     lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
     lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
+    lines += ["", *busy_table(max(3, options.rounds // 2), options.seconds)]
     lines += ["", *sweep_table(max(3, options.rounds // 2))]
     lines += ["", *memory_table()]
     (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
@@ -80,6 +82,8 @@ def cpu_name() -> str:
 def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
     """Measure every contender that can run a case; peers that loop over tasks run the first case alone."""
     wanted = [name for name in CONTENDERS if case == MAIN[0] or name not in LOOPS]
+    if case.seeds == 1:
+        wanted.remove("mamlcli, one thread")
     if case.seeds > 1:
         wanted = [name for name in wanted if "vmap(grad), eager" not in name]
     present = [name for name in wanted if find_spec(PACKAGES.get(name, "torch"))]

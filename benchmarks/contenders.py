@@ -22,7 +22,7 @@ _SCANNED = 200
 Contender = tuple[Callable[[Arrays, Arrays], Arrays], Callable[[int], None]]
 
 
-def ours(case: Case, compiled: str = "on") -> Contender:
+def ours(case: Case, compiled: str = "on", threads: str = "auto") -> Contender:
     """This project's training loop, as `maml train` runs it."""
     import torch
 
@@ -31,7 +31,7 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     from mamlcli.threads import using_threads
     from mamlcli.training import train_steps
 
-    described = experiment(case, f"engine.compile={compiled}")
+    described = experiment(case, f"engine.compile={compiled}", f"engine.threads={threads}")
     device = torch.device("cpu")
     plan, state = make_plan(described, device), described.initial_state(device)
     update = planned_update(described, state, plan, device)
@@ -81,6 +81,11 @@ def experiment(case: Case, *overrides: str) -> Experiment:
 def ours_eager(case: Case) -> Contender:
     """The same, not compiled."""
     return ours(case, compiled="off")
+
+
+def ours_on_one_thread(case: Case) -> Contender:
+    """The same, on one thread."""
+    return ours(case, threads="1")
 
 
 def _torch_batches(case: Case) -> Callable[[], Any]:
@@ -279,6 +284,7 @@ def jax(case: Case) -> Contender:
 CONTENDERS: dict[str, Callable[[Case], Contender]] = {
     "mamlcli": ours,
     "mamlcli, not compiled": ours_eager,
+    "mamlcli, one thread": ours_on_one_thread,
     "higher, loop": higher,
     "torchopt MetaSGD, loop": torchopt,
     "torch.func vmap(grad), eager": torch_vmap,
