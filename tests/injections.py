@@ -5,6 +5,7 @@ import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -124,16 +125,22 @@ def limit_files(num_bytes: int) -> None:
 
 def out_of_memory(step: int) -> None:
     """Ask for more memory than any machine has when the batch of a step is made."""
-    whole = TaskStream.batches
 
-    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
-        for number, batch in enumerate(whole(self, first, last, device), start=first):
+    def blocks(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        for number, batch in enumerate(self.batches(first, last, device), start=first):
             if number == step:
                 torch.empty(2**60)
-            yield batch
+            yield batch.map(lambda part: part.unsqueeze(0))
 
-    stream: Any = TaskStream
-    stream.batches = batches
+    whole = TaskStream.blocks
+
+    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        for block in whole(self, first, last, device):
+            for number in range(len(block.query.x)):
+                yield block.map(itemgetter(number))
+
+    patched: Any = TaskStream
+    patched.batches, patched.blocks = batches, blocks
 
 
 def wait_for(path: str) -> None:

@@ -82,11 +82,11 @@ def test_graphs_are_compiled_by_what_has_openmp() -> None:
 @pytest.mark.usefixtures("fake_zig")
 def test_with_the_extra_alone_the_kernel_is_compiled_and_no_graph_is() -> None:
     assert (plan().form, plan().compiled) == ("fused", True)
-    graph = plan("model.activation=tanh")
+    graph = plan("algorithm.inner_optimizer=adam")
     assert not graph.compiled
     assert graph.reason == "torch.compile needs OpenMP, which Zig lacks; install g++ or clang++"
     with pytest.raises(DeviceError, match=r"Zig lacks; install g\+\+ or clang\+\+, or set engine.compile: off"):
-        plan("model.activation=tanh", "engine.compile=on")
+        plan("algorithm.inner_optimizer=adam", "engine.compile=on")
 
 
 @pytest.mark.usefixtures("without_zig")
@@ -94,8 +94,8 @@ def test_without_a_compiler_it_is_said_what_to_install_for_which() -> None:
     install = "no C++ compiler is on the PATH; install g++ or clang++"
     extra = ", or pip install 'mamlcli[compiler]'"
     assert plan().reason == install + extra
-    assert plan("model.activation=tanh").reason == install
-    for overrides, remedy in [((), extra), (("model.activation=tanh",), "")]:
+    assert plan("algorithm.inner_optimizer=adam").reason == install
+    for overrides, remedy in [((), extra), (("algorithm.inner_optimizer=adam",), "")]:
         with pytest.raises(DeviceError) as caught:
             plan("engine.compile=on", *overrides)
         assert str(caught.value) == f"engine.compile is on, but {install}{remedy}, or set engine.compile: off"

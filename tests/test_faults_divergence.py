@@ -3,7 +3,6 @@
 import csv
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import torch
 from mamlcli.figures.training import loss_figure
 from mamlcli.reporting import Silent
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
-from mamlcli.tasks.samples import Samples, Task
+from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.trainings.start import report_step
 from mamlcli.types import Row
@@ -27,18 +26,15 @@ FREEZE = ("--set", "outer.on_divergence=freeze")
 @pytest.fixture
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     """At step 6, tasks 0 and 2 of the second seed have targets that are no numbers."""
-    whole = TaskStream.batches
+    whole = TaskStream._draw
 
-    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
-        for step, batch in enumerate(whole(self, first, last, device), start=first):
-            if step == 5:
-                y = batch.query.y.clone()
-                y[1, [0, 2]] = math.nan
-                yield Task(batch.support, Samples(batch.query.x, y))
-            else:
-                yield batch
+    def draw(self: TaskStream, first_step: int, steps: int, device: torch.device | str) -> Task:
+        block = whole(self, first_step, steps, device)
+        if first_step <= 5 < first_step + steps:
+            block.query.y[5 - first_step, 1, [0, 2]] = math.nan
+        return block
 
-    monkeypatch.setattr(TaskStream, "batches", batches)
+    monkeypatch.setattr(TaskStream, "_draw", draw)
 
 
 @pytest.mark.usefixtures("poisoned")
