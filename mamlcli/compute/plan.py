@@ -96,12 +96,14 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
         kernel=not kernel,
     )
     form: Form = "fused" if compiled and not kernel else eager_form
+    seed_threads = _seed_threads(config) if form == "fused" else None
     return Plan(
         form=form,
         compiled=compiled,
         chunk=_chunk(experiment, eager_form),
-        threads=idle_threads(experiment, config.outer.meta_batch_size * samples),
-        seed_threads=_seed_threads(config) if form == "fused" else None,
+        # Beside threads of the kernel those of torch, which spin where they wait, would keep cores from them.
+        threads=1 if seed_threads else idle_threads(experiment, config.outer.meta_batch_size * samples),
+        seed_threads=seed_threads,
         reason=reason,
         passed_over=(
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
