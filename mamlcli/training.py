@@ -276,8 +276,10 @@ def train_steps(
         raise error
 
     rule = Rule(seeds, learning_rate, on_divergence)
-    stops = {"is_logged": is_logged, "is_seen": is_seen}
-    for step in train_stack(state, blocks, update, pre_adapt_loss, [rule], **stops, ended=ended):
+    steps = train_stack(
+        state, blocks, update, pre_adapt_loss, [rule], is_logged=is_logged, is_seen=is_seen, ended=ended
+    )
+    for step in steps:
         yield step.of(0)
 
 
@@ -376,13 +378,16 @@ def _advancing(
         log, norms = update(tasks.map(itemgetter(0)))
         return {name: values.unsqueeze(0) for name, values in log.items()}, norms.unsqueeze(0)
 
+    if not isinstance(update, InBlocks):
+        return one
+    block = update.block
+
     def several(tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
-        assert isinstance(update, InBlocks)
-        log, norms = update.block(tasks, lrs)
+        log, norms = block(tasks, lrs)
         set_lrs(lrs[len(norms) - 1])
         return log, norms
 
-    return several if isinstance(update, InBlocks) else one
+    return several
 
 
 class _Pace:

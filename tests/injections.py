@@ -126,21 +126,18 @@ def limit_files(num_bytes: int) -> None:
 def out_of_memory(step: int) -> None:
     """Ask for more memory than any machine has when the batch of a step is made."""
 
-    def blocks(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
-        for number, batch in enumerate(self.batches(first, last, device), start=first):
-            if number == step:
-                torch.empty(2**60)
-            yield batch.map(lambda part: part.unsqueeze(0))
-
     whole = TaskStream.blocks
 
-    def batches(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+    def blocks(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
         for block in whole(self, first, last, device):
-            for number in range(len(block.query.x)):
-                yield block.map(itemgetter(number))
+            for index in range(len(block.query.x)):
+                if first + index == step:
+                    torch.empty(2**60)
+                yield block.map(itemgetter(slice(index, index + 1)))
+            first += len(block.query.x)
 
-    patched: Any = TaskStream
-    patched.batches, patched.blocks = batches, blocks
+    stream: Any = TaskStream
+    stream.blocks = blocks
 
 
 def wait_for(path: str) -> None:

@@ -71,7 +71,6 @@ def reproduce(
     check_texts("names", names, "zero")
     check_texts("groups", groups, "meta-sgd")
     check_count("jobs", jobs)
-    load_rows(names, groups)  # what is wrong with one is said of it as it was typed
     asked, path = asked_for(names, groups, seeds, fast=fast), default_path(KIND) if out is None else Path(out)
     if resume and path.exists() and (kept := kept_in(path)) and not (names or groups):
         asked = kept._replace(seeds=kept.seeds if seeds is None else asked.seeds, fast=fast or kept.fast)

@@ -22,8 +22,10 @@ class Asked(NamedTuple):
     fast: bool
 
     def as_info(self) -> dict[str, Any]:
-        """As it stands in run.json."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in self._asdict().items()}
+        """As it stands in run.json; a file is found again from any folder."""
+        files = (".yaml", ".yml")
+        names = [str(Path(name).absolute()) if name.endswith(files) else name for name in self.names]
+        return {"names": names, "groups": list(self.groups), "seeds": list(self.seeds), "fast": self.fast}
 
 
 def asked_for(names: Sequence[str], groups: Sequence[str], seeds: Sequence[int] | None, *, fast: bool) -> Asked:
@@ -32,9 +34,7 @@ def asked_for(names: Sequence[str], groups: Sequence[str], seeds: Sequence[int] 
     Raises:
         UsageError: If the seeds are none.
     """
-    # A file is found again from any folder.
-    places = (str(Path(name).absolute()) if name.endswith((".yaml", ".yml")) else name for name in names)
-    return Asked(tuple(places), tuple(groups), checked_seeds(seeds, (0, 1) if fast else (0, 1, 2, 3, 4)), fast)
+    return Asked(tuple(names), tuple(groups), checked_seeds(seeds, (0, 1) if fast else (0, 1, 2, 3, 4)), fast)
 
 
 def kept_in(path: Path) -> Asked | None:

@@ -128,8 +128,12 @@ def _seed_threads(config: Config) -> int | None:
     """Threads of the kernel that share nothing: as many as cores, whoever else wants them; None for a single seed."""
     if len(config.seeds) == 1:
         return None
-    wanted = usable_cores() if config.engine.threads == "auto" else config.engine.threads
-    return min(wanted, len(config.seeds))
+    return min(_all_threads(config), len(config.seeds))
+
+
+def _all_threads(config: Config) -> int:
+    """Threads of what does not wait for each other: one for each core, unless the config says how many."""
+    return usable_cores() if config.engine.threads == "auto" else config.engine.threads
 
 
 def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
@@ -236,8 +240,7 @@ def kernel_losses(
     except (RuntimeError, OSError) as error:
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
         return None
-    threads = usable_cores() if config.engine.threads == "auto" else config.engine.threads
-    return partial(fused_losses, layers=layers, descent=method.descent, threads=threads)
+    return partial(fused_losses, layers=layers, descent=method.descent, threads=_all_threads(config))
 
 
 def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:

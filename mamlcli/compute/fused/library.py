@@ -90,6 +90,12 @@ def numbers(value: float | Tensor, count: int) -> ctypes.Array[c_double]:
     return (c_double * count)(*values)
 
 
+def pointers(*tensors: Tensor) -> list[int]:
+    """Where tensors begin, none of which has gaps."""
+    assert all(tensor.is_contiguous() for tensor in tensors)
+    return [tensor.data_ptr() for tensor in tensors]
+
+
 class Outer(ctypes.Structure):
     """What it knows of the outer update; `outer.h` has the same fields."""
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Problem, load_library, loop_of
+from mamlcli.compute.fused.library import Problem, load_library, loop_of, pointers
 from mamlcli.methods.method import Descent
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Task
@@ -38,5 +38,5 @@ def fused_losses(
     workspace = torch.empty(threads * library.test_bytes(problem), dtype=torch.uint8)
     losses = torch.empty(len(flat), len(query.x), inner_steps + 1, dtype=flat.dtype)
     data = [part.to(flat.dtype).contiguous() for part in (*support, *query)]
-    library.test(problem, threads, *(held.data_ptr() for held in (workspace, flat, *data, losses)))
+    library.test(problem, threads, *pointers(workspace, flat, *data, losses))
     return losses

@@ -44,7 +44,7 @@ template <typename T> class Measure {
     // What the tasks of a group need, cut from one piece of memory. Of memory that is null, only the size is found.
     struct Room {
         int64_t size = 0;  // in vectors
-        Lanes *theta, *rates, *support_x, *support_y, *query_x, *query_y, *values, *query_values;
+        Lanes *theta, *rates, *support_y, *query_x, *query_y, *values, *query_values;
 
         Room(const Problem& problem, const Mlp& mlp, Lanes* memory) {
             auto take = [&](int64_t count) {
@@ -54,7 +54,6 @@ template <typename T> class Measure {
             const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
             theta = take(mlp.num_params);
             rates = take(std::max(mlp.num_rates, int64_t(1)));
-            support_x = take(problem.support_shots * inputs);
             support_y = take(problem.support_shots * outputs);
             query_x = take(problem.query_shots * inputs);
             query_y = take(problem.query_shots * outputs);
@@ -70,12 +69,11 @@ template <typename T> class Measure {
         const int64_t shots = problem.support_shots, steps = problem.inner_steps;
         load_params(problem, mlp, seed, 0, data.params, room.theta, room.rates);
         const Theta<Lanes> theta{room.theta, room.theta};
-        load(problem, group, data.support_x, shots * inputs, room.support_x);
         load(problem, group, data.support_y, shots * outputs, room.support_y);
         load(problem, group, data.query_x, problem.query_shots * inputs, room.query_x);
         load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
         const Pass<Lanes> pass(mlp, shots, room.values);
-        std::copy_n(room.support_x, shots * inputs, pass.values);
+        load(problem, group, data.support_x, shots * inputs, pass.values);
         for (int64_t step = 0; step <= steps; step++) {
             const Lanes found = query_loss(tasks, room);
             for (int64_t task = group.low; task < group.high; task++)

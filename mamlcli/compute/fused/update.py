@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Outer, Problem, load_library, loop_of, numbers
+from mamlcli.compute.fused.library import Outer, Problem, load_library, loop_of, numbers, pointers
 from mamlcli.methods.method import Descent, Log
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Samples, Task
@@ -99,8 +99,8 @@ class FusedUpdate:
         data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         assert state.flat.grad is not None
         held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
-        pointers = _pointers(self.workspace, *data, *held, losses, norms, state.alive, state.updates)
-        self._library.train(problem, outer, steps, threads, *pointers)
+        places = pointers(self.workspace, *data, *held, losses, norms, state.alive, state.updates)
+        self._library.train(problem, outer, steps, threads, *places)
         return losses, norms
 
     def _moments_of_all(self) -> dict[str, Tensor]:
@@ -134,11 +134,6 @@ def _gathered(each: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[st
             one[name], one["step"] = found[name][first : first + count], found["step"]
             first += count
     return found
-
-
-def _pointers(*tensors: Tensor) -> list[int]:
-    assert all(tensor.is_contiguous() for tensor in tensors)
-    return [tensor.data_ptr() for tensor in tensors]
 
 
 def _moments(state: TrainState) -> dict[str, Tensor]:
