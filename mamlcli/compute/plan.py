@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mamlcli.compute.chunks import in_chunks, resolve_chunk
-from mamlcli.compute.compiled import compile_graph, decide_compile
+from mamlcli.compute.compiled import Decision, compile_graph, decide_compile
 from mamlcli.compute.fused.library import building, load_library
 from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
@@ -42,7 +42,7 @@ _WIDE = 128
 # as much.
 _GRAPH_EARNED_AFTER = 5_000
 _KERNEL_EARNED_AFTER = 1_000
-# Query samples of a meta-test, of all seeds, tasks and steps, that gain as much time as compiling the kernel takes.
+# Query samples of a meta-test, of all K, seeds, tasks and steps, that gain as much time as compiling the kernel takes.
 _TEST_EARNED_AFTER = 1_000_000
 # Nobody waits for the graph of more steps than so many that are differentiated through, or of more that are not, which
 # cost less: 32 of Adam compiled in 70 to 150 s and gained 40 ms a meta-step.
@@ -87,14 +87,7 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
-    earned_after = _graph_earned_after(experiment.method) if kernel else _KERNEL_EARNED_AFTER
-    compiled, reason = decide_compile(
-        config.engine.compile,
-        num_steps=config.outer.steps,
-        earned_after=earned_after,
-        device=device,
-        kernel=not kernel,
-    )
+    compiled, reason = _decision(experiment, device, kernel=not kernel)
     form: Form = "fused" if compiled and not kernel else eager_form
     seed_threads = _seed_threads(config) if form == "fused" else None
     return Plan(
@@ -109,6 +102,15 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
             *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
         ),
+    )
+
+
+def _decision(experiment: Experiment, device: torch.device, *, kernel: bool) -> Decision:
+    """Say whether a training is compiled, by the kernel or as a graph."""
+    config = experiment.config
+    earned_after = _KERNEL_EARNED_AFTER if kernel else _graph_earned_after(experiment.method)
+    return decide_compile(
+        config.engine.compile, num_steps=config.outer.steps, earned_after=earned_after, device=device, kernel=kernel
     )
 
 
@@ -205,16 +207,15 @@ def is_wide(layers: Layers | None) -> bool:
 
 
 def kernel_losses(
-    experiment: Experiment, device: torch.device, shots: int, note: Callable[[str], None]
+    experiment: Experiment, device: torch.device, note: Callable[[str], None]
 ) -> Callable[..., Tensor] | None:
-    """What measures the meta-test losses of an experiment at a K in the kernel; None where it cannot, or does not pay.
+    """What measures the meta-test losses of an experiment in the kernel; None where it cannot, or does not pay.
 
     Like the plan of a training this depends on the config alone, and on whether a compiler is there.
 
     Args:
         experiment: What is tested.
         device: Where it computes.
-        shots: K.
         note: Hears that something is compiled, before it is, and why that failed.
 
     Returns:
@@ -222,14 +223,17 @@ def kernel_losses(
     """
     method, layers, config = experiment.method, experiment.model.layers, experiment.config
     settings = config.evaluation
-    request = Request(shots, settings.grid or settings.query_shots, query_grid=settings.grid is not None)
-    samples = request.query_shots * (settings.inner_steps + 1) * settings.tasks * len(config.seeds)
-    if device.type != "cpu" or any(_obstacles_of_the_forms(experiment, request).values()):
+    query_shots = settings.grid or settings.query_shots
+    requests = [Request(shots, query_shots, query_grid=settings.grid is not None) for shots in settings.shots]
+    obstacles = [_obstacles_of_the_forms(experiment, request) for request in requests]
+    if device.type != "cpu" or any(any(found.values()) for found in obstacles):
         return None
+    samples = len(requests) * query_shots * (settings.inner_steps + 1) * settings.tasks * len(config.seeds)
     decision = decide_compile(
         config.engine.compile, num_steps=samples, earned_after=_TEST_EARNED_AFTER, device=device, kernel=True
     )
-    if not decision.compiled:
+    has_trained_there = not kernel_obstacles(experiment, device) and _decision(experiment, device, kernel=True).compiled
+    if not (decision.compiled or has_trained_there):
         return None
     assert method.descent is not None
     assert layers is not None

@@ -80,8 +80,8 @@ def _of_group(
     loss_fn: LossFn[Samples] | None,
 ) -> Losses:
     settings, inner, found = experiment.config.evaluation, experiment.method.inner, {}
+    fused = kernel_losses(experiment, device, note) if loss_fn is None else None
     for shots in settings.shots:
-        fused = kernel_losses(experiment, device, shots, note) if loss_fn is None else None
         measured, parts = loss_fn or experiment.loss_fn, []
         for drawn in tasks_in_parts(experiment, shots):
             look()

@@ -87,8 +87,9 @@ class RunFolder(NamedTuple):
         figure = drawing.drawn()
         self.write_text(f"{stem}.csv", csv_text(drawing.rows))
         write_drawing(self.path / f"{stem}{DRAWING}", drawing)
-        for suffix in ("svg", "png"):
+        for suffix in ("png", "svg"):
             write_figure(self.path / f"{stem}.{suffix}", figure)
+            figure.set_layout_engine("none")  # what is laid out once stays so: that takes as long as drawing
         return self.path / f"{stem}.png"
 
     def locked(self) -> AbstractContextManager[None]:
