@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,11 +33,12 @@ _OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
         "sgd": torch.optim.SGD,
     }.items()
 }
+_OPTIMIZERS["momentum"] = partial(_OPTIMIZERS["sgd"], momentum=0.9)
 _CAPTURABLE = ("adam", "adamw", "nadam", "radam", "adamax", "rmsprop")
 
 
 def make_optimizer(name: str, params: Tensor, lr: Tensor) -> Optimizer:
-    """Make an optimiser with PyTorch's defaults for all but the learning rate.
+    """Make an optimiser with PyTorch's defaults for all but the learning rate; `momentum` is SGD with one of 0.9.
 
     Args:
         name: A key of the optimisers, like "adam".

@@ -24,16 +24,17 @@ from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks
-from mamlcli.methods.method import make_bench
+from mamlcli.methods.method import Log, gradient_at, make_bench
 from mamlcli.models.model import Model
 from mamlcli.registry import build
 from mamlcli.section import FunctionTasksSection
 from mamlcli.tasks.family import function_family
-from mamlcli.tasks.samples import Task
+from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, Task
 from mamlcli.threads import Threads
 from mamlcli.training import OnDivergence, TrainState, Update, _Pace, init_state, make_update, train_steps
 from tests.conftest import Maml, needs_compiler
 from tests.same_run import assert_same_run
+from tests.test_table import unequal_rows, written
 
 CPU = torch.device("cpu")
 pytestmark = needs_compiler
@@ -61,11 +62,17 @@ def fused(experiment: Experiment, state: TrainState, threads: int | None = None)
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
-    return FusedUpdate(state, layers, descent, max_grad_norm=outer.max_grad_norm, threads=threads)
+    has_gaps = experiment.family.loss is PRESENT_SQUARED_ERROR
+    bound = outer.max_grad_norm
+    return FusedUpdate(state, layers, descent, has_gaps=has_gaps, max_grad_norm=bound, threads=threads)
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
-    return make_update(state, experiment.method.meta_gradient, experiment.config.outer.max_grad_norm)
+    def update(tasks: Task) -> tuple[Log, Tensor]:
+        gradient = gradient_at(experiment.method, state.step)
+        return make_update(state, gradient, experiment.config.outer.max_grad_norm)(tasks)
+
+    return update
 
 
 def assert_same_state(one: TrainState, other: TrainState) -> None:
@@ -92,6 +99,7 @@ def assert_same_updates(experiment: Experiment, steps: int = 4) -> None:
     for tasks in batches(experiment, steps):
         torch.testing.assert_close(update(tasks), expected(tasks), rtol=1e-11, atol=1e-13)
         assert_same_state(ours, theirs)
+        ours.step = theirs.step = ours.step + 1
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -112,7 +120,56 @@ def test_rates_may_be_learned_and_layers_stand_still(rates: str, adapts: str, in
     assert_same_updates(experiment(f"algorithm={{{algorithm}{start}}}", "model.hidden_sizes=[8, 6, 5]"))
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("adapts", ["all", "head", "body"])
+@pytest.mark.parametrize("rates", ["null", "tensor_and_step", "parameter"])
+def test_losses_may_be_those_of_each_step_and_the_order_may_turn(rates: str, adapts: str, order: str) -> None:
+    algorithm = f"order: {order}, inner_steps: 3, adapts: {adapts}, learned_inner_lr: {rates}, inner_lr: 0.05"
+    for course in ("per_step_losses: 3", "per_step_losses: 4, first_order_steps: 2", "first_order_steps: 1"):
+        assert_same_updates(experiment(f"algorithm={{{algorithm}, {course}}}", "model.hidden_sizes=[8, 6]"), steps=6)
+
+
+@pytest.mark.parametrize("algorithm", ["{inner_steps: 2}", "{order: first}", "{name: joint}", "{adapts: head}"])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_tasks_may_be_of_unequal_size(activation: str, algorithm: str) -> None:
+    equal = experiment(f"algorithm={algorithm}", f"model={{hidden_sizes: [8, 6], activation: {activation}}}")
+    family = equal.family._replace(loss=PRESENT_SQUARED_ERROR)
+    method = build("algorithm", equal.config.algorithm, make_bench(family, equal.model, 10))
+    unequal = equal._replace(family=family, method=method)
+
+    def gaps(targets: Tensor) -> Tensor:
+        missing = torch.rand(targets.shape, generator=torch.Generator().manual_seed(targets.shape[2])) < 0.3
+        missing[:, 0] = True  # a task without a target
+        return targets.masked_fill(missing, torch.nan)
+
+    ours, theirs = new_state(unequal), new_state(unequal)
+    update, expected = fused(unequal, ours), plain(unequal, theirs)
+    for tasks in batches(unequal, 4):
+        with_gaps = Task(*(side._replace(y=gaps(side.y)) for side in tasks))
+        torch.testing.assert_close(update(with_gaps), expected(with_gaps), rtol=1e-11, atol=1e-13)
+        assert_same_state(ours, theirs)
+
+
+def test_a_table_of_unequal_tasks_is_learned_and_tested_in_the_kernel_as_without(tmp_path: Path) -> None:
+    path = written(tmp_path / "t.csv", unequal_rows())
+    keys = f"family: table, path: {path}, task: name, inputs: [a, b], target: [y, z], support_shots: 3, query_shots: 6"
+    found = []
+    for compile_ in ("on", "off"):
+        text = f"{{name: t, seeds: [0, 1], device: cpu, tasks: {{{keys}}}, engine: {{compile: '{compile_}'}}}}"
+        chosen = make_experiment(parse_config(text, overrides=["outer.meta_batch_size=7", "evaluation.shots=[2, 3]"]))
+        made = make_plan(chosen, CPU)
+        assert made.form == ("fused" if compile_ == "on" else "dense")
+        state = chosen.initial_state(CPU)
+        update = planned_update(chosen, state, made, CPU)
+        for tasks in batches(chosen, 5, torch.float32):
+            update(tasks)
+        with Threads(1, 1, lambda _: None) as threads:
+            losses = meta_test(chosen, state.params, CPU, StopRequest(), threads)
+        found.append((state.flat, {shots: by_predictor[""] for shots, by_predictor in losses.items()}))
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "momentum"])
 def test_optimisers_are_those_of_torch(optimizer: str) -> None:
     assert_same_updates(experiment(f"outer.optimizer={optimizer}", "outer.max_grad_norm=3"), steps=6)
 
@@ -288,9 +345,15 @@ def test_either_update_goes_on_where_the_other_stopped() -> None:
     assert_same_state(ours, theirs)
 
 
+@pytest.mark.parametrize("algorithm", ["{}", "{inner_steps: 2, per_step_losses: 4, first_order_steps: 3}"])
 @pytest.mark.parametrize(("seeds", "tasks"), [(1, 70), (2, 25), (7, 25), (3, 40), (5, 100), (33, 1), (4, 16)])
-def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int) -> None:
-    chosen = experiment(f"seeds={list(range(seeds))}", f"outer.meta_batch_size={tasks}", "model.hidden_sizes=[9, 8]")
+def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int, algorithm: str) -> None:
+    chosen = experiment(
+        f"seeds={list(range(seeds))}",
+        f"outer.meta_batch_size={tasks}",
+        "model.hidden_sizes=[9, 8]",
+        f"algorithm={algorithm}",
+    )
     block, lrs = next(chosen.stream().blocks(0, 6)), [[0.01 / (1 + step)] for step in range(6)]
 
     def trained(threads: int, *sizes: int) -> tuple[Tensor, ...]:
@@ -301,6 +364,7 @@ def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int) -> None
             part = slice(first, first + size)
             log, of_block = update.block(block.map(itemgetter(part)), lrs[part])
             losses, norms, first = [*losses, *log["post_adapt_loss"]], [*norms, *of_block], first + size
+            state.step = first
         assert first == 6
         moments = state.optimizer.state[state.flat]
         return state.flat, moments["exp_avg"], moments["exp_avg_sq"], torch.stack(losses), torch.stack(norms)
@@ -442,6 +506,7 @@ def test_narrow_relu_networks_on_the_cpu_are_fused_by_themselves() -> None:
     assert plan("algorithm.learned_inner_lr=tensor").form == "fused"
     assert plan("algorithm.adapts=head", "outer.optimizer=adamw").form == "fused"
     assert plan("algorithm.name=joint", "outer.optimizer=sgd").form == "fused"
+    assert plan("algorithm={inner_steps: 2, per_step_losses: 9}", "outer.optimizer=momentum").form == "fused"
     assert plan("model.hidden_sizes=[127, 3]").form == "fused"
     assert plan(device=torch.device("cuda")).form != "fused"
     for other in (

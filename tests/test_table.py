@@ -347,7 +347,7 @@ def test_what_a_table_cannot_be_tested_by_is_refused(tmp_path: Path) -> None:
     ("query_shots", "rows_of_task", "said"),
     [(4, 6, True), (2, 6, False), (4, 8, False)],
 )
-def test_the_kernel_is_kept_from_tasks_by_the_samples_that_some_lack(
+def test_low_rank_is_kept_from_tasks_by_the_samples_that_some_lack(
     tmp_path: Path, query_shots: int, rows_of_task: int, said: bool
 ) -> None:
     numbers = np.random.default_rng(0)

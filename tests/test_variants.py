@@ -17,11 +17,11 @@ from mamlcli.commands.compare_orders import compare_orders
 from mamlcli.compute.plan import make_plan, planned_update
 from mamlcli.errors import ConfigError
 from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.methods.course import loss_weights
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.inner_maps import init_maps, learned_map
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.methods.method import gradient_at
-from mamlcli.methods.per_step_losses import loss_weights
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.training import TrainState
 from mamlcli.types import Params
@@ -251,7 +251,7 @@ def test_a_graph_of_a_training_follows_the_annealing_and_another_one_its_end(mam
     algorithm = "algorithm={inner_steps: 2, inner_lr: 0.1, per_step_losses: 3}"
     chosen = ("-c", "small.yaml", "--set", algorithm, "--set", "outer.steps=5")
     assert maml("train", *chosen, "--out", "eager", "--set", "engine.compile=off").code == 0
-    options = ("train", *chosen, "--out", "traced", "--set", "engine.compile=on")
+    options = ("train", *chosen, "--out", "traced", "--set", "engine={compile: 'on', inner_update: dense}")
     done = subprocess.run([sys.executable, "-c", traced, *options], check=False, cwd=folder, capture_output=True)
     assert (done.returncode, done.stderr.count(b"compiling one graph")) == (0, 2), done.stderr
     for ours, theirs in zip(metrics(folder / "traced"), metrics(folder / "eager"), strict=True):

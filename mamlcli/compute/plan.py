@@ -146,9 +146,9 @@ def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
 
 def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
     """Say what keeps the kernel in C++ from meta-training an experiment; nothing if it can compute it."""
-    config, tasks = experiment.config, experiment.config.tasks
+    config = experiment.config
     found = {
-        **_obstacles_of_the_forms(experiment, Request(tasks.support_shots, tasks.query_shots)),
+        **_obstacles_of_the_forms(experiment),
         f"outer.optimizer: {config.outer.optimizer}": config.outer.optimizer not in OPTIMIZERS,
         **_task_grad_obstacle(experiment),
         f"the device {device.type}": device.type != "cpu",
@@ -158,7 +158,7 @@ def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
     return [obstacle for obstacle, is_there in found.items() if is_there]
 
 
-def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[str, bool]:
+def _obstacles_of_the_forms(experiment: Experiment) -> dict[str, bool]:
     """What the kernel is not made for, of methods, models and losses."""
     method, layers, setting = experiment.method, experiment.model.layers, experiment.config.engine.inner_update
     return {
@@ -166,18 +166,19 @@ def _obstacles_of_the_forms(experiment: Experiment, request: Request) -> dict[st
         f"engine.inner_update: {setting}": setting in ("dense", "low_rank"),
         "a model that is no MLP": layers is None,
         f"hidden layers of {_WIDE} units or more, for which graphs are faster": setting == "auto" and is_wide(layers),
-        **_loss_obstacles(experiment, request),
+        **_loss_obstacle(experiment),
     }
 
 
 def low_rank_obstacles(experiment: Experiment) -> list[str]:
     """Say what keeps factors of adapted weights from an experiment, or makes them slower than the weights."""
-    setting, layers, tasks = experiment.config.engine.inner_update, experiment.model.layers, experiment.config.tasks
+    setting, layers = experiment.config.engine.inner_update, experiment.model.layers
     descent = experiment.method.descent
     found = {
         f"{experiment.method.title}, which is no plain gradient descent": descent is None or not descent.is_plain,
         "a model that is no MLP": layers is None,
-        **_loss_obstacles(experiment, Request(tasks.support_shots, tasks.query_shots)),
+        **_loss_obstacle(experiment),
+        "tasks of unequal size": _have_gaps(experiment, _trained_on(experiment)),
         **_task_grad_obstacle(experiment),
         f"engine.inner_update: {setting}": setting in ("dense", "fused"),
         f"no hidden layer of {_WIDE} units or more": setting == "auto" and not is_wide(layers),
@@ -185,14 +186,22 @@ def low_rank_obstacles(experiment: Experiment) -> list[str]:
     return [obstacle for obstacle, is_there in found.items() if is_there]
 
 
-def _loss_obstacles(experiment: Experiment, request: Request) -> dict[str, bool]:
-    """What keeps backends from a loss that are made for the squared error of tasks of equal size."""
+def _loss_obstacle(experiment: Experiment) -> dict[str, bool]:
+    """What keeps backends from a loss that are made for the squared error."""
+    is_other = experiment.family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR)
+    return {"a loss that is not the squared error": is_other}
+
+
+def _have_gaps(experiment: Experiment, *requests: Request) -> bool:
+    """Whether some tasks are shorter than others, and filled up with targets that do not count."""
     family = experiment.family
-    has_gaps = family.has_gaps(request)
-    return {
-        "a loss that is not the squared error": family.loss not in (SQUARED_ERROR, PRESENT_SQUARED_ERROR),
-        "tasks of unequal size": family.loss is PRESENT_SQUARED_ERROR and has_gaps,
-    }
+    return family.loss is PRESENT_SQUARED_ERROR and any(map(family.has_gaps, requests))
+
+
+def _trained_on(experiment: Experiment) -> Request:
+    """What meta-training asks of a task."""
+    tasks = experiment.config.tasks
+    return Request(tasks.support_shots, tasks.query_shots)
 
 
 def _task_grad_obstacle(experiment: Experiment) -> dict[str, bool]:
@@ -225,8 +234,7 @@ def kernel_losses(
     settings = config.evaluation
     query_shots = settings.grid or settings.query_shots
     requests = [Request(shots, query_shots, query_grid=settings.grid is not None) for shots in settings.shots]
-    obstacles = [_obstacles_of_the_forms(experiment, request) for request in requests]
-    if device.type != "cpu" or any(any(found.values()) for found in obstacles):
+    if device.type != "cpu" or any(_obstacles_of_the_forms(experiment).values()):
         return None
     samples = len(requests) * query_shots * (settings.inner_steps + 1) * settings.tasks * len(config.seeds)
     decision = decide_compile(
@@ -244,7 +252,13 @@ def kernel_losses(
     except (RuntimeError, OSError) as error:
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
         return None
-    return partial(fused_losses, layers=layers, descent=method.descent, threads=_all_threads(config))
+    return partial(
+        fused_losses,
+        layers=layers,
+        descent=method.descent,
+        has_gaps=_have_gaps(experiment, *requests),
+        threads=_all_threads(config),
+    )
 
 
 def uncompiled_gradient(experiment: Experiment, plan: Plan, made: int | None = None) -> MetaGradient:
@@ -275,7 +289,7 @@ def _of_chunk(experiment: Experiment, form: Form, plain: MetaGradient) -> MetaGr
         ACTIVATIONS[layers.activation],
         inner_lr=descent.inner_lr,
         inner_steps=descent.inner_steps,
-        order=descent.order,
+        order=descent.course.order,
     )
 
 
@@ -321,13 +335,13 @@ def planned_update(
         if said := building():
             note(said)
         max_norm, threads = experiment.max_grad_norm, plan.seed_threads
-        return FusedUpdate(state, layers, descent, max_grad_norm=max_norm, threads=threads)
+        has_gaps = _have_gaps(experiment, _trained_on(experiment))
+        return FusedUpdate(state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=threads)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise
         on_failure(error)
-        gradient = in_chunks(_of_chunk(experiment, "dense", experiment.method.meta_gradient), plan.chunk)
-        return make_update(state, gradient, experiment.max_grad_norm)
+        return planned_update(experiment, state, plan._replace(form="dense", compiled=False), device)
 
 
 def _graph_update(

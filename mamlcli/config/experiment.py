@@ -36,8 +36,9 @@ class OuterConfig(Section):
     """Meta-updates of a run."""
     meta_batch_size: Count = 25
     """B: tasks of a meta-batch."""
-    optimizer: Literal["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"] = "adam"
-    """The optimiser of torch.optim, with PyTorch's defaults for all but the learning rate."""
+    optimizer: Literal["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd", "momentum"] = "adam"
+    """The optimiser of torch.optim, with PyTorch's defaults for all but the learning rate; `momentum` is SGD that keeps
+    0.9 of the last step's direction."""
     lr: Positive = 0.001
     """Learning rate of the meta-update, before the schedule."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"

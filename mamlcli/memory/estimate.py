@@ -9,7 +9,17 @@ from mamlcli.memory.parts import Estimate, Part, lowerable
 from mamlcli.tasks.numbers import Split
 
 # How many numbers an optimiser of torch.optim holds of each parameter.
-_MOMENTS = {"adam": 2, "adamw": 2, "nadam": 2, "radam": 2, "adamax": 2, "adagrad": 1, "rmsprop": 1, "sgd": 0}
+_MOMENTS = {
+    "adam": 2,
+    "adamw": 2,
+    "nadam": 2,
+    "radam": 2,
+    "adamax": 2,
+    "adagrad": 1,
+    "rmsprop": 1,
+    "sgd": 0,
+    "momentum": 1,
+}
 # Of an update that is not fused: gradients, the same in a row for each seed, the parameters as they were before, and
 # two temporaries of the optimiser; the first two may be there while a chunk is differentiated.
 _UPDATE_COPIES, _GRADIENT_COPIES = 5, 2

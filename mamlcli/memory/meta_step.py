@@ -103,7 +103,7 @@ def _low_rank_passes(descent: Descent, support: int, query: int) -> float:
     Every later step adds them up.
     """
     steps = descent.inner_steps
-    kept = 2.2 * steps + 0.5 * steps**2 if descent.order == "second" else 2 * steps
+    kept = 2.2 * steps + 0.5 * steps**2 if descent.course.order == "second" else 2 * steps
     return kept * support + 2.7 * max(support if steps else 0, query)
 
 
@@ -111,7 +111,7 @@ def _overlaps(descent: Descent, num_layers: int, support: int, query: int) -> fl
     """Products of a task's samples with each other, which low-rank updates make at every layer and step."""
     steps = descent.inner_steps
     inner, outer = (support**2 if steps > 1 else 0), (support * query if steps else 0)
-    if descent.order == "first":
+    if descent.course.order == "first":
         return 3 * max(inner, outer)
     return num_layers * steps * (outer + 0.9 * inner * (steps - 1)) + 1.3 * max(inner, outer)
 

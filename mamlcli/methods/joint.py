@@ -30,6 +30,7 @@ class JointConfig(AlgorithmSection):
 
 def joint(config: JointConfig, bench: Bench) -> Method:
     """Build joint training."""
+    from mamlcli.methods.course import Course
     from mamlcli.methods.inner_loops import constant_rate, gradient_descent
     from mamlcli.methods.meta_gradients import on_all_samples
     from mamlcli.methods.method import Descent, Footprint, Method
@@ -42,7 +43,7 @@ def joint(config: JointConfig, bench: Bench) -> Method:
         inner_steps=0,
         num_params=bench.model.num_params,
         unrolled_steps=1,
-        descent=Descent(config.inner_lr, 0, "second", on_all_samples=True),
+        descent=Descent(config.inner_lr, 0, Course("second"), on_all_samples=True),
         holds_copies=False,
         footprint=lambda support_shots, query_shots: Footprint(0.0, 2.0 * (support_shots + query_shots)),
         proofs=partial(_proofs, bench),

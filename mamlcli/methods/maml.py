@@ -29,9 +29,9 @@ from mamlcli.section import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mamlcli.methods.course import Course
     from mamlcli.methods.inner_loops import InnerMap, Rate
     from mamlcli.methods.method import Bench, Footprint, InnerLoop, Method
-    from mamlcli.methods.per_step_losses import Course
     from mamlcli.models.model import Model
     from mamlcli.types import Params, Shapes
 
@@ -110,7 +110,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
     kind, steps, order = config.learned_inner_lr, config.inner_steps, config.order
     inner = inner_loop(config, bench)
     phases = planned_phases(inner, bench.loss_fn, course_of(config), inner_steps=steps)
-    is_descent = (config.inner_optimizer, config.preconditioner) == ("sgd", None) and not phases
+    is_descent = (config.inner_optimizer, config.preconditioner) == ("sgd", None)
     return Method(
         title=_title(config),
         init=partial(_init, config, bench),
@@ -122,7 +122,7 @@ def maml(config: MamlConfig, bench: Bench) -> Method:
         order=order,
         phases=phases,
         unrolled_steps=steps,
-        descent=Descent(config.inner_lr, steps, order, kind, config.adapts) if is_descent else None,
+        descent=Descent(config.inner_lr, steps, course_of(config), kind, config.adapts) if is_descent else None,
         footprint=partial(_footprint, config, bench),
         proofs=partial(maml_checks, config, bench),
         panels=partial(rate_panels, kind) if kind else lambda _: [],
@@ -145,7 +145,7 @@ def inner_loop(config: MamlConfig, bench: Bench) -> InnerLoop:
 
 def course_of(config: MamlConfig) -> Course:
     """What of the meta-gradient changes along a training."""
-    from mamlcli.methods.per_step_losses import Course
+    from mamlcli.methods.course import Course
 
     return Course(config.order, config.first_order_steps, config.per_step_losses)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
+from mamlcli.methods.course import Course
 from mamlcli.models.model import Model
 from mamlcli.plain import Learned as Learned
 from mamlcli.proofs.checks import Case, Check
@@ -63,7 +64,8 @@ class Descent(NamedTuple):
     inner_lr: float | Tensor
     """Of all seeds; or of each, shape (S,), where runs of several rates are trained side by side."""
     inner_steps: int
-    order: Order
+    course: Course
+    """Of which order the meta-gradient is, and of which losses, along the training."""
     rates: RateKind | None = None
     """What has a rate that is learned, in place of `inner_lr`."""
     adapts: Adapts = "all"
@@ -73,8 +75,9 @@ class Descent(NamedTuple):
 
     @property
     def is_plain(self) -> bool:
-        """Whether all weights adapt with one constant rate."""
-        return (self.rates, self.adapts, self.on_all_samples) == (None, "all", False)
+        """Whether all weights adapt with one constant rate, and the meta-gradient is the same along the training."""
+        is_the_same = self.course.turns() == [0]
+        return is_the_same and (self.rates, self.adapts, self.on_all_samples) == (None, "all", False)
 
 
 class Footprint(NamedTuple):

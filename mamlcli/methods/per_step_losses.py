@@ -11,39 +11,17 @@ At t = 1 that is the meta-loss of MAML. Beside it, and apart from it, the first 
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mamlcli.methods.course import Course, loss_weights
 from mamlcli.methods.inner_loops import gradient_of
 from mamlcli.methods.meta_gradients import Logged, gradient_and_log, unrolled
 from mamlcli.methods.method import InnerLoop, Log, MetaGradient, Phase
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.types import LossFn, Order, Params
-
-
-class Course(NamedTuple):
-    """What of the meta-gradient changes, and when."""
-
-    order: Order
-    first_order_steps: int
-    """After so many meta-updates it is of `order`; before them, of first."""
-    per_step_losses: int | None
-    """n: after so many it is of the loss after the last step alone; None where it is from the start."""
-
-    def order_at(self, made: int) -> Order:
-        """The order of the next meta-update, after so many."""
-        return "first" if made < self.first_order_steps else self.order
-
-    def weighs_at(self, made: int) -> bool:
-        """Whether the next meta-update is of the losses after every step."""
-        return self.per_step_losses is not None and made < self.per_step_losses
-
-    def turns(self) -> list[int]:
-        """After how many meta-updates each stretch begins."""
-        return sorted({0, self.per_step_losses or 0, self.first_order_steps if self.order == "second" else 0})
 
 
 def planned_phases(
@@ -98,20 +76,6 @@ def after_annealing(meta_gradient: MetaGradient) -> MetaGradient:
         return grads, log | {"meta_loss": log["post_adapt_loss"]}
 
     return gradient
-
-
-def loss_weights(t: Float[Tensor, ""], inner_steps: int) -> Float[Tensor, " steps"]:
-    """The weights of the losses after each step, which sum to one.
-
-    Args:
-        t: The part of the annealing that is over; 1 where it is more.
-        inner_steps: S, >= 1.
-
-    >>> loss_weights(torch.tensor(0.5), 4).tolist()
-    [0.125, 0.125, 0.125, 0.625]
-    """
-    early = (1 - t.clamp(max=1.0)) / inner_steps
-    return torch.stack([*([early] * (inner_steps - 1)), 1 - (inner_steps - 1) * early])
 
 
 def step_losses(

@@ -16,8 +16,8 @@ namespace {
 
 // What changes along a block: all pointers are to the first step's or the first seed's.
 template <typename T> struct State {
-    T *params, *grads, *exp_avg, *exp_avg_sq;  // (S, P)
-    T *losses, *norms;                         // (steps, S)
+    T *params, *grads, *moments1, *moments2;   // (S, P)
+    T *losses, *meta_losses, *norms;           // (steps, S)
     bool* alive;                               // (S)
     int64_t* updates;                          // (S)
 };
@@ -32,7 +32,7 @@ template <typename T> class Block {
     // What a thread needs, in vectors: for a group, for the sums of a part's seeds, and for an update.
     static int64_t room_size(const Problem& problem) {
         const Mlp mlp(problem);
-        const int64_t numbers = (seeds_of_part(problem) + 1) * (mlp.num_learned() + 1), width = Vector<T>::width;
+        const int64_t numbers = (seeds_of_part(problem) + 1) * numbers_of(mlp), width = Vector<T>::width;
         return Workspace<Lanes>(problem, mlp, nullptr).size + (numbers + width - 1) / width;
     }
 
@@ -63,6 +63,9 @@ template <typename T> class Block {
     const State<T>& state;
     const Mlp mlp;
 
+    // Numbers that are summed over a seed's tasks: its gradient and two losses.
+    static int64_t numbers_of(const Mlp& mlp) { return mlp.num_learned() + 2; }
+
     // How many seeds can have tasks in a part.
     static int64_t seeds_of_part(const Problem& problem) {
         const int64_t lanes = Parts::groups_of_part * Vector<T>::width;
@@ -77,25 +80,32 @@ template <typename T> class Block {
                 data.query_x + query * inputs, data.query_y + query * outputs};
     }
 
+    Objective objective_of(int64_t step) const {
+        const double* weights = outer.loss_weights;
+        return {bool(outer.second_order[step]), weights ? weights + step * problem.inner_steps : nullptr};
+    }
+
     // The meta-gradients and losses of seeds at a step, by threads that share their parts.
     template <typename RoomOf>
     void add_gradients(int64_t step, int64_t begin, int64_t end, int64_t threads, RoomOf room_of) const {
         const Data<T> now = data_of(step);
         const Parts parts(problem.tasks, Vector<T>::width, begin, end);
-        T* losses = state.losses + step * problem.seeds;
+        T *losses = state.losses + step * problem.seeds, *meta_losses = state.meta_losses + step * problem.seeds;
         std::fill(state.grads + begin * mlp.num_learned(), state.grads + end * mlp.num_learned(), T(0));
         std::fill(losses + begin, losses + end, T(0));
+        std::fill(meta_losses + begin, meta_losses + end, T(0));
         std::atomic<int64_t> next{0};
         Turns turns;
         on_threads(std::min(threads, parts.size()), [&](int64_t thread) {
             for (int64_t part = next++; part < parts.size(); part = next++) {
-                const Sums sums = summed(now, parts[part], room_of(thread));
+                const Sums sums = summed(objective_of(step), now, parts[part], room_of(thread));
                 auto add = [&] {
                     for (int64_t seed = sums.begin; seed < sums.end; seed++) {
-                        const T* own = sums.of(seed, mlp.num_learned());
+                        const T* own = sums.of(seed);
                         T* grads = state.grads + seed * mlp.num_learned();
                         for (int64_t i = 0; i < mlp.num_learned(); i++) grads[i] += own[i];
                         losses[seed] += own[mlp.num_learned()];
+                        meta_losses[seed] += own[mlp.num_learned() + 1];
                     }
                 };
                 if (threads == 1) add();
@@ -107,23 +117,23 @@ template <typename T> class Block {
     // Gradients and losses of seeds, one after the other.
     struct Sums {
         T* values;
-        int64_t begin, end;
+        int64_t numbers, begin, end;
 
-        T* of(int64_t seed, int64_t params) const { return values + (seed - begin) * (params + 1); }
+        T* of(int64_t seed) const { return values + (seed - begin) * numbers; }
     };
 
     // Those of a part.
-    Sums summed(const Data<T>& now, const Part& part, Lanes* memory) const {
+    Sums summed(const Objective& objective, const Data<T>& now, const Part& part, Lanes* memory) const {
         const Workspace<Lanes> room(problem, mlp, memory);
-        Sums sums{reinterpret_cast<T*>(memory + room.size), -1, 0};
+        Sums sums{reinterpret_cast<T*>(memory + room.size), numbers_of(mlp), -1, 0};
         for (int64_t index = part.begin; index < part.end; index++) {
             const Group group = part[index];
-            const Lanes group_losses = compute_group(problem, mlp, group, now, room);
+            const Losses<Lanes> losses = compute_group(problem, mlp, objective, group, now, room);
             for_each_seed(problem, group, [&](int64_t seed, int64_t from, int64_t to) {
                 if (sums.begin < 0) sums.begin = sums.end = seed;
-                T* own = sums.of(seed, mlp.num_learned());
-                for (; sums.end <= seed; sums.end++) std::fill_n(own, mlp.num_learned() + 1, T(0));
-                add_lanes<T>(problem, mlp, from, to, room, group_losses, own);
+                T* own = sums.of(seed);
+                for (; sums.end <= seed; sums.end++) std::fill_n(own, sums.numbers, T(0));
+                add_lanes<T>(problem, mlp, from, to, room, losses, own);
             });
         }
         return sums;
@@ -133,9 +143,9 @@ template <typename T> class Block {
     void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
         for (int64_t seed = begin; seed < end; seed++) {
             const int64_t at = step * problem.seeds + seed;
-            state.alive[seed] = outer.rule == SGD
-                ? updated(Sgd<T>{T(outer.lr[at])}, seed, at, reinterpret_cast<T*>(memory))
-                : updated(Adam<T>(outer, outer.updates + step + 1, outer.lr[at]), seed, at, reinterpret_cast<T*>(memory));
+            T* next = reinterpret_cast<T*>(memory);
+            state.alive[seed] = outer.rule == SGD ? updated(Sgd<T>{T(outer.lr[at]), T(outer.beta1)}, seed, at, next)
+                                : updated(Adam<T>(outer, outer.updates + step + 1, outer.lr[at]), seed, at, next);
             state.updates[seed] += state.alive[seed];
         }
     }
@@ -143,8 +153,8 @@ template <typename T> class Block {
     template <typename Rule> bool updated(const Rule& rule, int64_t seed, int64_t at, T* next) const {
         const int64_t row = seed * mlp.num_learned();
         return guarded_update(rule, state.alive[seed], state.losses[at], T(outer.max_grad_norm[seed]),
-                              mlp.num_learned(), state.params + row, state.grads + row, state.exp_avg + row,
-                              state.exp_avg_sq + row, next, state.norms + at);
+                              mlp.num_learned(), state.params + row, state.grads + row, state.moments1 + row,
+                              state.moments2 + row, next, state.norms + at);
     }
 };
 

@@ -149,10 +149,25 @@ void load_params(const Problem& problem, const Mlp& mlp, int64_t seed, int64_t f
     if (mlp.rates == ONE) rates[0] = mask ? Lanes{} - T(problem.inner_lr[seed]) : rates[0];
 }
 
+// What is differentiated at a meta-step: the query loss after the last inner step, or the sum of those after each of them,
+// so weighted; and whether through inner gradients.
+struct Objective {
+    bool second_order;
+    const double* weights;  // of the steps; null for the last alone
+
+    double weight(int64_t step) const { return weights ? weights[step] : 1; }
+};
+
+// The query losses of tasks: after the last inner step, and the one that is differentiated.
+template <typename Lanes> struct Losses {
+    Lanes last, meta;
+};
+
 // Computes the tasks of a group; leaves v_0 in room.v, that of rates in room.rate_grads, and returns the query losses.
 template <typename T>
-typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, const Group& group, const Data<T>& data,
-                                        const Workspace<typename Vector<T>::Lanes>& room) {
+Losses<typename Vector<T>::Lanes> compute_group(const Problem& problem, const Mlp& mlp, const Objective& objective,
+                                                const Group& group, const Data<T>& data,
+                                                const Workspace<typename Vector<T>::Lanes>& room) {
     using Lanes = typename Vector<T>::Lanes;
     Tasks<T> tasks{mlp};
     const int64_t steps = problem.inner_steps;
@@ -163,6 +178,8 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
     });
     load(problem, group, data.support_y, problem.support_shots * outputs, room.support_y);
     load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
+    const Targets<T> support(room.support_y, problem.support_shots * outputs, problem.has_gaps);
+    const Targets<T> wanted(room.query_y, problem.query_shots * outputs, problem.has_gaps);
     const Pass<Lanes> query(mlp, problem.query_shots, room.query_pass);
     const Pass<Lanes> along(mlp, problem.support_shots, room.along_pass);
     load(problem, group, data.query_x, problem.query_shots * inputs, query.values);
@@ -170,23 +187,33 @@ typename Vector<T>::Lanes compute_group(const Problem& problem, const Mlp& mlp, 
         const Pass<Lanes> pass = room.support_pass(step);
         load(problem, group, data.support_x, problem.support_shots * inputs, pass.values);
         tasks.forward(room.theta(step), pass);
-        tasks.backward(room.theta(step), pass, room.support_y, true);
+        tasks.backward(room.theta(step), pass, support, true);
         tasks.inner_step(room.parameters(step + 1), room.theta(step), room.rates, step, pass);
     }
-    tasks.forward(room.theta(steps), query);
-    const Lanes losses = tasks.backward(room.theta(steps), query, room.query_y);
-    tasks.gradient(room.v, query);
+    // base + the weighted gradient of the query loss after so many steps; returns the loss.
+    auto add_query = [&](Lanes* base, int64_t made) {
+        tasks.forward(room.theta(made), query);
+        const Lanes loss = tasks.backward(room.theta(made), query, wanted);
+        tasks.gradient(room.v, base, T(objective.weight(made - 1)), query);
+        return loss;
+    };
+    Losses<Lanes> losses;
+    losses.last = add_query(nullptr, steps);
+    losses.meta = T(objective.weight(steps - 1)) * losses.last;
     std::fill_n(room.rate_grads, mlp.num_rates, Lanes{});
-    for (int64_t step = steps - 1; step >= 0; step--)
-        tasks.back_through(room.v, room.rate_grads, room.theta(step), room.rates, step, problem.second_order,
+    for (int64_t step = steps - 1; step >= 0; step--) {
+        tasks.back_through(room.v, room.rate_grads, room.theta(step), room.rates, step, objective.second_order, support,
                            room.support_pass(step), along, room.u);
+        if (objective.weights && step && objective.weight(step - 1) > 0) losses.meta += T(objective.weight(step - 1)) * add_query(room.v, step);
+    }
     return losses;
 }
 
-// Adds a seed's share of a group to its gradient, (P), and its loss behind that.
+// Adds a seed's share of a group to its gradient, (P), and its two losses behind that.
 template <typename T>
 void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
-               const Workspace<typename Vector<T>::Lanes>& room, typename Vector<T>::Lanes losses, T* sums) {
+               const Workspace<typename Vector<T>::Lanes>& room, const Losses<typename Vector<T>::Lanes>& losses,
+               T* sums) {
     using Lanes = typename Vector<T>::Lanes;
     constexpr int width = Vector<T>::width;
     const T share = T(1) / problem.tasks;
@@ -197,7 +224,8 @@ void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
     };
     for (int64_t i = 0; i < mlp.num_params; i++) add(sums[i], room.v[i]);
     for (int64_t i = 0; i < mlp.num_rates; i++) add(sums[mlp.num_params + i], room.rate_grads[i]);
-    add(sums[mlp.num_learned()], losses);
+    add(sums[mlp.num_learned()], losses.last);
+    add(sums[mlp.num_learned() + 1], losses.meta);
 }
 
 }  // namespace

@@ -47,8 +47,7 @@ class Problem(ctypes.Structure):
     """What the library knows of an experiment; `network.h` has the same fields."""
 
     _fields_ = [
-        *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps")),
-        ("second_order", c_int64),
+        *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps", "has_gaps")),
         ("num_sizes", c_int64),
         ("sizes", POINTER(c_int64)),
         *((name, c_int64) for name in ("activation", "first_adapting", "last_adapting", "rates", "rate_steps")),
@@ -57,7 +56,7 @@ class Problem(ctypes.Structure):
 
 
 Loop: TypeAlias = tuple[Any, ...]
-"""The fields of `Problem` that say what an inner loop is: from `second_order` on."""
+"""The fields of `Problem` that say what an inner loop is: from `num_sizes` on."""
 
 
 def loop_of(descent: Descent, layers: Layers, num_seeds: int) -> Loop:
@@ -73,7 +72,6 @@ def loop_of(descent: Descent, layers: Layers, num_seeds: int) -> Loop:
     rates = (None, "tensor", "tensor_and_step", "parameter").index(descent.rates)
     sides = (c_int64 * len(sizes))(*sizes)
     return (
-        int(descent.order == "second"),
         len(sizes),
         sides,
         _ACTIVATIONS.index(layers.activation),
@@ -97,19 +95,36 @@ def pointers(*tensors: Tensor) -> list[int]:
 
 
 class Outer(ctypes.Structure):
-    """What it knows of the outer update; `outer.h` has the same fields."""
+    """What it knows of a block's meta-losses and updates; `outer.h` has the same fields."""
 
     _fields_ = [
+        ("second_order", POINTER(c_int64)),
+        ("loss_weights", POINTER(c_double)),
         ("rule", c_int64),
         *((name, c_double) for name in ("beta1", "beta2", "epsilon", "weight_decay", "updates")),
         *((name, POINTER(c_double)) for name in ("lr", "max_grad_norm")),
     ]
 
 
+class Data(ctypes.Structure):
+    """Where parameters and tasks lie; `groups.h` has the same fields."""
+
+    _fields_ = [(name, c_void_p) for name in ("params", "support_x", "support_y", "query_x", "query_y")]
+
+
+class State(ctypes.Structure):
+    """Where a block's state and what it reports lie; `block.h` has the same fields."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("params", "grads", "moments1", "moments2")),
+        *((name, c_void_p) for name in ("losses", "meta_losses", "norms", "alive", "updates")),
+    ]
+
+
 class Library(NamedTuple):
     """The library's functions for one type of numbers; arguments as in the sources."""
 
-    workspace_bytes: Callable[..., int]
+    train_bytes: Callable[..., int]
     train: Callable[..., None]
     test_bytes: Callable[..., int]
     test: Callable[..., None]
@@ -136,11 +151,12 @@ def load_library(dtype: torch.dtype) -> Library:
         found.restype, found.argtypes = result, arguments
         return found
 
+    problem, data = POINTER(Problem), POINTER(Data)
     return Library(
-        function(f"workspace_bytes_{suffix}", c_int64, POINTER(Problem)),
-        function(f"train_{suffix}", None, POINTER(Problem), POINTER(Outer), *[c_int64] * 2, *[c_void_p] * 13),
-        function(f"test_bytes_{suffix}", c_int64, POINTER(Problem)),
-        function(f"test_{suffix}", None, POINTER(Problem), c_int64, *[c_void_p] * 7),
+        function(f"train_bytes_{suffix}", c_int64, problem),
+        function(f"train_{suffix}", None, problem, POINTER(Outer), c_int64, c_int64, c_void_p, data, POINTER(State)),
+        function(f"test_bytes_{suffix}", c_int64, problem),
+        function(f"test_{suffix}", None, problem, c_int64, c_void_p, data, c_void_p),
     )
 
 

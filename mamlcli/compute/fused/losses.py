@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Problem, load_library, loop_of, pointers
+from mamlcli.compute.fused.library import Data, Problem, load_library, loop_of, pointers
 from mamlcli.methods.method import Descent
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Task
@@ -13,7 +13,14 @@ from mamlcli.types import Params
 
 
 def fused_losses(
-    params: Params, tasks: Task, *, layers: Layers, descent: Descent, inner_steps: int, threads: int
+    params: Params,
+    tasks: Task,
+    *,
+    layers: Layers,
+    descent: Descent,
+    has_gaps: bool = False,
+    inner_steps: int,
+    threads: int,
 ) -> Float[Tensor, "seeds tasks steps"]:
     """Measure the query loss of every task after 0 to inner_steps steps of adaptation, walking once through them.
 
@@ -22,6 +29,7 @@ def fused_losses(
         tasks: T tasks, the same for every seed: support (T, K, ...), query (T, Q, ...).
         layers: The networks.
         descent: The inner loop.
+        has_gaps: Whether a target that is NaN is none, as `PRESENT_SQUARED_ERROR` has it.
         inner_steps: N, >= 0; beside those of the loop, which it was trained with.
         threads: How many compute; the numbers do not depend on it.
 
@@ -34,9 +42,9 @@ def fused_losses(
     flat = flat_per_seed(params).contiguous()
     library, (support, query) = load_library(flat.dtype), tasks
     shots = support.x.shape[1], query.x.shape[1]
-    problem = Problem(len(flat), len(query.x), *shots, inner_steps, *loop_of(descent, layers, len(flat)))
+    problem = Problem(len(flat), len(query.x), *shots, inner_steps, has_gaps, *loop_of(descent, layers, len(flat)))
     workspace = torch.empty(threads * library.test_bytes(problem), dtype=torch.uint8)
     losses = torch.empty(len(flat), len(query.x), inner_steps + 1, dtype=flat.dtype)
-    data = [part.to(flat.dtype).contiguous() for part in (*support, *query)]
-    library.test(problem, threads, *pointers(workspace, flat, *data, losses))
+    drawn = [part.to(flat.dtype).contiguous() for part in (*support, *query)]
+    library.test(problem, threads, workspace.data_ptr(), Data(*pointers(flat, *drawn)), losses.data_ptr())
     return losses

@@ -74,13 +74,14 @@ template <typename T> class Measure {
         load(problem, group, data.query_y, problem.query_shots * outputs, room.query_y);
         const Pass<Lanes> pass(mlp, shots, room.values);
         load(problem, group, data.support_x, shots * inputs, pass.values);
+        const Targets<T> support(room.support_y, shots * outputs, problem.has_gaps);
         for (int64_t step = 0; step <= steps; step++) {
             const Lanes found = query_loss(tasks, room);
             for (int64_t task = group.low; task < group.high; task++)
                 losses[(seed * problem.tasks + task) * (steps + 1) + step] = found[task - group.first];
             if (step == steps) break;
             tasks.forward(theta, pass);
-            tasks.backward(theta, pass, room.support_y, true);
+            tasks.backward(theta, pass, support, true);
             tasks.inner_step(room.theta, theta, room.rates, step, pass);
         }
     }
@@ -88,19 +89,20 @@ template <typename T> class Measure {
     // The mean squared error on query samples.
     Lanes query_loss(Tasks<T>& tasks, const Room& room) const {
         const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
+        const Targets<T> wanted(room.query_y, problem.query_shots * outputs, problem.has_gaps);
         Lanes sum = {};
         for (int64_t first = 0; first < problem.query_shots; first += query_at_a_time) {
             const int64_t shots = std::min(query_at_a_time, problem.query_shots - first);
             const Pass<Lanes> pass(mlp, shots, room.query_values);
             std::copy_n(room.query_x + first * inputs, shots * inputs, pass.values);
             tasks.forward({room.theta, room.theta}, pass, false);
-            const Lanes* target = room.query_y + first * outputs;
+            int64_t i = first * outputs;
             for (Lanes output : pass.outputs(mlp.layers.back())) {
-                const Lanes error = output - *target++;
+                const Lanes error = wanted.error(i++, output);
                 sum += error * error;
             }
         }
-        return sum / T(problem.query_shots * outputs);
+        return sum / wanted.count;
     }
 };
 

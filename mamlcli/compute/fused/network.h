@@ -10,6 +10,7 @@
 //     v_n = grad L_query(theta_n),    v_j = v_(j+1) - H_support(theta_j) (r_j * v_(j+1)),
 //
 // and v_0 is the task's meta-gradient; to first order it is v_n. That of the rates is -v_(j+1) * grad L_support(theta_j).
+// Where the losses after earlier steps count too (Antoniou et al. 2019, arXiv:1810.09502), v_j gains w_j grad L_query(theta_j).
 // H u is the derivative of the gradient along u, found by differentiating both of its passes in that direction
 // (Pearlmutter 1994, Fast exact multiplication by the Hessian).
 
@@ -22,7 +23,9 @@
 
 // What a caller knows of the experiment; library.py has the same fields.
 struct Problem {
-    int64_t seeds, tasks, support_shots, query_shots, inner_steps, second_order, num_sizes;
+    int64_t seeds, tasks, support_shots, query_shots, inner_steps;
+    int64_t has_gaps;  // whether targets may be missing, as NaN, of which tasks are made equally long
+    int64_t num_sizes;
     const int64_t* sizes;                   // units of every layer, input and output included
     int64_t activation;                     // an `Activation`
     int64_t first_adapting, last_adapting;  // the layers that adapt: from the first up to, and without, the last
@@ -86,6 +89,26 @@ template <typename Lanes> struct Theta {
     Lanes *moving, *still;
 
     Lanes* of(const Layer& l) const { return l.adapts ? moving : still; }
+};
+
+// What the outputs are to be. Of a task with gaps, a target that is NaN is none, and errors are averaged over the others.
+template <typename T> struct Targets {
+    using Lanes = typename Vector<T>::Lanes;
+    const Lanes* values;
+    int64_t size;  // samples times outputs
+    bool has_gaps;
+    Lanes count;   // over how many a task's errors are averaged
+
+    Targets(const Lanes* values, int64_t size, bool has_gaps)
+        : values(values), size(size), has_gaps(has_gaps), count(Lanes{} + T(has_gaps ? 0 : size)) {
+        if (!has_gaps) return;
+        for (int64_t i = 0; i < size; i++) count += there(i, Lanes{} + 1);
+        count = count > 1 ? count : Lanes{} + 1;
+    }
+
+    // What belongs to a target, where there is one; elsewhere zero.
+    Lanes there(int64_t i, Lanes value) const { return !has_gaps ? value : values[i] == values[i] ? value : Lanes{}; }
+    Lanes error(int64_t i, Lanes output) const { return there(i, output - values[i]); }
 };
 
 // What a pass forward and back over samples leaves at every unit: its value, and the loss's derivative in its sum of
@@ -211,14 +234,14 @@ template <typename T> struct Tasks {
     }
 
     // The derivatives down to the first layer of all, or that adapts. Returns the loss, the mean squared error.
-    Lanes backward(Theta<Lanes> theta, Pass<Lanes> pass, const Lanes* targets, bool to_adapting = false) {
+    Lanes backward(Theta<Lanes> theta, Pass<Lanes> pass, const Targets<T>& targets, bool to_adapting = false) {
         const Layer& last = mlp.layers.back();
-        const T count = pass.shots * last.outputs;
-        Lanes loss = {}, *derivative = pass.d_outputs(last).begin();
-        for (Lanes output : pass.outputs(last)) {
-            Lanes error = output - *targets++;
-            loss += error * error / count;
-            *derivative++ = error * (2 / count);
+        Lanes loss = {}, *output = pass.outputs(last).begin(), *derivative = pass.d_outputs(last).begin();
+        const Lanes share = 2 / targets.count;
+        for (int64_t i = 0; i < targets.size; i++) {
+            const Lanes error = targets.error(i, output[i]);
+            loss += error * error / targets.count;
+            derivative[i] = error * share;
         }
         for (auto l = mlp.layers.rbegin(); to_adapting ? l->follows : !l->first; l++) {
             Matrix<Lanes> back = pass.d_inputs(*l);
@@ -238,10 +261,10 @@ template <typename T> struct Tasks {
         product(column(out, l), from_bias, bias_scale, derivatives.transposed(), ones(values.rows));
     }
 
-    // out = the gradient in all parameters.
-    void gradient(Lanes* out, Pass<Lanes> pass) {
+    // out = base + scale * the gradient in all parameters; base null is zero.
+    void gradient(Lanes* out, Lanes* base, T scale, Pass<Lanes> pass) {
         for (const Layer& l : mlp.layers)
-            add_gradient(l, out, nullptr, T(1), T(1), pass.d_outputs(l), pass.inputs(l));
+            add_gradient(l, out, base, scale, scale, pass.d_outputs(l), pass.inputs(l));
     }
 
     // out = theta + rates * the gradient, of what adapts; rates are negative.
@@ -265,7 +288,7 @@ template <typename T> struct Tasks {
     // Back through an inner step. Adds to the meta-gradients of the rates; to second order v += H (rates * v), at the
     // theta whose gradient left `pass`. `along` is room for the derivatives of `pass` in a direction, `u` for that.
     void back_through(Lanes* v, Lanes* rate_grads, Theta<Lanes> theta, Lanes* rates, int64_t step, bool second_order,
-                      Pass<Lanes> pass, Pass<Lanes> along, Lanes* u) {
+                      const Targets<T>& targets, Pass<Lanes> pass, Pass<Lanes> along, Lanes* u) {
         if (mlp.rates != ONE) {
             for (const Layer& l : mlp.layers)
                 if (l.adapts) add_gradient(l, u, nullptr, T(1), T(1), pass.d_outputs(l), pass.inputs(l));
@@ -273,16 +296,17 @@ template <typename T> struct Tasks {
         }
         if (!second_order) return;
         if (mlp.all_adapt && mlp.rates == ONE) {
-            add_hessian_product(v, v, Matrix<Lanes>{rates, 1, 1, 0, 0}, theta, pass, along);
+            add_hessian_product(v, v, Matrix<Lanes>{rates, 1, 1, 0, 0}, theta, targets, pass, along);
         } else {
             for_each_rate(step, [&](int64_t i, int64_t rate) { u[i] = rates[rate] * v[i]; });
-            add_hessian_product(v, u, T(1), theta, pass, along);
+            add_hessian_product(v, u, T(1), theta, targets, pass, along);
         }
     }
 
     // v += scale H u, of a direction u that is zero where nothing adapts, and may be v.
     template <typename Scale>
-    void add_hessian_product(Lanes* v, Lanes* u, Scale scale, Theta<Lanes> theta, Pass<Lanes> pass, Pass<Lanes> along) {
+    void add_hessian_product(Lanes* v, Lanes* u, Scale scale, Theta<Lanes> theta, const Targets<T>& targets,
+                             Pass<Lanes> pass, Pass<Lanes> along) {
         for (const Layer& l : mlp.layers) {
             if (!l.adapts && !l.follows) continue;  // nothing changes along u here
             Matrix<Lanes> outputs = along.outputs(l);
@@ -294,9 +318,9 @@ template <typename T> struct Tasks {
             if (!l.last) activate_along(l, pass, along);
         }
         const Layer& last = mlp.layers.back();
-        const T count = pass.shots * last.outputs;
+        const Lanes *output = along.outputs(last).begin(), share = 2 / targets.count;
         Lanes* derivative = along.d_outputs(last).begin();
-        for (Lanes output : along.outputs(last)) *derivative++ = output * (2 / count);
+        for (int64_t i = 0; i < targets.size; i++) derivative[i] = targets.there(i, output[i] * share);
         for (auto l = mlp.layers.rbegin(); l != mlp.layers.rend(); l++) {
             if (!l->first) {
                 Matrix<Lanes> back = along.d_inputs(*l);

@@ -7,8 +7,10 @@
 #include <cmath>
 #include <cstdint>
 
-// What is known of the optimiser; library.py has the same fields.
+// What is known of a block's meta-losses and of the optimiser; library.py has the same fields.
 struct Outer {
+    const int64_t* second_order;  // of every step
+    const double* loss_weights;   // of every step, of the losses after each inner step; null for that after the last
     int64_t rule;                 // one of `Rules`
     double beta1, beta2, epsilon, weight_decay;
     double updates;               // made before
@@ -39,11 +41,14 @@ template <typename T> struct Adam {
     }
 };
 
-// Gradient descent, which holds nothing of the parameters.
+// Gradient descent, with what is kept of the last step's direction; that is zero without momentum.
 template <typename T> struct Sgd {
-    T lr;
+    T lr, kept;
 
-    T operator()(T theta, T grad, T&, T&) const { return theta - lr * grad; }
+    T operator()(T theta, T grad, T& velocity, T&) const {
+        velocity = kept * velocity + grad;
+        return theta - lr * velocity;
+    }
 };
 
 template <typename T> T norm_of(const T* __restrict values, int64_t count) {

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlcli.compute.fused.library import Outer, Problem, load_library, loop_of, numbers, pointers
+from mamlcli.compute.fused import library
+from mamlcli.compute.fused.library import Data, Outer, Problem, load_library, loop_of, numbers, pointers
 from mamlcli.methods.method import Descent, Log
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Samples, Task
 from mamlcli.training import Stack, TrainState
 
-OPTIMIZERS = ("adam", "adamw", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd", "momentum")
 """Those that the kernel knows."""
 
 
@@ -28,6 +29,7 @@ class FusedUpdate:
         state: Its parameters are those of `mlp.init_params`, and learned rates behind them.
         layers: The networks.
         descent: The inner loop.
+        has_gaps: Whether a target that is NaN is none, as `PRESENT_SQUARED_ERROR` has it.
         max_grad_norm: See `training.clip_per_seed`.
         threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
             of a single seed share its tasks. The numbers do not depend on it.
@@ -42,16 +44,19 @@ class FusedUpdate:
         layers: Layers,
         descent: Descent,
         *,
+        has_gaps: bool = False,
         max_grad_norm: float | Tensor | None,
         threads: int | None = None,
     ) -> None:
         self._library = load_library(state.flat.dtype)
-        self._state, self._threads = state, threads
+        self._state, self._threads, self._has_gaps = state, threads, has_gaps
         count = len(state.flat)
         self._rows = torch.tensor([len(part.flat) for part in state.parts])
         self._descent, self._loop = descent, loop_of(descent, layers, count)
         self._max_norms = numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
         self._moments: dict[str, Tensor] = {}
+        self._unused: Tensor | None = None
+        self._before: list[Tensor] = []
         self.workspace = torch.empty(0, dtype=torch.uint8)
         """Kept between steps: a new one at each would be paged in anew."""
 
@@ -63,89 +68,119 @@ class FusedUpdate:
 
     def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
         """Make several meta-updates; see `training.InBlocks`."""
-        state, moments = self._state, self._moments_of_all()
-        held = (state.flat, moments["exp_avg"], moments["exp_avg_sq"], state.alive, state.updates)
-        before = [value.clone() for value in held]
-        losses, norms = self._updates(tasks, lrs, moments)
-        died = before[3] & ~state.alive
+        state, (moments, count) = self._state, self._moments_of_all()
+        held = (state.flat, *moments, state.alive, state.updates)
+        before = self._before = self._before or [torch.empty_like(value) for value in held]
+        for value, now in zip(before, held, strict=True):
+            value.copy_(now)
+        log, norms = self._updates(tasks, lrs, moments, count)
+        *_, was_alive, made_before = before
+        died = was_alive & ~state.alive
         if len(lrs) > 1 and bool(died.any()):
             # Of seeds that knew nothing of it some have gone on, where all end with the first step that one did not
             # survive. The same steps give the same bits.
-            made = int((state.updates - before[4])[died].min()) + 1
+            made = int((state.updates - made_before)[died].min()) + 1
             for value, earlier in zip(held, before, strict=True):
                 value.copy_(earlier)
-            losses, norms = self._updates(tasks.map(lambda part: part[:made]), lrs[:made], moments)
-        moments["step"] += len(norms)
-        return {"post_adapt_loss": losses}, norms
+            log, norms = self._updates(tasks.map(lambda part: part[:made]), lrs[:made], moments, count)
+        count += len(norms)
+        return log, norms
 
     def _updates(
-        self, tasks: Task, lrs: Sequence[Sequence[float]], moments: dict[str, Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        """Make them all; returns losses and norms, each (steps, S)."""
+        self, tasks: Task, lrs: Sequence[Sequence[float]], moments: Sequence[Tensor], count: Tensor
+    ) -> tuple[Log, Tensor]:
+        """Make them all; returns a log and norms, each (steps, S)."""
         state, (support, query) = self._state, tasks
         if self._descent.on_all_samples:
             query = Samples(*(torch.cat(sides, dim=3) for sides in zip(support, query, strict=True)))
         steps, *sizes = support.x.shape[:4]
-        problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, *self._loop)
+        problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, self._has_gaps, *self._loop)
         threads = self._threads or torch.get_num_threads()
-        needed = threads * self._library.workspace_bytes(problem)
+        needed = threads * self._library.train_bytes(problem)
         if len(self.workspace) < needed:
             self.workspace = torch.empty(needed, dtype=torch.uint8)
-        losses, norms = torch.empty(2, steps, len(state.flat), dtype=state.flat.dtype)
+        losses, meta_losses, norms = torch.empty(3, steps, len(state.flat), dtype=state.flat.dtype)
         lr = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(self._rows, dim=1)
-        optimizer, made = state.parts[0].optimizer, moments["step"].item()
         rates = ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double))
-        outer = Outer(*_settings(optimizer), made, rates, self._max_norms)
-        data = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
+        outer = Outer(
+            *self._objectives(steps), *_settings(state.parts[0].optimizer), count.item(), rates, self._max_norms
+        )
+        drawn = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         assert state.flat.grad is not None
-        held = (state.flat, state.flat.grad, moments["exp_avg"], moments["exp_avg_sq"])
-        places = pointers(self.workspace, *data, *held, losses, norms, state.alive, state.updates)
-        self._library.train(problem, outer, steps, threads, *places)
-        return losses, norms
+        reported = (losses, meta_losses, norms)
+        places = library.State(*pointers(state.flat, state.flat.grad, *moments, *reported, state.alive, state.updates))
+        data = Data(*pointers(state.flat, *drawn))
+        self._library.train(problem, outer, steps, threads, self.workspace.data_ptr(), data, places)
+        log = {"post_adapt_loss": losses}
+        if self._descent.course.per_step_losses is not None:
+            log["meta_loss"] = meta_losses
+        return log, norms
 
-    def _moments_of_all(self) -> dict[str, Tensor]:
-        """What the optimisers hold of all parameters; parts of a stack hold views of it."""
-        parts = self._state.parts
-        if isinstance(parts[0].optimizer, torch.optim.SGD):  # which holds nothing; the kernel touches none of it
-            self._moments = self._moments or {"step": torch.zeros(()), **_zeros(self._state.flat)}
-            return self._moments
-        if len(parts) == 1:
-            return _moments(parts[0])
-        moments = self._moments
-        if not moments or _moments(parts[0])["exp_avg"].data_ptr() != moments["exp_avg"].data_ptr():
-            moments = self._moments = _gathered([_moments(part) for part in parts], self._rows.tolist())
-        return moments
+    def _objectives(self, steps: int) -> tuple[ctypes.Array[ctypes.c_int64], ctypes.Array[ctypes.c_double] | None]:
+        """Of each of the next steps: whether it is of second order, and the weights of its losses."""
+        made, course, inner_steps = self._state.step, self._descent.course, self._descent.inner_steps
+        orders = [course.order_at(made + further) == "second" for further in range(steps)]
+        if not course.weighs_at(made):
+            return (ctypes.c_int64 * steps)(*orders), None
+        weights = [course.weights_at(made + further, inner_steps) for further in range(steps)]
+        return (ctypes.c_int64 * steps)(*orders), numbers(torch.cat(weights), steps * inner_steps)
+
+    def _moments_of_all(self) -> tuple[list[Tensor], Tensor]:
+        """What the optimisers hold of all parameters, of which parts of a stack hold views; and their count of updates.
+
+        The kernel wants two moments of any rule, and leaves alone what an optimiser does not hold.
+        """
+        parts, names = self._state.parts, _names(self._state.parts[0].optimizer)
+        moments = _moments(parts[0])
+        if names and len(parts) > 1:
+            if not self._moments or moments[names[0]].data_ptr() != self._moments[names[0]].data_ptr():
+                self._moments = _gathered([_moments(part) for part in parts], names, self._rows.tolist())
+            moments = self._moments
+        held = [moments[name] for name in names]
+        if len(held) < 2 and self._unused is None:
+            self._unused = torch.zeros_like(self._state.flat)
+        unused = [] if self._unused is None else [self._unused]
+        return (held + 2 * unused)[:2], moments.get("step", torch.zeros(()))
 
 
 def _settings(optimizer: torch.optim.Optimizer) -> tuple[float, ...]:
     """The fields of `Outer` that an optimiser is made with."""
-    group, sgd = optimizer.param_groups[0], isinstance(optimizer, torch.optim.SGD)
-    return (int(sgd), *((0.0, 0.0, 0.0) if sgd else (*group["betas"], group["eps"])), group["weight_decay"])
+    group, is_sgd = optimizer.param_groups[0], isinstance(optimizer, torch.optim.SGD)
+    return (
+        int(is_sgd),
+        *((group["momentum"], 0.0, 0.0) if is_sgd else (*group["betas"], group["eps"])),
+        group["weight_decay"],
+    )
 
 
-def _gathered(each: Sequence[dict[str, Tensor]], rows: Sequence[int]) -> dict[str, Tensor]:
-    """Put what Adam holds of each part into one memory, of which the parts then hold views."""
+def _names(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """What an optimiser holds of each parameter, as torch calls it."""
+    if not isinstance(optimizer, torch.optim.SGD):
+        return ("exp_avg", "exp_avg_sq")
+    return ("momentum_buffer",) if optimizer.param_groups[0]["momentum"] else ()
+
+
+def _gathered(each: Sequence[dict[str, Tensor]], names: Sequence[str], rows: Sequence[int]) -> dict[str, Tensor]:
+    """Put what is held of each part into one memory, of which the parts then hold views."""
     # A part that had ended before this process began has counted fewer updates, and takes part in none.
-    found = {"step": max((one["step"] for one in each), key=Tensor.item)}
-    for name in ("exp_avg", "exp_avg_sq"):
+    counts = [one["step"] for one in each if "step" in one]
+    found = {"step": max(counts, key=Tensor.item)} if counts else {}
+    for one in each:
+        one.update(found)
+    for name in names:
         found[name] = torch.cat([one[name] for one in each])
-        first = 0
-        for one, count in zip(each, rows, strict=True):
-            one[name], one["step"] = found[name][first : first + count], found["step"]
-            first += count
+        for one, part in zip(each, torch.split(found[name], list(rows)), strict=True):
+            one[name] = part
     return found
 
 
 def _moments(state: TrainState) -> dict[str, Tensor]:
-    """What Adam holds of the parameters, made at the first step as Adam makes it."""
+    """What an optimiser holds of the parameters, made at the first step as torch makes it."""
     moments: dict[str, Tensor] = state.optimizer.state[state.flat]
-    if not moments:
-        moments["step"] = torch.zeros(())
-        moments |= _zeros(state.flat)
-    for name in ("exp_avg", "exp_avg_sq"):
+    names = _names(state.optimizer)
+    if names and not moments:
+        moments |= {} if isinstance(state.optimizer, torch.optim.SGD) else {"step": torch.zeros(())}
+        moments |= {name: torch.zeros_like(state.flat) for name in names}
+    for name in names:
         moments[name] = moments[name].contiguous()  # a checkpoint may bring them in another order of memory
     return moments
-
-
-def _zeros(flat: Tensor) -> dict[str, Tensor]:
-    return {name: torch.zeros_like(flat) for name in ("exp_avg", "exp_avg_sq")}
