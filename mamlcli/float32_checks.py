@@ -16,7 +16,7 @@ from mamlcli.compute.plan import make_plan
 from mamlcli.config.experiment import Config
 from mamlcli.engine_checks import compiled_gradient
 from mamlcli.experiment import Experiment, make_experiment
-from mamlcli.methods.method import Log, MetaGradient
+from mamlcli.methods.method import Log, MetaGradient, gradient_at, phases_of
 from mamlcli.proofs.checks import Check, attempt, gradient_error
 from mamlcli.tasks.samples import Samples, Task, each_alone, in_parts, some_tasks
 from mamlcli.training import flat_per_seed
@@ -38,27 +38,33 @@ _CPU = torch.device("cpu")
 def float32_checks(config: Config) -> list[Check]:
     """Check the kernel on as many tasks as the config has, and on as many as fill the lanes of its vectors.
 
-    With one task, say, neither the other lanes nor the mean over tasks can be seen.
+    With one task, say, neither the other lanes nor the mean over tasks can be seen. Where the meta-gradient changes
+    along the training, each stretch of it is checked where it begins.
 
     Args:
         config: The experiment, of the seeds and tasks that are checked.
 
     Returns:
-        A row or two; none where training does not use the kernel.
+        A row or two of each stretch; none where training does not use the kernel.
     """
-    if make_plan(make_experiment(config), _CPU).form != "fused":
+    experiment = make_experiment(config)
+    if make_plan(experiment, _CPU).form != "fused":
         return []
     filled = math.ceil(_TASKS_IN_LANES / len(config.seeds))
     own = config.outer.meta_batch_size
     counts = [own, filled] if own < filled else [own]
     outers = [config.outer.model_copy(update={"meta_batch_size": count}) for count in counts]
-    return [_float32_check(config.model_copy(update={"outer": outer})) for outer in outers]
+    return [
+        _float32_check(config.model_copy(update={"outer": outer}), phase.begins)
+        for phase in phases_of(experiment.method)
+        for outer in outers
+    ]
 
 
-def _float32_check(config: Config) -> Check:
+def _float32_check(config: Config, made: int) -> Check:
     experiment = make_experiment(config)
     plan, count = make_plan(experiment, _CPU), config.outer.meta_batch_size
-    plain = in_chunks(experiment.method.meta_gradient, plan.chunk)
+    plain = in_chunks(gradient_at(experiment.method, made), plan.chunk)
 
     @cache
     def inputs() -> tuple[Params, Task]:
@@ -76,11 +82,11 @@ def _float32_check(config: Config) -> Check:
         return gradient_error(gradient(*inputs()), exact())
 
     return attempt(
-        f"fused meta-update in float32, {count} task(s)",
+        f"fused meta-update in float32, {count} task(s)" + (f" after {made} updates" if made else ""),
         "the plain one in float32, by the distance of each from float64",
         lambda: rounding_tolerance(error(plain), _chain_of_sums(experiment)),
         error,
-        partial(compiled_gradient, experiment, plan),
+        partial(compiled_gradient, experiment, plan, made=made),
         mistaken=partial(_without_last_task, plain),
     )
 
