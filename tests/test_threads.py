@@ -1,6 +1,9 @@
 """Threads: `auto` takes no more than there are idle cores, and gives way to who comes later."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -206,3 +209,27 @@ def test_the_cores_of_a_container_are_those_that_it_may_use(
     monkeypatch.setattr(cores, "_OWN_CGROUP", folder / "mine")
     monkeypatch.setattr(cores, "_bound_to", lambda: set(range(8)))
     assert usable_cores() == count
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep freed memory by rules of their own")
+def test_what_a_step_frees_is_there_for_the_next_one() -> None:
+    # In a process of its own, whose allocator nobody has told anything.
+    script = (
+        "import resource, sys, torch\n"
+        "from contextlib import nullcontext\n"
+        "from mamlcli.threads import using_threads\n"
+        "with using_threads(1) if sys.argv[1] == 'keep' else nullcontext():\n"
+        "    for step in range(30):\n"
+        "        if step == 10:\n"
+        "            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "        pieces = [torch.ones(2_000_000) for _ in range(10)]\n"
+        "        del pieces\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
+    )
+
+    def pages(how: str) -> int:
+        command = [sys.executable, "-c", script, how]
+        threads = {**os.environ, "OMP_NUM_THREADS": "2"}
+        return int(subprocess.run(command, check=True, capture_output=True, text=True, env=threads).stdout)
+
+    assert pages("keep") < pages("give back") / 10

@@ -364,9 +364,9 @@ def _graph_update(
 
 
 def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> int:
-    """The memory of one more meta-update of `planned_update`: its peak, and the workspace that it keeps."""
+    """The memory of one more meta-update of `planned_update`: its peak, and what it keeps between two."""
     peak = peak_memory_bytes(lambda: update(tasks), device)
-    return peak + (update.workspace.nbytes if isinstance(update, FusedUpdate) else 0)
+    return peak + (update.kept_bytes if isinstance(update, FusedUpdate) else 0)
 
 
 def _chunk(experiment: Experiment, form: Form) -> int:

@@ -138,13 +138,12 @@ def _workspace_bytes(experiment: Experiment, plan: Plan) -> int:
     weights = (method.inner_steps + 2 + has_own_rates) * experiment.model.num_params
     samples = (method.inner_steps + 1) * support + query
     vectors = weights + method.num_learned + max(method.num_learned, 1)
-    vectors += (2 if layers.activation == "relu" else 4) * samples * _units(layers) + (support + query) * layers.sizes[
-        -1
-    ]
+    vectors += (2 if layers.activation == "relu" else 4) * samples * _units(layers)
+    vectors += (support + query) * layers.sizes[-1]
     lanes = _LANE_BYTES.get(torch.backends.cpu.get_cpu_capability(), _SHORTEST_LANE_BYTES)
     learned, seeds = experiment.model.num_params + method.num_learned, len(config.seeds)
     at_a_time = min(seeds, -(-lanes // config.outer.meta_batch_size) + 1)  # those that four vectors can hold tasks of
-    vectors += -(-FLOAT_BYTES * (at_a_time + 1) * (learned + 1) // lanes)
+    vectors += -(-FLOAT_BYTES * (at_a_time + 1) * (learned + 2) // lanes)
     joined = config.outer.meta_batch_size * query * (layers.sizes[0] + layers.sizes[-1]) * descent.on_all_samples
     kept = seeds * (FLOAT_BYTES * (3 * learned + joined) + 9)
     return (plan.seed_threads or plan.threads) * lanes * vectors + kept

@@ -60,6 +60,11 @@ class FusedUpdate:
         self.workspace = torch.empty(0, dtype=torch.uint8)
         """Kept between steps: a new one at each would be paged in anew."""
 
+    @property
+    def kept_bytes(self) -> int:
+        """What it keeps between steps: its workspace, and room for the state before a block."""
+        return self.workspace.nbytes + sum(value.nbytes for value in self._before)
+
     def __call__(self, tasks: Task) -> tuple[Log, Tensor]:
         """Make one meta-update on a meta-batch."""
         lrs = [[part.lr.item() for part in self._state.parts]]
