@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.busy import busy_table
+from benchmarks.busy import busy_commands_table, busy_table
 from benchmarks.cases import MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.memory import memory_table
@@ -46,6 +46,7 @@ def main() -> None:
     lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
     lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
     lines += ["", *busy_table(max(3, options.rounds // 2), options.seconds)]
+    lines += ["", *busy_commands_table(max(3, options.rounds // 2))]
     lines += ["", *sweep_table(max(3, options.rounds // 2))]
     lines += ["", *memory_table()]
     (options.out / "benchmark.md").write_text("\n".join(lines) + "\n")
@@ -55,7 +56,7 @@ def main() -> None:
 
 def machine_lines() -> list[str]:
     """Say on what and with what it was measured, and which peers are missing."""
-    names = ("mamlcli", "torch", "numpy", "higher", "torchopt", "jax", "optax")
+    names = ("mamlcli", "torch", "numpy", "higher", "torchopt", "parallel-metalearn", "jax", "optax")
     found = []
     for name in names:
         try:

@@ -1,12 +1,16 @@
 """Beside other work: two processes that multiply matrices on all cores, as other trainings do."""
 
 import multiprocessing
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import median
 
 from benchmarks.cases import Case
+from benchmarks.commands import maml, ms_per_step
 from benchmarks.contenders import PACKAGES
 from benchmarks.workers import Worker
 
@@ -38,6 +42,56 @@ def busy_table(rounds: int, seconds: float) -> list[str]:
         quiet, busy = times[name, False], times[name, True]
         ratio = median(one / other for one, other in zip(busy, quiet, strict=True))
         lines.append(f"| {name} | {_spread(quiet)} | {_spread(busy)} | {ratio:.1f} |")
+    return lines
+
+
+def busy_commands_table(rounds: int) -> list[str]:
+    """Measure whole commands of what waits for threads many times in a step, as `auto` has it and with one."""
+    lines = [
+        "| median of whole commands | quiet | on one thread | beside two that multiply | on one thread there |",
+        "|---|---|---|---|---|",
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        maml("train", "quickstart", "--set", "seeds=[0,1,2]", out=place / "quickstart")
+
+        def evaluated(run: str, *set_: str) -> Callable[[str], float]:
+            def measure(threads: str) -> float:
+                words = [word for setting in (*set_, f"engine.threads={threads}") for word in ("--set", setting)]
+                with tempfile.TemporaryDirectory() as out:
+                    start = time.perf_counter()
+                    maml("eval", str(place / run), *words, out=Path(out) / "evaluation")
+                    return time.perf_counter() - start
+
+            return measure
+
+        def trained(name: str, *set_: str) -> Callable[[str], float]:
+            def measure(threads: str) -> float:
+                with tempfile.TemporaryDirectory() as out:
+                    words = [word for setting in (*set_, f"engine.threads={threads}") for word in ("--set", setting)]
+                    maml("train", name, *words, out=Path(out) / "run")
+                    return ms_per_step(Path(out) / "run")
+
+            return measure
+
+        short = ("outer.steps=600",)
+        measured = {
+            "an evaluation of the quickstart, s": evaluated("quickstart"),
+            "the same without the kernel, s": evaluated("quickstart", "engine.compile=off"),
+            "a step of the chain, ms": trained("chain", *short),
+            "a step of a graph at width 256, ms": trained(
+                "quickstart", *short, "model.hidden_sizes=[256,256]", "engine.compile=on", "seeds=[0,1,2]"
+            ),
+        }
+        for name, measure in measured.items():
+            times: dict[tuple[bool, str], list[float]] = {}
+            for _ in range(rounds):
+                for threads in ("auto", "1"):
+                    times.setdefault((False, threads), []).append(measure(threads))
+                with others():
+                    for threads in ("auto", "1"):
+                        times.setdefault((True, threads), []).append(measure(threads))
+            lines.append(f"| {name} | " + " | ".join(f"{median(found):.2f}" for found in times.values()) + " |")
     return lines
 
 

@@ -181,6 +181,52 @@ def torchopt(case: Case) -> Contender:
     return _module_check(network, backward), _module_steps(backward, draw, optimizer)
 
 
+def parallel_metalearn(case: Case) -> Contender:
+    """Parallel-metalearn's MAML: its vmap over tasks, with its differentiable SGD of a fixed rate."""
+    import torch
+    from metalearn.algorithms import MAML
+    from metalearn.inner_optimizers import InnerSGD
+    from metalearn.loss.base import BaseLoss
+    from metalearn.model_wrappers.MAMLWrapper import MAML_Model
+    from torch import nn
+
+    class Regression(BaseLoss):  # type: ignore[misc]
+        def forward(self, out_dict: Any, targets: Any, model_states: Any = None, **_: Any) -> Any:  # noqa: ARG002
+            loss = nn.functional.mse_loss(out_dict["logits"], targets)
+            return loss, loss
+
+    class Told(nn.Module):
+        """A module that is told more than its input."""
+
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: Any, **_: Any) -> Any:
+            return self.inner(x)
+
+    *body, head = _module(case)
+    network = MAML_Model(Told(nn.Sequential(*body)), Told(head))
+    rule = InnerSGD(
+        network.get_fast_weights(), inner_lr=ALPHA, max_inner_steps=case.inner_steps, learn_lr=False, first_order=False
+    )
+    method = MAML(
+        model=network,
+        optimizer=torch.optim.Adam(network.parameters(), lr=LR),
+        inner_optimizer=rule,
+        support_loss_fn=Regression(),
+        inner_steps=case.inner_steps,
+        chunk_size=case.tasks,
+    )
+    draw = _torch_batches(case)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            method.step(iter([draw()]))
+
+    return _module_check(network, lambda batch: method.step(iter([batch]))), steps
+
+
 def _module(case: Case) -> Any:
     from torch import nn
 
@@ -265,6 +311,7 @@ def jax(case: Case) -> Contender:
         body = lambda held, _: (made(*held), None)  # noqa: E731
         return library.jit(lambda *held: library.lax.scan(body, held, None, length=length)[0], donate_argnums=(0, 1, 2))
 
+    finished: Any = library.block_until_ready
     compiled = {length: several(length) for length in (1, _SCANNED)}
     held = [params, state, keys]
 
@@ -276,7 +323,7 @@ def jax(case: Case) -> Contender:
         for length, calls in ((_SCANNED, count // _SCANNED), (1, count % _SCANNED)):
             for _ in range(calls):
                 held[:] = compiled[length](*held)
-        library.block_until_ready(held)
+        finished(held)
 
     return check, steps
 
@@ -287,11 +334,13 @@ CONTENDERS: dict[str, Callable[[Case], Contender]] = {
     "mamlcli, one thread": ours_on_one_thread,
     "higher, loop": higher,
     "torchopt MetaSGD, loop": torchopt,
+    "parallel-metalearn": parallel_metalearn,
     "torch.func vmap(grad), eager": torch_vmap,
     "JAX jit(scan(vmap(grad))) + optax": jax,
 }
 PACKAGES = {
     "higher, loop": "higher",
     "torchopt MetaSGD, loop": "torchopt",
+    "parallel-metalearn": "metalearn",
     "JAX jit(scan(vmap(grad))) + optax": "optax",
 }

@@ -1,14 +1,13 @@
 """Nine settings at width 40 on one core: one sweep, in which they are rows of one program, against nine runs."""
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
+
+from benchmarks.commands import maml, ms_per_step
 
 INNER_LRS, LRS = (0.003, 0.01, 0.03), (0.0003, 0.001, 0.003)
 
@@ -63,7 +62,7 @@ def _runs(case: SweepCase) -> Taken:
         for number, (inner_lr, lr) in enumerate(product(INNER_LRS, LRS)):
             out = Path(scratch) / str(number)
             _maml("train", case, f"algorithm.inner_lr={inner_lr}", f"outer.lr={lr}", out=out)
-            ms += _ms_per_step(out)
+            ms += ms_per_step(out)
         return Taken(time.perf_counter() - start, ms)
 
 
@@ -73,7 +72,7 @@ def _sweep(case: SweepCase) -> Taken:
         axes = (f"{key}={','.join(map(str, values))}" for key, values in zip(_KEYS, (INNER_LRS, LRS), strict=True))
         _maml("sweep", case, *axes, out=out)
         seconds = time.perf_counter() - start
-        return Taken(seconds, _ms_per_step(next((out / "runs").iterdir())))
+        return Taken(seconds, ms_per_step(next((out / "runs").iterdir())))
 
 
 _KEYS = ("algorithm.inner_lr", "outer.lr")
@@ -84,13 +83,4 @@ def _maml(command: str, case: SweepCase, *set_: str, out: Path) -> None:
         *(f"outer.steps={case.steps}", f"outer.meta_batch_size={case.tasks}", f"tasks.support_shots={case.shots}"),
         *("engine.threads=1", "seeds=[0]", *set_),
     ]
-    words = [command, "sinusoid", "--quiet", "--json", "--out", str(out)]
-    words += [word for setting in settings for word in ("--set", setting)]
-    subprocess.run([sys.executable, "-m", "mamlcli", *words], check=True, stdout=subprocess.DEVNULL)
-
-
-def _ms_per_step(run: Path) -> float:
-    """Of a run, from its first logged step to its last."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    first, last = rows[0], rows[-1]
-    return 1e3 * float(last["wall_s"] - first["wall_s"]) / float(last["step"] - first["step"])
+    maml(command, "sinusoid", *(word for setting in settings for word in ("--set", setting)), out=out)

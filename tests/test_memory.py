@@ -177,7 +177,9 @@ def test_the_estimate_of_the_kernel_is_the_workspace_that_it_asks_for(overrides:
     assert workspace.num_bytes <= measured < workspace.num_bytes + 1024
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd", "momentum"]
+)
 def test_the_estimate_of_the_optimiser_is_what_it_holds_and_that_of_an_update_is_near(optimizer: str) -> None:
     chosen = experiment("model.hidden_sizes=[300]", f"outer.optimizer={optimizer}", "outer.meta_batch_size=1")
     plan, state, tasks = make_plan(chosen, CPU), chosen.initial_state(CPU), chosen.stream().batch(0)

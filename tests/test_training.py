@@ -1,9 +1,11 @@
 """The meta-update and the loop around it."""
 
 import itertools
+import sys
 
 import pytest
 import torch
+from torch import Tensor
 
 from mamlcli import Config
 from mamlcli.errors import DivergedError
@@ -42,8 +44,40 @@ def test_the_same_seed_gives_the_same_numbers(tiny: Config) -> None:
     assert all(torch.equal(one.params[name], other.params[name]) for name in one.params)
 
 
+def test_an_accelerator_is_waited_for_at_logged_steps_alone(tiny: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tensors of the device `meta` have no numbers: to read one is an error, but for their truth, which is counted here.
+    device, reads = torch.device("meta"), list[Tensor]()
+
+    def read(tensor: Tensor) -> bool:
+        reads.append(tensor)
+        return True
+
+    monkeypatch.setattr(Tensor, "__bool__", read)
+    adam = sys.modules["torch.optim.adam"]  # torch.optim.adam is something else
+    monkeypatch.setattr(adam, "_get_capturable_supported_devices", lambda: ["meta"])
+    experiment = make_experiment(changed(tiny, "outer", steps=12, max_grad_norm=1.0))
+    config, state = experiment.config, experiment.initial_state(device)
+    state.optimizer.param_groups[0]["capturable"] = True  # as on CUDA
+    read_at = dict[int, int]()
+    for step in train_steps(
+        state,
+        experiment.stream().blocks(0, 12, device),
+        make_update(state, experiment.method.meta_gradient, config.outer.max_grad_norm),
+        experiment.pre_adapt_loss,
+        seeds=config.seeds,
+        learning_rate=lambda step: scheduled_lr(0.01, "cosine", step, 12),
+        on_divergence="stop",
+        is_logged=lambda step: step % 4 == 0,
+    ):
+        read_at[step.step] = len(reads)
+    before = read_at[1]  # what is made at the start, once
+    assert read_at == {step: before + step // 4 for step in range(1, 13)}
+
+
 @pytest.mark.parametrize("max_grad_norm", [None, 0.5])
-@pytest.mark.parametrize("optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["adam", "adamw", "nadam", "radam", "adamax", "adagrad", "rmsprop", "sgd", "momentum"]
+)
 def test_seeds_trained_together_equal_the_same_seeds_trained_alone(
     tiny: Config, optimizer: str, max_grad_norm: float | None
 ) -> None:
