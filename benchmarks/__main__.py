@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.busy import busy_commands_table, busy_table
-from benchmarks.cases import MAIN, SCALING, Case
+from benchmarks.busy import busy_commands_table, busy_table, others
+from benchmarks.cases import GROWTH, MAIN, SCALING, Case
 from benchmarks.contenders import CONTENDERS, PACKAGES, experiment
 from benchmarks.memory import memory_table
 from benchmarks.sweeps import sweep_table
@@ -43,8 +43,7 @@ def main() -> None:
     ]
     lines += [line for case in MAIN for line in main_rows(case, options.rounds, options.seconds)]
     rows = [scaling_row(case, options.rounds, options.seconds) for case in SCALING]
-    lines += ["", "| case | ms per meta-step | peak memory of a meta-update |", "|---|---|---|"]
-    lines += [f"| {row['case'].name} | {row['ms']:.3f} | {row['bytes'] / 2**20:.2f} MiB |" for row in rows]
+    lines += scaling_table(rows)
     lines += ["", *busy_table(max(3, options.rounds // 2), options.seconds)]
     lines += ["", *busy_commands_table(max(3, options.rounds // 2))]
     lines += ["", *sweep_table(max(3, options.rounds // 2))]
@@ -137,23 +136,38 @@ def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
 
 
 def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
-    """Measure this project alone on a case."""
-    worker = Worker("mamlcli", case)
-    times = measure_in_turn({"": worker}, rounds=max(3, rounds // 2), seconds=seconds)[""]
+    """Measure this project alone on a case, on a quiet machine and beside others."""
+    worker, rounds = Worker("mamlcli", case), max(3, rounds // 2)
+    times = measure_in_turn({"": worker}, rounds=rounds, seconds=seconds)[""]
+    with others():
+        busy = measure_in_turn({"": worker}, rounds=rounds, seconds=seconds)[""]
     worker.close()
     described = experiment(case, "engine.compile=on")
     plan, tasks = make_plan(described, CPU), described.stream().batch(0)
     update = planned_update(described, described.initial_state(CPU), plan, CPU)
     with using_threads(plan.threads):
         held = update_memory_bytes(update, tasks, CPU)
-    return {"case": case, "ms": median(times), "bytes": held}
+    return {"case": case, "ms": median(times), "busy": median(busy), "bytes": held}
+
+
+def scaling_table(rows: list[dict[str, Any]]) -> list[str]:
+    """The same as lines."""
+    lines = [
+        "",
+        "| case | ms per meta-step | beside two that multiply | peak memory of a meta-update |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        held = f"{row['bytes'] / 2**20:.2f} MiB"
+        lines.append(f"| {row['case'].name} | {row['ms']:.3f} | {row['busy']:.3f} | {held} |")
+    return lines
 
 
 def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
     """Draw cost and memory against inner steps, tasks and seeds, beside what linear growth would be."""
-    figure = Figure(figsize=(10.5, 5.6), layout="constrained")
-    panels = figure.subplots(2, 3)
-    for column, (name, label) in enumerate((("inner_steps", "inner steps"), ("tasks", "tasks"), ("seeds", "seeds"))):
+    figure = Figure(figsize=(14, 5.6), layout="constrained")
+    panels = figure.subplots(2, len(GROWTH))
+    for column, (name, label) in enumerate(GROWTH.items()):
         chosen = [row for row in rows if row["case"].name.endswith(label)]
         x = [getattr(row["case"], name) for row in chosen]
         for axes, key, scale, unit in (
@@ -161,17 +175,24 @@ def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
             (panels[1][column], "bytes", 2**20, "MiB"),
         ):
             y = [row[key] / scale for row in chosen]
-            axes.loglog(x, y, "o-", color="#0072B2", label="mamlcli")
-            axes.loglog(x, [y[0] * one / x[0] for one in x], ":", color="#777777", label="linear")
+            axes.loglog(x, y, "o-", color="#0072B2", label="on a quiet machine")
+            if key == "ms":
+                axes.loglog(
+                    x, [row["busy"] for row in chosen], "s--", color="#D55E00", label="beside two that multiply"
+                )
+            power = {"width": 2, "threads": -1 if key == "ms" else 1}.get(name, 1)
+            grown = {2: "as the square", -1: "as the inverse", 1: "linear"}[power]
+            axes.loglog(x, [y[0] * (one / x[0]) ** power for one in x], ":", color="#777777", label=grown)
             axes.set_xlabel(label)
-            axes.set_ylabel(unit)
+            if column == 0:
+                axes.set_ylabel(unit)
             axes.set_xticks(x, map(str, x))
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
             axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
-    panels[0][0].legend(frameon=False)
+            axes.legend(frameon=False, fontsize="small")
     return figure
 
 

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mamlcli.cores import usable_cores
+
 ALPHA, LR = 0.01, 1e-3
 Arrays = list[NDArray[np.float32]]
 
@@ -18,6 +20,8 @@ class Case(NamedTuple):
     inner_steps: int = 1
     tasks: int = 25
     shots: int = 10
+    threads: int | None = None
+    """None for as many as `engine.threads: auto` takes."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -25,17 +29,32 @@ class Case(NamedTuple):
         return (1, self.width, self.width, 1)
 
 
+GROWTH = {
+    "inner_steps": "inner steps",
+    "tasks": "tasks",
+    "seeds": "seeds",
+    "width": "units of width",
+    "threads": "threads, ten seeds",
+}
+"""What a meta-step is measured to grow with, and what it is called."""
 MAIN = [
     Case("one seed"),
     Case("ten seeds", seeds=10),
     Case("width 256", width=256),
     Case("five inner steps", inner_steps=5),
     Case("2,500 tasks", tasks=2500),
+    Case("thirty seeds", seeds=30),
 ]
 SCALING = [
-    *(Case(f"{steps} inner steps", inner_steps=steps) for steps in (1, 2, 5, 10)),
-    *(Case(f"{tasks} tasks", tasks=tasks) for tasks in (25, 250, 2500)),
-    *(Case(f"{seeds} seeds", seeds=seeds) for seeds in (1, 3, 10, 30)),
+    Case(f"{value} {GROWTH[name]}", **{"seeds": 10 if name == "threads" else 1} | {name: value})
+    for name, values in {
+        "inner_steps": (1, 2, 5, 10),
+        "tasks": (25, 250, 2500),
+        "seeds": (1, 3, 10, 30),
+        "width": (20, 40, 80, 120, 256, 512),
+        "threads": range(1, usable_cores() + 1),
+    }.items()
+    for value in values
 ]
 
 

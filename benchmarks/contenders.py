@@ -22,7 +22,7 @@ _SCANNED = 200
 Contender = tuple[Callable[[Arrays, Arrays], Arrays], Callable[[int], None]]
 
 
-def ours(case: Case, compiled: str = "on", threads: str = "auto") -> Contender:
+def ours(case: Case, compiled: str = "on") -> Contender:
     """This project's training loop, as `maml train` runs it."""
     import torch
 
@@ -31,7 +31,7 @@ def ours(case: Case, compiled: str = "on", threads: str = "auto") -> Contender:
     from mamlcli.threads import using_threads
     from mamlcli.training import train_steps
 
-    described = experiment(case, f"engine.compile={compiled}", f"engine.threads={threads}")
+    described = experiment(case, f"engine.compile={compiled}", f"engine.threads={case.threads or 'auto'}")
     device = torch.device("cpu")
     plan, state = make_plan(described, device), described.initial_state(device)
     update = planned_update(described, state, plan, device)
@@ -85,7 +85,7 @@ def ours_eager(case: Case) -> Contender:
 
 def ours_on_one_thread(case: Case) -> Contender:
     """The same, on one thread."""
-    return ours(case, threads="1")
+    return ours(case._replace(threads=1))
 
 
 def _torch_batches(case: Case) -> Callable[[], Any]:
