@@ -107,9 +107,12 @@ def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
     if not low_rank_obstacles(experiment(case)):
         limits["the same, of low-rank products"] = "low_rank"
     for name, form in limits.items():
-        limit = arithmetic_limit_ms(case, form)
-        longer = median(times["mamlcli"]) / limit
-        rows.append(f"| {case.name} | {name} | {limit:.3f} | it takes {longer:.1f} times as long | |")
+        for contender, on in (("mamlcli", case), ("mamlcli, one thread", case._replace(threads=1))):
+            if contender in times:
+                limit = arithmetic_limit_ms(on, form)
+                longer = median(times[contender]) / limit
+                on_one = "" if contender == "mamlcli" else ", on one thread"
+                rows.append(f"| {case.name} | {name}{on_one} | {limit:.3f} | it takes {longer:.1f} times as long | |")
     return rows
 
 
@@ -120,7 +123,7 @@ def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
         case: What is computed.
         inner_update: `dense` counts the step as it is written in textbooks, and `low_rank` as that form of it needs.
     """
-    described = experiment(case, f"engine.inner_update={inner_update}")
+    described = experiment(case, f"engine.inner_update={inner_update}", f"engine.threads={case.threads or 'auto'}")
     plan, params = make_plan(described, CPU), described.initial_state(CPU).params
     tasks = described.stream().batch(0)
     with FlopCounterMode(display=False) as counter:
