@@ -25,6 +25,7 @@ from mamlcli.threads import using_threads
 
 CPU = torch.device("cpu")
 LOOPS = ("higher, loop", "torchopt MetaSGD, loop")
+OF_ONE_SEED = (*LOOPS, "parallel-metalearn", "torch.func vmap(grad), eager")
 
 
 def main() -> None:
@@ -85,7 +86,7 @@ def main_rows(case: Case, rounds: int, seconds: float) -> list[str]:
     if case.seeds == 1:
         wanted.remove("mamlcli, one thread")
     if case.seeds > 1:
-        wanted = [name for name in wanted if "vmap(grad), eager" not in name]
+        wanted = [name for name in wanted if name not in OF_ONE_SEED]
     present = [name for name in wanted if find_spec(PACKAGES.get(name, "torch"))]
     workers = {name: Worker(name, case) for name in present}
     assert_same_gradient(workers)
@@ -145,7 +146,7 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     with others():
         busy = measure_in_turn({"": worker}, rounds=rounds, seconds=seconds)[""]
     worker.close()
-    described = experiment(case, "engine.compile=on")
+    described = experiment(case, "engine.compile=on", f"engine.threads={case.threads or 'auto'}")
     plan, tasks = make_plan(described, CPU), described.stream().batch(0)
     update = planned_update(described, described.initial_state(CPU), plan, CPU)
     with using_threads(plan.threads):
@@ -171,7 +172,7 @@ def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
     figure = Figure(figsize=(14, 5.6), layout="constrained")
     panels = figure.subplots(2, len(GROWTH))
     for column, (name, label) in enumerate(GROWTH.items()):
-        chosen = [row for row in rows if row["case"].name.endswith(label)]
+        chosen = [row for row in rows if row["case"].name == f"{getattr(row['case'], name)} {label}"]
         x = [getattr(row["case"], name) for row in chosen]
         for axes, key, scale, unit in (
             (panels[0][column], "ms", 1.0, "ms per meta-step"),
@@ -195,7 +196,9 @@ def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
-            axes.legend(frameon=False, fontsize="small")
+            lines, labels = axes.get_legend_handles_labels()
+            first = 0 if axes is panels[0][0] else -1  # what all panels have is said once
+            axes.legend(lines[first:], labels[first:], frameon=False, fontsize="small")
     return figure
 
 
