@@ -24,8 +24,7 @@ _LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Of a process that lives and says nothing; the longest that the first one may measure, draw and write alone.
 _LONGEST = timedelta(minutes=30)
 # How long one that has lost the others looks for what one of them had to say, and waits for all to have heard it.
-_LAST_WORDS_S = 10.0
-_POLL_S = 0.02
+_LAST_WORDS_S = 5.0
 _WORDS = "mamlcli/ended"
 
 
@@ -238,9 +237,10 @@ _STORE: "list[Store]" = []
 class Ended(NamedTuple):
     """How a command has ended in one process."""
 
-    rank: int
     exit_code: int
     message: str
+    is_known_to_all: bool = False
+    """Whether all processes hear of it; not where one has ended without a word."""
 
 
 def agreed_end(own: Ended, *, has_lost: bool = False) -> Ended:
@@ -253,29 +253,34 @@ def agreed_end(own: Ended, *, has_lost: bool = False) -> Ended:
     Returns:
         With the message that this process is to say: of all messages the first process says one.
     """
-    here, found = place(), own
+    found = own
     if _STORE:
         store = _STORE[0]
         with suppress(RuntimeError, OSError):
             store.set_timeout(timedelta(seconds=_LAST_WORDS_S))
             if has_lost:
                 store.wait([_WORDS])
-            found = Ended(*json.loads(store.compare_set(_WORDS, "", json.dumps(own))))
+            said = json.dumps([own.exit_code, own.message])
+            exit_code, message = json.loads(store.compare_set(_WORDS, "", said))
+            found = Ended(exit_code, message, is_known_to_all=True)
     # What all have met the first process knows most of: where its folder is, and how to go on.
     if found.exit_code == own.exit_code and not has_lost:
-        found = own
-    return found if here.is_first else found._replace(message="")
+        found = found._replace(message=own.message)
+    return found if place().is_first else found._replace(message="")
 
 
 def wait_for_all_to_end() -> None:
-    """Say that this process has said all, and wait until all have, or some seconds have passed."""
-    here = place()
+    """Wait until the first process has said how all end, and in that one until the others are about to; some seconds.
+
+    The first goes last: in it is, without a launcher's own, what they leave their words in.
+    """
     if not _STORE:
         return
-    store, until = _STORE[0], time.monotonic() + _LAST_WORDS_S
+    here, store = place(), _STORE[0]
+    keys = [f"{_WORDS}/{rank}" for rank in range(here.size)]
     with suppress(RuntimeError, OSError):
-        store.set(f"{_WORDS}/{here.rank}", "")
-        while time.monotonic() < until:
-            if store.check([f"{_WORDS}/{rank}" for rank in range(here.size)]):
-                return
-            time.sleep(_POLL_S)
+        if not here.is_first:
+            store.wait(keys[:1], timedelta(seconds=_LAST_WORDS_S))
+        store.set(keys[here.rank], "")
+        if here.is_first:
+            store.wait(keys, timedelta(seconds=_LAST_WORDS_S))

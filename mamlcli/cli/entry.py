@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stderr, redirect_stdout, suppress
@@ -62,7 +64,7 @@ def _run() -> None:
         if not isinstance(error, MemoryError | RuntimeError) or not _is_out_of_memory(error):
             if place().size == 1:
                 raise
-            raise SystemExit(_say(Ended(place().rank, 1, traceback.format_exc()))) from None
+            raise SystemExit(_say(Ended(1, traceback.format_exc()))) from None
         remedy = "use --set engine.task_chunk=N with a smaller N, or fewer seeds at once"
         _fail(f"out of memory: {remedy}; what was saved before is intact", 6)
 
@@ -80,7 +82,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 def _fail(message: str, exit_code: int, *, has_lost: bool = False) -> NoReturn:
     """End with a message and an exit code, or, where this process has lost the others, as the one that ended first."""
-    ended = Ended(place().rank, exit_code, "\n".join(_lines(message)))
+    ended = Ended(exit_code, "\n".join(_lines(message)))
     raise SystemExit(_say(ended, has_lost=has_lost))
 
 
@@ -91,8 +93,12 @@ def _lines(message: str) -> list[str]:
 def _say(own: Ended, *, has_lost: bool = False) -> int:
     """Say how this command ends; the first of a launcher's processes does for all. Returns the exit code."""
     ended = agreed_end(own, has_lost=has_lost)
+    if place().size > 1 and threading.current_thread() is threading.main_thread():
+        # A launcher ends the others as soon as one has ended; each is about to, with a code that says more.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if ended.message:
         with suppress(OSError, ValueError):  # nobody may be listening
             print(ended.message, file=sys.stderr)
-    wait_for_all_to_end()
+    if ended.is_known_to_all:
+        wait_for_all_to_end()
     return ended.exit_code

@@ -4,7 +4,7 @@ Every process holds the state of all seeds, and has the same one after each bloc
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Protocol
 
@@ -133,7 +133,7 @@ class OwnState:
 
     def moments(self) -> list[Tensor]:
         """What the optimiser holds of each seed."""
-        return [value for value in self._all.optimizer.state[self._all.flat].values() if self._is_by_seed(value)]
+        return [value for value in _held_by(self._all).values() if self._is_by_seed(value)]
 
     def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
         """Make several steps, and put what they come to into the state of all seeds."""
@@ -170,13 +170,14 @@ class OwnState:
         self._own.flat.copy_(self._all.flat[self._rows])
         self._own.alive.copy_(self._all.alive[self._rows])
         self._own.updates.copy_(self._all.updates[self._rows])
-        held = self._own.optimizer.state[self._own.flat]
-        for name, value in self._all.optimizer.state[self._all.flat].items():
-            held[name] = (value[self._rows] if self._is_by_seed(value) else value).clone()
+        for name, value in _held_by(self._all).items():
+            self._own.optimizer.state[self._own.flat][name] = (
+                value[self._rows] if self._is_by_seed(value) else value
+            ).clone()
 
     def _put_back(self) -> None:
-        everything = self._all.optimizer.state[self._all.flat]
-        for name, value in self._own.optimizer.state[self._own.flat].items():
+        for name, value in _held_by(self._own).items():
+            everything = self._all.optimizer.state[self._all.flat]
             if value.shape != self._own.flat.shape:
                 everything[name] = value.clone()
                 continue
@@ -188,7 +189,7 @@ class OwnState:
 
     def _held(self) -> list[Tensor]:
         own = self._own
-        return [own.flat, own.alive, own.updates, *own.optimizer.state[own.flat].values()]
+        return [own.flat, own.alive, own.updates, *_held_by(own).values()]
 
     def _is_by_seed(self, value: Tensor) -> bool:
         return value.shape == self._all.flat.shape
@@ -198,3 +199,9 @@ class OwnState:
         found = steps[0].new_zeros(len(steps), len(self._all.flat))
         found[:, self._rows] = torch.stack(list(steps))
         return found
+
+
+def _held_by(state: TrainState) -> Mapping[str, Tensor]:
+    """What an optimiser holds; to ask it for what it does not hold would be remembered."""
+    held: Mapping[str, Tensor] = state.optimizer.state.get(state.flat, {})
+    return held
