@@ -28,8 +28,13 @@ class Usage(NamedTuple):
 
 
 def usable_cores() -> int:
-    """How many cores this process may use: of those it is bound to, as many as its container pays for."""
-    return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize))
+    """How many cores this process may use: of those it is bound to, as many as its container pays for.
+
+    Processes that a launcher has started on one machine have an equal share each.
+    """
+    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    sharing = max(1, int(here)) if here.isdecimal() else 1
+    return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize) // sharing)
 
 
 def cpu_name() -> str:

@@ -103,6 +103,10 @@ class DeviceError(MamlError, RuntimeError):
     exit_code = 6
 
 
+class LostRankError(MamlError):
+    """Another process of the same launcher has ended, or cannot be reached; what it had to say is its own error."""
+
+
 class InterruptedRunError(MamlError):
     """A signal ended the work after everything was saved."""
 

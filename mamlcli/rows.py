@@ -34,6 +34,8 @@ class Engine(TypedDict):
     inner_update: Literal["dense", "low_rank", "fused"]
     task_chunk: Annotated[int, Field(ge=1)]
     """Tasks differentiated at a time."""
+    task_ranks: NotRequired[Annotated[int, Field(ge=1)]]
+    """Processes that share the tasks of each meta-batch."""
 
 
 @with_config(OPEN_SHAPE)

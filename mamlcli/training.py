@@ -250,6 +250,7 @@ def train_steps(
     on_divergence: OnDivergence,
     is_logged: Callable[[int], bool],
     is_seen: Callable[[int], bool] = lambda _: False,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[MetaStep]:
     """Train, one meta-step for each meta-batch; the state is advanced in place between yields.
 
@@ -266,6 +267,8 @@ def train_steps(
         is_logged: Whether the step of this number (from 1) is logged; an accelerator is only waited for at
             such steps.
         is_seen: Whether it is yielded for another reason.
+        clock: Seconds, by which it is found how many steps are made at a time. Where several processes train, all
+            must read the same.
 
     Raises:
         DivergedError: If a loss or gradient is not finite. No update was made with it; on an accelerator other
@@ -277,7 +280,15 @@ def train_steps(
 
     rule = Rule(seeds, learning_rate, on_divergence)
     steps = train_stack(
-        state, blocks, update, pre_adapt_loss, [rule], is_logged=is_logged, is_seen=is_seen, ended=ended
+        state,
+        blocks,
+        update,
+        pre_adapt_loss,
+        [rule],
+        is_logged=is_logged,
+        is_seen=is_seen,
+        clock=clock,
+        ended=ended,
     )
     for step in steps:
         yield step.of(0)
@@ -315,6 +326,7 @@ def train_stack(
     *,
     is_logged: Callable[[int], bool],
     is_seen: Callable[[int], bool] = lambda _: False,
+    clock: Callable[[], float] = time.perf_counter,
     ended: Callable[[int, DivergedError], None],
 ) -> Iterator[StackStep]:
     """Train states side by side; see `train_steps`.
@@ -329,6 +341,7 @@ def train_stack(
         rules: Of each part.
         is_logged: As for `train_steps`.
         is_seen: The same.
+        clock: The same.
         ended: Hears which part has diverged, before its step is counted; what it raises ends all.
     """
     sizes = [len(part.flat) for part in state.parts]
@@ -342,9 +355,9 @@ def train_stack(
             before = pre_adapt_loss(state.params, block.map(itemgetter(first))) if logged else None
             count = 1 if logged else _until_seen(number, min(pace.steps, end - first), is_logged, is_seen)
             lrs = [[rule.learning_rate(number - 1 + further) for rule in rules] for further in range(count)]
-            start = time.perf_counter()
+            start = clock()
             log, norms = advance(block.map(itemgetter(slice(first, first + count))), lrs)
-            pace.took(len(norms), time.perf_counter() - start)
+            pace.took(len(norms), clock() - start)
             first, number = first + len(norms), number + len(norms) - 1
             of_last = {name: values[-1] for name, values in log.items()}
             lrs = lrs[: len(norms)]

@@ -15,10 +15,13 @@ import torch
 import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
+import mamlcli.trainings.rhythm
 import mamlcli.trainings.training
+from mamlcli.experiment import Experiment
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState
+from mamlcli.types import Params
 
 
 def _before(owner: Any, name: str, act: Callable[..., None]) -> None:
@@ -144,3 +147,26 @@ def wait_for(path: str) -> None:
     """Begin when a file appears, so that several processes begin together."""
     while not Path(path).exists():
         time.sleep(0.0005)
+
+
+def in_double_precision() -> None:
+    """Train in float64, from the same parameters on the same tasks."""
+    params, blocks = Experiment.initial_params, TaskStream.blocks
+
+    def in_double(self: Experiment) -> list[Params]:
+        return [{name: theta.double() for name, theta in seed.items()} for seed in params(self)]
+
+    def doubled(self: TaskStream, first: int, last: int, device: torch.device | str = "cpu") -> Iterator[Task]:
+        return (block.map(torch.Tensor.double) for block in blocks(self, first, last, device))
+
+    Experiment.initial_params = in_double  # type: ignore[method-assign]
+    TaskStream.blocks = doubled  # type: ignore[method-assign]
+
+
+def fails(message: str) -> None:
+    """Raise an error that nobody has thought of, when a step begins."""
+
+    def failing(*_: object) -> None:
+        raise LookupError(message)
+
+    _before(mamlcli.trainings.rhythm.Rhythm, "is_logged", failing)

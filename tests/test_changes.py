@@ -55,6 +55,7 @@ OTHER = {
     "run.log_every_steps": 3, "run.checkpoint_every_steps": 4, "run.keep_checkpoints": 1, "run.keep": "best",
     "run.log_to": ("tensorboard",),
     "engine.compile": "off", "engine.inner_update": "dense", "engine.task_chunk": 2, "engine.threads": 2,
+    "parallel.shard": "tasks",
 }  # fmt: skip
 # Written down beside the table, on purpose, by what each key means.
 TESTED = {
@@ -65,14 +66,14 @@ TESTED = {
     "tasks.corrupted_slots", "algorithm.inner_lr", "algorithm.inner_optimizer", "algorithm.inner_momentum",
     "algorithm.proximal_strength", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above", "run.keep",
-    "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads",
+    "engine.compile", "engine.inner_update", "engine.task_chunk", "engine.threads", "parallel.shard",
 }  # fmt: skip
 CONTINUED = {
     "device", "outer.steps", "evaluation.tasks", "evaluation.shots", "evaluation.inner_steps", "tasks.path",
     "evaluation.query_shots", "evaluation.grid", "evaluation.seed", "evaluation.diverged_above",
     "run.checkpoint_every_steps", "run.keep_checkpoints", "run.keep", "run.log_to", "engine.compile",
     "engine.inner_update",
-    "engine.task_chunk", "engine.threads",
+    "engine.task_chunk", "engine.threads", "parallel.shard",
 }  # fmt: skip
 METHODS = {
     "maml": parse_config(TINY),
@@ -220,7 +221,7 @@ def test_an_evaluation_says_what_it_cannot_change_and_what_it_can(tiny: Config, 
         mamlcli.evaluate(run, overrides=(override,))
     assert f"  {override.split('=')[0]}: " in str(caught.value)
     assert str(caught.value).endswith(
-        "these may change: device, engine.*, evaluation.* (not evaluation.every_steps), run.keep, tasks.x, "
+        "these may change: device, engine.*, parallel.*, evaluation.* (not evaluation.every_steps), run.keep, tasks.x, "
         "tasks.noise_std, tasks.corrupted_slots, tasks.amplitude, tasks.phase, tasks.frequency, algorithm.inner_lr"
         ", algorithm.inner_optimizer, algorithm.inner_momentum"
     )

@@ -40,11 +40,22 @@ class Zygote:
         self.process.wait(30)
         self.process.stdout.close()
 
-    def start(self, cwd: Path, *arguments: object, fault: str | None = None, **values: object) -> "Command":
-        """Start `maml` with these arguments in a folder, with a fault of `tests.injections` if one is named."""
+    def start(
+        self,
+        cwd: Path,
+        *arguments: object,
+        fault: str | None = None,
+        environment: Mapping[str, str] | None = None,
+        **values: object,
+    ) -> "Command":
+        """Start `maml` with these arguments in a folder, with a fault of `tests.injections` if one is named.
+
+        The environment is added to that of the tests.
+        """
         log = cwd / f".command-{time.monotonic_ns()}"
-        request = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log)}
-        return Command(self, self.ask(request | {"fault": fault, "values": values}), log)
+        request: dict[str, Any] = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log)}
+        request |= {"fault": fault, "values": values, "environment": dict(environment or {})}
+        return Command(self, self.ask(request), log)
 
     def ask(self, request: Mapping[str, Any]) -> Any:
         assert self.process.stdin is not None
@@ -111,6 +122,7 @@ def _run(request: Mapping[str, Any]) -> None:
     for number, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(request["log"] + suffix, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(request["cwd"])
+    os.environ.update(request["environment"])
     sys.argv = ["maml", *request["arguments"]]
     from mamlcli.cli import main
     from tests import injections

@@ -13,6 +13,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import plugin_options
+from mamlcli.ranks import without_launcher
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -166,6 +167,7 @@ def is_trained(path: Path, config: Config) -> bool:
 def _start(job: Job) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugin_options()],
+        env=without_launcher(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -4,20 +4,25 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import NamedTuple
 
-from mamlcli.compute.plan import make_plan, uncompiled_gradient
+import torch
+
+from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.errors import DivergedError, InterruptedRunError
-from mamlcli.experiment import make_experiment
+from mamlcli.errors import DivergedError, InterruptedRunError, UsageError
+from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
+from mamlcli.ranks import Ranks, connected, place
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import check_installed
+from mamlcli.trainings.company import accompany, told_states
 from mamlcli.trainings.drawn import draw_loss, draw_training
 from mamlcli.trainings.ending import say_how_to_go_on
 from mamlcli.trainings.start import announce_device, prepare_resume, report_step, start_or_open, tell_of_tasks
@@ -60,6 +65,9 @@ def train(
         KeyboardInterrupt: If it comes, as from a notebook's stop button. The run can be continued from its newest
             checkpoint, to the same bits.
 
+    Where a launcher like torchrun has started several processes that call it alike, they share the work as
+    `parallel.shard` says. The first of them reads `out` and the like, writes, and calls `on_step`; all return the same.
+
     Examples:
         End early where the loss is small enough, and keep what is trained:
 
@@ -71,39 +79,81 @@ def train(
         >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
     """
     check_config(config)
-    reporter = reporter or Silent()
+    reporter = (reporter or Silent()) if place().is_first else Silent()
     reporter.progress("setting up the experiment", 0, 1)
+    with connected():
+        return _train(config, reporter, _Wanted(out, overwrite, resume, on_step), stop or StopRequest())
+
+
+class _Wanted(NamedTuple):
+    """Arguments of `train` that the first process alone reads."""
+
+    out: str | Path | None
+    overwrite: bool
+    resume: bool
+    on_step: Callable[[LoggedStep], object]
+
+
+def _train(config: Config, reporter: Reporter, wanted: _Wanted, stop: StopRequest) -> TrainResult:
+    """Train, in the first process or beside it."""
     experiment = make_experiment(config)
     check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
-    plan = make_plan(experiment, device)
+    plan = make_plan(experiment, device, place().size)
     check_training(experiment, plan, device, reporter)
-    start = time.perf_counter()
-    with stop or StopRequest() as stop:
-        with ExitStack() as held, Threads(config.engine.threads, plan.threads, reporter.note) as threads:
-            run, resumed = start_or_open(config, held, reporter, out=out, overwrite=overwrite, resume=resume)
-            training = Training(run, experiment, device, stop, threads, reporter)
-            held.enter_context(training.trackers)
-            if resumed:
-                prepare_resume(training)
-            try:
-                # Closed, a training that `on_step` ends is saved.
-                with closing(training.train()) as steps:
-                    for logged in steps:
-                        try:
-                            report_step(reporter, logged.rows, config.outer.steps)
-                            on_step(logged)
-                        except KeyboardInterrupt as error:
-                            steps.throw(error)  # it ends as one that comes within a step does
-            except (InterruptedRunError, DivergedError) as error:
-                say_how_to_go_on(error, "train", run, run, draw_loss(training, run.metrics.read()))
-                raise
-            metrics, chosen = run.metrics.read(), training.chosen()
-            figure = draw_training(training, metrics)
-            training.trackers.figures()
-            point_to(run.path, config.name)
-        stop.raise_if_asked(f"interrupted after training; the run is complete: {run.path}")
+    with stop:
+        ranks = Ranks(stop)
+        if ranks.told(config.model_dump()) != config.model_dump():
+            raise UsageError("processes of one launcher were given different configs")
+        with Threads(config.engine.threads, plan.threads, reporter.note) as threads:
+            found = None
+            if ranks.is_first:
+                found = _lead(experiment, plan, device, ranks, threads, reporter, wanted)
+            else:
+                accompany(experiment, [experiment], plan, device, ranks, threads)
+        result: TrainResult = ranks.told(found)
+        ranks.meet()
+        ranks.stop.raise_if_asked(f"interrupted after training; the run is complete: {result.run}")
+    return result
+
+
+def _lead(
+    experiment: Experiment,
+    plan: Plan,
+    device: torch.device,
+    ranks: Ranks,
+    threads: Threads,
+    reporter: Reporter,
+    wanted: _Wanted,
+) -> TrainResult:
+    """Train as the first process, which writes what comes of it."""
+    start, config = time.perf_counter(), experiment.config
+    with ExitStack() as held:
+        run, resumed = start_or_open(
+            config, held, reporter, out=wanted.out, overwrite=wanted.overwrite, resume=wanted.resume
+        )
+        training = Training(run, experiment, device, ranks.stop, threads, reporter, plan=plan, ranks=ranks)
+        held.enter_context(training.trackers)
+        if resumed:
+            prepare_resume(training)
+        told_states([training.state], ranks)
+        try:
+            # Closed, a training that `on_step` ends is saved.
+            with closing(training.train()) as steps:
+                for logged in steps:
+                    try:
+                        report_step(reporter, logged.rows, config.outer.steps)
+                        wanted.on_step(logged)
+                    except KeyboardInterrupt as error:
+                        steps.throw(error)  # it ends as one that comes within a step does
+        except (InterruptedRunError, DivergedError) as error:
+            say_how_to_go_on(error, "train", run, run, draw_loss(training, run.metrics.read()))
+            raise
+        metrics, chosen = run.metrics.read(), training.chosen()
+        figure = draw_training(training, metrics)
+        training.trackers.figures()
+        point_to(run.path, config.name)
     engine = {"device": device.type, "threads": training.plan.seed_threads or threads.count, **training.engine()}
     return TrainResult(
         run=run.path,

@@ -19,6 +19,7 @@ from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.compute.per_task import clamped_per_task
+from mamlcli.compute.shared import OwnState, SharedSeeds, over_tasks
 from mamlcli.config.experiment import Config
 from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError, Remedy, UsageError
@@ -27,6 +28,7 @@ from mamlcli.measure import peak_memory_bytes
 from mamlcli.methods.method import Log, MetaGradient, Method, gradient_at, phase_at, phases_of
 from mamlcli.models.layers import ACTIVATIONS
 from mamlcli.models.model import Layers
+from mamlcli.ranks import Ranks
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
 from mamlcli.threads import resolve_threads
@@ -34,6 +36,8 @@ from mamlcli.training import Stack, TrainState, Update, make_update
 
 Form: TypeAlias = Literal["dense", "low_rank", "fused"]
 """How adapted weights are held: a matrix per task; the factors of its change; a matrix per task, in the kernel."""
+Shard: TypeAlias = Literal["tasks", "seeds"]
+"""What each of several processes has a share of."""
 
 # From this width on, a matrix for each task no longer fits the caches.
 _WIDE = 128
@@ -64,14 +68,24 @@ class Plan(NamedTuple):
     """Why it is compiled or not."""
     passed_over: tuple[str, ...]
     """What keeps faster ways from it, each in words."""
+    shard: Shard | None = None
+    """What several processes share; None for a single one."""
+    ranks: int = 1
+    """How many there are."""
+
+    @property
+    def task_ranks(self) -> int:
+        """Of how many shares a meta-gradient is the sum, which changes how it is rounded."""
+        return self.ranks if self.shard == "tasks" else 1
 
     def words(self) -> str:
         """The plan in a line, like "fused, compiled: 60000 steps earn it back"."""
-        return f"{self.form}, {'compiled' if self.compiled else 'not compiled'}: {self.reason}"
+        shared = f"; {self.ranks} processes share {self.shard}" if self.shard else ""
+        return f"{self.form}, {'compiled' if self.compiled else 'not compiled'}: {self.reason}{shared}"
 
 
-def make_plan(experiment: Experiment, device: torch.device) -> Plan:
-    """Decide how an experiment is computed.
+def make_plan(experiment: Experiment, device: torch.device, ranks: int = 1) -> Plan:
+    """Decide how an experiment is computed, by so many processes.
 
     Raises:
         DeviceError: If what the config asks for cannot be had on the device.
@@ -102,7 +116,28 @@ def make_plan(experiment: Experiment, device: torch.device) -> Plan:
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
             *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
         ),
+        shard=_shard(experiment, form, ranks),
+        ranks=ranks,
     )
+
+
+def _shard(experiment: Experiment, form: Form, ranks: int) -> Shard | None:
+    """Say what several processes share.
+
+    Raises:
+        UsageError: If they are to share the seeds of runs side by side that the kernel does not compute: those of one
+            process can be of several runs, and torch updates a run's seeds at once.
+    """
+    if ranks == 1:
+        return None
+    wanted = experiment.config.parallel.shard
+    if experiment.members and form != "fused":
+        if wanted == "seeds":
+            raise UsageError("parallel.shard: seeds needs the kernel where runs are trained side by side; use auto")
+        return "tasks"
+    if wanted == "auto":
+        return "seeds" if len(experiment.config.seeds) >= ranks else "tasks"
+    return wanted
 
 
 def _decision(experiment: Experiment, device: torch.device, *, kernel: bool) -> Decision:
@@ -300,11 +335,13 @@ def planned_update(
     device: torch.device,
     on_failure: Callable[[Exception], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
+    ranks: Ranks | None = None,
 ) -> Update:
     """Build the meta-update that a plan describes.
 
     One graph holds the whole update where the meta-batch is not cut, and the gradient of a chunk where it is:
-    a loop over chunks would be unrolled. Of a stack too it holds the gradient alone: each part has its own optimiser.
+    a loop over chunks would be unrolled, and processes that share it talk in between. Of a stack too it holds the
+    gradient alone: each part has its own optimiser.
 
     Args:
         experiment: What is trained.
@@ -314,12 +351,17 @@ def planned_update(
         on_failure: Hears of an error in compiling, and raises; if it returns, the update goes on uncompiled. None lets
             the error pass.
         note: Hears that something is compiled, before it is.
+        ranks: The processes that share it, where the plan is made for several.
     """
     method = experiment.method
+    if plan.form != "fused" and plan.shard == "seeds":
+        return _update_of_own_seeds(experiment, state, plan, device, on_failure, note, ranks)
     if plan.form != "fused":
         made = torch.zeros((), dtype=torch.int64, device=device)
         updates = {
-            phase.begins: _graph_update(experiment, state, plan, device, phase.meta_gradient(made), on_failure, note)
+            phase.begins: _graph_update(
+                experiment, state, plan, device, phase.meta_gradient(made), on_failure, note, ranks
+            )
             for phase in phases_of(method)
         }
 
@@ -336,12 +378,20 @@ def planned_update(
             note(said)
         max_norm, threads = experiment.max_grad_norm, plan.seed_threads
         has_gaps = _have_gaps(experiment, _trained_on(experiment))
-        return FusedUpdate(state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=threads)
+        kernel = partial(
+            FusedUpdate, state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=threads
+        )
+        if plan.shard is None:
+            return kernel()
+        assert ranks is not None
+        if plan.shard == "seeds":
+            return SharedSeeds(state, ranks, lambda seeds, agree: kernel(seeds=seeds, agree=agree))
+        return make_update(state, over_tasks(kernel().gradient, ranks), max_norm)
     except (RuntimeError, OSError) as error:
         if on_failure is None:
             raise
         on_failure(error)
-        return planned_update(experiment, state, plan._replace(form="dense", compiled=False), device)
+        return planned_update(experiment, state, plan._replace(form="dense", compiled=False), device, ranks=ranks)
 
 
 def _graph_update(
@@ -352,15 +402,45 @@ def _graph_update(
     plain: MetaGradient,
     on_failure: Callable[[Exception], None] | None,
     note: Callable[[str], None],
+    ranks: Ranks | None,
 ) -> Update:
     """The meta-update of a phase as torch computes it, in a graph or without."""
     gradient, max_norm = _of_chunk(experiment, plan.form, plain), experiment.max_grad_norm
-    if not plan.compiled:
-        return make_update(state, in_chunks(gradient, plan.chunk), max_norm)
-    if plan.chunk >= experiment.config.outer.meta_batch_size and len(state.parts) == 1:
+    is_whole = plan.chunk >= experiment.config.outer.meta_batch_size and len(state.parts) == 1 and plan.shard is None
+    if plan.compiled and is_whole:
         return compile_graph(make_update(state, gradient, max_norm), device, on_failure, note)
-    compiled = compile_graph(gradient, device, on_failure, note)
-    return make_update(state, in_chunks(compiled, plan.chunk), max_norm)
+    gradient = compile_graph(gradient, device, on_failure, note) if plan.compiled else gradient
+    in_parts = in_chunks(gradient, plan.chunk)
+    if plan.shard == "tasks":
+        assert ranks is not None
+        in_parts = over_tasks(in_parts, ranks)
+    return make_update(state, in_parts, max_norm)
+
+
+def _update_of_own_seeds(
+    experiment: Experiment,
+    state: TrainState | Stack,
+    plan: Plan,
+    device: torch.device,
+    on_failure: Callable[[Exception], None] | None,
+    note: Callable[[str], None],
+    ranks: Ranks | None,
+) -> Update:
+    """What torch computes of the seeds that are this process's."""
+    assert isinstance(state, TrainState)
+    assert ranks is not None
+    alone = plan._replace(shard=None, ranks=1)
+
+    def make(seeds: range, agree: Callable[[int], int]) -> OwnState:
+        return OwnState(
+            state,
+            seeds,
+            agree,
+            optimizer=experiment.config.outer.optimizer,
+            make=lambda own: planned_update(experiment, own, alone, device, on_failure, note),
+        )
+
+    return SharedSeeds(state, ranks, make)
 
 
 def update_memory_bytes(update: Update, tasks: Task, device: torch.device) -> int:

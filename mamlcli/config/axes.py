@@ -18,7 +18,7 @@ MAX_MEMBERS = 1000
 _LONGEST_NAME = 120
 _MAX_PROBLEMS = 20
 # What says how a run is tested, kept and computed, and not what it learns: by none of it can runs be ranked.
-_NO_AXES = ("name", "seeds", "device", "evaluation", "run", "engine")
+_NO_AXES = ("name", "seeds", "device", "evaluation", "run", "engine", "parallel")
 
 Axes: TypeAlias = Mapping[str, Sequence[Any]]
 """Values of each key, by its dotted name."""

@@ -22,6 +22,7 @@ MAY_CHANGE: Mapping[str, tuple[When, ...]] = {
     # How it is computed: the numbers stay as they are to rounding, and a resumed run warns where that is all.
     "device": ("resume", "evaluate"),
     "engine": ("resume", "evaluate"),
+    "parallel": ("resume", "evaluate"),
     # How it is tested.
     "evaluation": ("resume", "evaluate"),
     "run.keep": ("resume", "evaluate"),

@@ -120,6 +120,16 @@ class EngineConfig(Section):
     as the one without a core."""
 
 
+class ParallelConfig(Section):
+    """How processes share the work where a launcher like torchrun has started several."""
+
+    shard: Literal["auto", "tasks", "seeds"] = "auto"
+    """What each process takes its share of. `seeds`: it trains some of the seeds, to the same bits as a single process
+    where the C++ kernel does, and talks to the others a few times a second at most. `tasks`: it differentiates some
+    tasks of each meta-batch, and gradients are added up at each meta-update, which changes their rounding. `auto` is
+    seeds where there are at least as many as processes, and else tasks."""
+
+
 MEANT: Mapping[str, Mapping[str, str]] = {
     "device": {"gpu": "cuda", "nvidia": "cuda", "rocm": "cuda", "metal": "mps", "apple": "mps", "mac": "mps"},
 }
@@ -157,6 +167,7 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
     engine: EngineConfig = EngineConfig()
+    parallel: ParallelConfig = ParallelConfig()
 
     @model_validator(mode="after")
     def _defaults_of_tasks(self) -> Self:

@@ -152,9 +152,9 @@ class StackTraining:
             self.whole.stream().blocks(self.state.step, first.config.outer.steps, first.device),
             self.update,
             self.whole.pre_adapt_loss,
-            [training.rule() for training in self.trainings],
+            [training.rhythm.rule() for training in self.trainings],
             is_logged=first.is_logged,
-            is_seen=first.is_saved,
+            is_seen=first.rhythm.is_saved,
             ended=self._ended,
         )
         since = time.perf_counter()
@@ -163,7 +163,7 @@ class StackTraining:
             if step.whole.pre_adapt_loss is not None:
                 yield StackLog(number, self._log(step, time.perf_counter() - since))
                 since = time.perf_counter()
-            if first.is_saved(number):
+            if first.rhythm.is_saved(number):
                 self.save()
             for training in self.going_on.values():
                 training.raise_if_interrupted(number)

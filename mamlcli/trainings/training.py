@@ -17,6 +17,7 @@ from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageE
 from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import loaded_plugins
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
 from mamlcli.runs.data_record import write_record
@@ -25,8 +26,9 @@ from mamlcli.runs.link import move_on
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import Trackers
-from mamlcli.training import MetaStep, Rule, Update, frozen_seeds, scheduled_lr, train_steps
+from mamlcli.training import MetaStep, Update, frozen_seeds, train_steps
 from mamlcli.trainings.culprits import name_tasks
+from mamlcli.trainings.rhythm import Rhythm
 from mamlcli.trainings.validation import Validation
 from mamlcli.types import Row, finite_or_none
 
@@ -53,10 +55,24 @@ class Training:
         reporter: Reporter,
         *,
         plan: Plan | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
-        """Set up a run; `plan` is how it is computed, where it is a part of a stack that has one."""
+        """Set up a run.
+
+        Args:
+            run: Its folder.
+            experiment: What is trained.
+            device: Where.
+            stop: Asked between steps; where several processes train, it is what they have agreed on.
+            threads: Looked at between steps.
+            reporter: Hears of progress.
+            plan: How it is computed, where that is decided already.
+            ranks: The processes that train, of which this is the first; None for this one alone.
+        """
+        self.ranks = ranks or Ranks(stop)
         self.run, self.experiment, self.device, self.stop, self.reporter = run, experiment, device, stop, reporter
         self.config: Config = experiment.config
+        self.rhythm = Rhythm(self.config, stop)
         self.threads = threads
         self.trackers = Trackers(run, self.config, reporter)
         self.state = experiment.initial_state(device)
@@ -72,7 +88,13 @@ class Training:
     def update(self) -> Update:
         """The meta-update of this run by itself."""
         return planned_update(
-            self.experiment, self.state, self.plan, self.device, self._compiling_failed, self.reporter.note
+            self.experiment,
+            self.state,
+            self.plan,
+            self.device,
+            self._compiling_failed,
+            self.reporter.note,
+            self.ranks,
         )
 
     def _compiling_failed(self, error: Exception) -> None:
@@ -81,8 +103,7 @@ class Training:
 
     def is_logged(self, step: int) -> bool:
         """Whether metrics are written after this many updates."""
-        is_due = step in (1, self.config.outer.steps) or step % self.config.run.log_every_steps == 0
-        return is_due or self.validation.is_due(step)
+        return self.rhythm.is_logged(step)
 
     def chosen(self) -> Chosen:
         """The parameters that the run is evaluated by as it is now."""
@@ -132,7 +153,7 @@ class Training:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        rule = self.rule()
+        rule = self.rhythm.rule()
         steps = train_steps(
             self.state,
             self.experiment.stream().blocks(self.state.step, self.config.outer.steps, self.device),
@@ -140,7 +161,8 @@ class Training:
             self.experiment.pre_adapt_loss,
             **rule._asdict(),
             is_logged=self.is_logged,
-            is_seen=self.is_saved,
+            is_seen=self.rhythm.is_saved,
+            clock=self.ranks.clock,
         )
         say_how(self.experiment.method.title, self.plan, self.reporter)
         with self.recorded(), self._tasks_named():
@@ -157,15 +179,6 @@ class Training:
                     since = time.perf_counter()
                 self._save_if_due(step.step)
                 self.threads.look()
-
-    def rule(self) -> Rule:
-        """How its state goes on."""
-        outer = self.config.outer
-        return Rule(
-            self.config.seeds,
-            lambda step: scheduled_lr(outer.lr, outer.schedule, step, outer.steps),
-            outer.on_divergence,
-        )
 
     def begin(self) -> None:
         """Do what comes before the first step of a process."""
@@ -233,14 +246,9 @@ class Training:
         return [f"seed {seed}: {name_tasks(self.experiment, self.plan, self.state, seed)}" for seed in frozen]
 
     def _save_if_due(self, step: int) -> None:
-        if self.is_saved(step):
+        if self.rhythm.is_saved(step):
             self.save()
         self.raise_if_interrupted(step)
-
-    def is_saved(self, step: int) -> bool:
-        """Whether a checkpoint is written after this many updates."""
-        is_due = step % self.config.run.checkpoint_every_steps == 0 or step == self.config.outer.steps
-        return is_due or self.stop.signal_number is not None
 
     def raise_if_interrupted(self, step: int) -> None:
         """End after a step that is saved, if a signal came and something is left to do."""
@@ -311,7 +319,12 @@ class Training:
 
     def engine(self) -> dict[str, Any]:
         """What of the engine can change the last bits of a number."""
-        return {"compiled": self.plan.compiled, "inner_update": self.plan.form, "task_chunk": self.plan.chunk}
+        return {
+            "compiled": self.plan.compiled,
+            "inner_update": self.plan.form,
+            "task_chunk": self.plan.chunk,
+            "task_ranks": self.plan.task_ranks,
+        }
 
     def _write(self, info: dict[str, Any], status: str) -> None:
         # By these a list shows a run and a figure is headed, of whoever has not the plugin of its config.

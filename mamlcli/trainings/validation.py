@@ -9,6 +9,7 @@ from mamlcli.experiment import Experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.validation import validation_loss
 from mamlcli.training import TrainState
+from mamlcli.trainings.rhythm import Rhythm
 from mamlcli.types import Row, finite_or_none
 
 LOSS = "meta_validation_loss"
@@ -21,11 +22,7 @@ class Validation:
     def __init__(self, experiment: Experiment, state: TrainState, device: torch.device, stop: StopRequest) -> None:
         self.experiment, self.state, self.device, self.stop = experiment, state, device, stop
         self.every = experiment.config.evaluation.every_steps
-        self.last = experiment.config.outer.steps
-
-    def is_due(self, step: int) -> bool:
-        """Whether it is measured after this many updates."""
-        return self.every is not None and step > 0 and (step % self.every == 0 or step == self.last)
+        self.is_due = Rhythm(experiment.config, stop).is_validated
 
     def is_behind(self) -> bool:
         """Whether the state is one to measure and was not, since a signal came."""

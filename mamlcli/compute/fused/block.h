@@ -22,6 +22,11 @@ template <typename T> struct State {
     int64_t* updates;                          // (S)
 };
 
+// Seeds from one up to another.
+struct Range {
+    int64_t begin, end;
+};
+
 template <typename T> class Block {
   public:
     using Lanes = typename Vector<T>::Lanes;
@@ -36,19 +41,20 @@ template <typename T> class Block {
         return Workspace<Lanes>(problem, mlp, nullptr).size + (numbers + width - 1) / width;
     }
 
-    void run(int64_t steps, int64_t threads, void* memory) const {
-        const int64_t size = room_size(problem);
+    // Takes the seeds of a range through all steps; of the others it touches nothing.
+    void run(Range seeds, int64_t steps, int64_t threads, void* memory) const {
+        const int64_t size = room_size(problem), count = seeds.end - seeds.begin;
         auto room_of = [&](int64_t thread) { return static_cast<Lanes*>(memory) + thread * size; };
-        if (problem.seeds == 1) {
+        if (count == 1) {
             for (int64_t step = 0; step < steps; step++) {
-                add_gradients(step, 0, 1, threads, room_of);
-                update(step, 0, 1, room_of(0));
+                add_gradients(step, seeds.begin, seeds.end, threads, room_of);
+                update(step, seeds.begin, seeds.end, room_of(0));
             }
             return;
         }
-        const int64_t parts = std::min(threads, problem.seeds);
+        const int64_t parts = std::min(threads, count);
         on_threads(parts, [&](int64_t part) {
-            const int64_t begin = part * problem.seeds / parts, end = (part + 1) * problem.seeds / parts;
+            const int64_t begin = seeds.begin + part * count / parts, end = seeds.begin + (part + 1) * count / parts;
             for (int64_t step = 0; step < steps; step++) {
                 add_gradients(step, begin, end, 1, [&](int64_t) { return room_of(part); });
                 update(step, begin, end, room_of(part));
@@ -141,6 +147,7 @@ template <typename T> class Block {
 
     // Updates seeds with the gradients of a step.
     void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
+        if (outer.rule == NONE) return;
         for (int64_t seed = begin; seed < end; seed++) {
             const int64_t at = step * problem.seeds + seed;
             T* next = reinterpret_cast<T*>(memory);

@@ -8,9 +8,9 @@
 // inner step, (S, B, steps + 1).
 #define OFFER(T)                                                                                                      \
     int64_t train_bytes_##T(const Problem* problem) { return Block<T>::room_size(*problem) * LANES_BYTES; }           \
-    void train_##T(const Problem* problem, const Outer* outer, int64_t steps, int64_t threads, void* workspace,       \
-                   const Data<T>* data, const State<T>* state) {                                                      \
-        Block<T>(*problem, *outer, *data, *state).run(steps, threads, workspace);                                     \
+    void train_##T(const Problem* problem, const Outer* outer, const Range* seeds, int64_t steps, int64_t threads,    \
+                   void* workspace, const Data<T>* data, const State<T>* state) {                                     \
+        Block<T>(*problem, *outer, *data, *state).run(*seeds, steps, threads, workspace);                             \
     }                                                                                                                 \
     int64_t test_bytes_##T(const Problem* problem) { return Measure<T>::room_size(*problem) * LANES_BYTES; }          \
     void test_##T(const Problem* problem, int64_t threads, void* workspace, const Data<T>* data, T* losses) {         \

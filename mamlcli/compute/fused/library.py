@@ -106,6 +106,12 @@ class Outer(ctypes.Structure):
     ]
 
 
+class Seeds(ctypes.Structure):
+    """The seeds from one up to another, which are computed; `block.h` has the same fields as `Range`."""
+
+    _fields_ = [("begin", c_int64), ("end", c_int64)]
+
+
 class Data(ctypes.Structure):
     """Where parameters and tasks lie; `groups.h` has the same fields."""
 
@@ -151,10 +157,10 @@ def load_library(dtype: torch.dtype) -> Library:
         found.restype, found.argtypes = result, arguments
         return found
 
-    problem, data = POINTER(Problem), POINTER(Data)
+    problem, outer, seeds, data, state = map(POINTER, (Problem, Outer, Seeds, Data, State))
     return Library(
         function(f"train_bytes_{suffix}", c_int64, problem),
-        function(f"train_{suffix}", None, problem, POINTER(Outer), c_int64, c_int64, c_void_p, data, POINTER(State)),
+        function(f"train_{suffix}", None, problem, outer, seeds, c_int64, c_int64, c_void_p, data, state),
         function(f"test_bytes_{suffix}", c_int64, problem),
         function(f"test_{suffix}", None, problem, c_int64, c_void_p, data, c_void_p),
     )

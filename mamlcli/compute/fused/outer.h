@@ -18,7 +18,7 @@ struct Outer {
     const double* max_grad_norm;  // of every seed
 };
 
-enum Rules { ADAM, SGD };
+enum Rules { ADAM, SGD, NONE };  // NONE leaves the gradients as they are, for somebody else to update with
 
 namespace {
 

@@ -2,20 +2,22 @@
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from mamlcli.compute.fused import library
-from mamlcli.compute.fused.library import Data, Outer, Problem, load_library, loop_of, numbers, pointers
+from mamlcli.compute.fused.library import Data, Outer, Problem, Seeds, load_library, loop_of, numbers, pointers
 from mamlcli.methods.method import Descent, Log
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Samples, Task
-from mamlcli.training import Stack, TrainState
+from mamlcli.training import Stack, TrainState, unflatten
+from mamlcli.types import Params
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum")
 """Those that the kernel knows."""
+_NO_RULE = (2, 0.0, 0.0, 0.0, 0.0)  # the fields of `Outer` where nothing is updated: see outer.h
 
 
 class FusedUpdate:
@@ -33,6 +35,8 @@ class FusedUpdate:
         max_grad_norm: See `training.clip_per_seed`.
         threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
             of a single seed share its tasks. The numbers do not depend on it.
+        seeds: Those that are updated; None for all. What is reported of others is no number of theirs.
+        agree: Asked after a block how many of the steps that were made in it count; it says as many, or fewer.
 
     Raises:
         RuntimeError, OSError: As `load_library`.
@@ -47,12 +51,15 @@ class FusedUpdate:
         has_gaps: bool = False,
         max_grad_norm: float | Tensor | None,
         threads: int | None = None,
+        seeds: range | None = None,
+        agree: Callable[[int], int] = lambda made: made,
     ) -> None:
         self._library = load_library(state.flat.dtype)
         self._state, self._threads, self._has_gaps = state, threads, has_gaps
         count = len(state.flat)
         self._rows = torch.tensor([len(part.flat) for part in state.parts])
         self._descent, self._loop = descent, loop_of(descent, layers, count)
+        self._seeds, self._agree = Seeds(*((0, count) if seeds is None else (seeds.start, seeds.stop))), agree
         self._max_norms = numbers(math.inf if max_grad_norm is None else max_grad_norm, count)
         self._moments: dict[str, Tensor] = {}
         self._unused: Tensor | None = None
@@ -78,21 +85,40 @@ class FusedUpdate:
         before = self._before = self._before or [torch.empty_like(value) for value in held]
         for value, now in zip(before, held, strict=True):
             value.copy_(now)
-        log, norms = self._updates(tasks, lrs, moments, count)
+        settings = _settings(state.parts[0].optimizer)
+        log, norms = self._updates(tasks, lrs, settings, moments, count)
         *_, was_alive, made_before = before
         died = was_alive & ~state.alive
-        if len(lrs) > 1 and bool(died.any()):
+        made = int((state.updates - made_before)[died].min()) + 1 if bool(died.any()) else len(lrs)
+        if (made := self._agree(made)) < len(lrs):
             # Of seeds that knew nothing of it some have gone on, where all end with the first step that one did not
             # survive. The same steps give the same bits.
-            made = int((state.updates - made_before)[died].min()) + 1
             for value, earlier in zip(held, before, strict=True):
                 value.copy_(earlier)
-            log, norms = self._updates(tasks.map(lambda part: part[:made]), lrs[:made], moments, count)
+            log, norms = self._updates(tasks.map(lambda part: part[:made]), lrs[:made], settings, moments, count)
         count += len(norms)
         return log, norms
 
+    def moments(self) -> list[Tensor]:
+        """What the optimisers hold of each seed, with a row for each of all."""
+        return self._moments_of_all()[0]
+
+    def gradient(self, _: Params, tasks: Task) -> tuple[Params, Log]:
+        """The meta-gradient alone, at the parameters of the state; see `MetaGradient`."""
+        state = self._state
+        lrs, unused = [[0.0] * len(state.parts)], [state.flat, state.flat]
+        log, _norms = self._updates(tasks.map(lambda part: part.unsqueeze(0)), lrs, _NO_RULE, unused, torch.zeros(()))
+        assert state.flat.grad is not None
+        grads = unflatten(state.flat.grad, {name: theta.shape[1:] for name, theta in state.params.items()})
+        return grads, {name: values[0] for name, values in log.items()}
+
     def _updates(
-        self, tasks: Task, lrs: Sequence[Sequence[float]], moments: Sequence[Tensor], count: Tensor
+        self,
+        tasks: Task,
+        lrs: Sequence[Sequence[float]],
+        settings: tuple[float, ...],
+        moments: Sequence[Tensor],
+        count: Tensor,
     ) -> tuple[Log, Tensor]:
         """Make them all; returns a log and norms, each (steps, S)."""
         state, (support, query) = self._state, tasks
@@ -107,15 +133,13 @@ class FusedUpdate:
         losses, meta_losses, norms = torch.empty(3, steps, len(state.flat), dtype=state.flat.dtype)
         lr = torch.tensor(lrs, dtype=torch.float64).repeat_interleave(self._rows, dim=1)
         rates = ctypes.cast(lr.data_ptr(), ctypes.POINTER(ctypes.c_double))
-        outer = Outer(
-            *self._objectives(steps), *_settings(state.parts[0].optimizer), count.item(), rates, self._max_norms
-        )
+        outer = Outer(*self._objectives(steps), *settings, count.item(), rates, self._max_norms)
         drawn = [part.to(state.flat.dtype).contiguous() for part in (*support, *query)]
         assert state.flat.grad is not None
         reported = (losses, meta_losses, norms)
         places = library.State(*pointers(state.flat, state.flat.grad, *moments, *reported, state.alive, state.updates))
         data = Data(*pointers(state.flat, *drawn))
-        self._library.train(problem, outer, steps, threads, self.workspace.data_ptr(), data, places)
+        self._library.train(problem, outer, self._seeds, steps, threads, self.workspace.data_ptr(), data, places)
         log = {"post_adapt_loss": losses}
         if self._descent.course.per_step_losses is not None:
             log["meta_loss"] = meta_losses

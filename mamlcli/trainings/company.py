@@ -1,0 +1,87 @@
+"""What processes do beside the first, which writes and measures: they hold the same state, and compute their share."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from mamlcli.compute.plan import Plan, planned_update
+from mamlcli.errors import DivergedError
+from mamlcli.experiment import Experiment
+from mamlcli.ranks import Ranks
+from mamlcli.reporting import Silent
+from mamlcli.threads import Threads
+from mamlcli.training import TrainState, stack_states, train_stack
+from mamlcli.trainings.rhythm import Rhythm
+from mamlcli.trainings.training import plan_without
+
+
+def told_states(states: Sequence[TrainState], ranks: Ranks) -> None:
+    """Give all processes the states that the first has; in the others they change in place."""
+    said = ranks.told([_values(state) for state in states] if ranks.is_first else None)
+    if not ranks.is_first:
+        for state, values in zip(states, said, strict=True):
+            _put(state, **values)
+
+
+def _values(state: TrainState) -> dict[str, Any]:
+    """What of a state changes along a training; what is known of the best is wanted by the first process alone."""
+    held = state.optimizer.state_dict()["state"]
+    names = ("flat", "alive", "updates", "step")
+    return {name: getattr(state, name) for name in names} | {"held": held}
+
+
+def _put(state: TrainState, *, held: Any, step: int, **rows: torch.Tensor) -> None:
+    ours = state.optimizer.state_dict()["param_groups"]
+    for name, values in rows.items():
+        getattr(state, name).copy_(values)
+    state.optimizer.load_state_dict({"state": held, "param_groups": ours})
+    for group in state.optimizer.param_groups:
+        group["lr"] = state.lr
+    state.step = step
+
+
+def accompany(
+    whole: Experiment, parts: Sequence[Experiment], plan: Plan, device: torch.device, ranks: Ranks, threads: Threads
+) -> None:
+    """Train with the first process, which writes what comes of it.
+
+    Args:
+        whole: What is trained; several experiments as one where they are rows of one program.
+        parts: Each of those.
+        plan: How the whole is computed.
+        device: Where.
+        ranks: The processes.
+        threads: Looked at between steps.
+
+    Raises:
+        DivergedError: As the first process does.
+        InterruptedRunError: The same.
+    """
+    states = [part.initial_state(device) for part in parts]
+    told_states(states, ranks)
+    rhythms = [Rhythm(part.config, ranks.stop) for part in parts]
+    state, first = states[0] if len(states) == 1 else stack_states(states), rhythms[0]
+
+    def failed(error: Exception) -> None:
+        plan_without(error, plan, whole, Silent())
+
+    def ended(_: int, error: DivergedError) -> None:
+        if len(parts) == 1:
+            raise error
+
+    steps = train_stack(
+        state,
+        whole.stream().blocks(state.step, first.config.outer.steps, device),
+        planned_update(whole, state, plan, device, failed, ranks=ranks),
+        lambda *_: torch.zeros(len(state.flat)),  # the first process measures it
+        [rhythm.rule() for rhythm in rhythms],
+        is_logged=first.is_logged,
+        is_seen=first.is_saved,
+        clock=ranks.clock,
+        ended=ended,
+    )
+    for step in steps:
+        if step.whole.step < first.config.outer.steps:
+            ranks.stop.raise_if_asked(f"interrupted at step {step.whole.step}")
+        threads.look()
