@@ -203,13 +203,22 @@ def connected() -> Iterator[None]:
 def _connect() -> None:
     import torch
     import torch.distributed as dist
+    from torch.distributed import distributed_c10d
+    from torch.distributed.rendezvous import rendezvous
 
     backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
         backend = "cpu:gloo,cuda:nccl"
-    _talk(lambda: dist.init_process_group(backend, timeout=_LONGEST))
-    _STORE[:] = [dist.distributed_c10d._get_default_store()]
+
+    def begin() -> None:
+        found, rank, size = next(rendezvous("env://", timeout=_LONGEST))
+        # A launcher that begins again may keep what the processes before have left in its store.
+        store = distributed_c10d.PrefixStore(f"mamlcli/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST)
+        _STORE[:] = [store]
+
+    _talk(begin)
     atexit.register(_disconnect)
 
 
