@@ -254,12 +254,12 @@ def test_where_compiling_fails_auto_goes_on_without_and_on_is_an_error(
     def broken_compiler(*_: object) -> None:
         raise RuntimeError("fatal error: no such header\nmore of it")
 
-    def decided(chosen: Experiment, device: torch.device) -> Plan:
-        return make_plan(chosen, device)._replace(compiled=True, reason="planted")
+    def decided(chosen: Experiment, device: torch.device, processes: int = 1) -> Plan:
+        return make_plan(chosen, device, processes)._replace(compiled=True, reason="planted")
 
     chosen = f"engine={{inner_update: dense, compile: {setting}}}"
     with monkeypatch.context() as patch:
-        patch.setattr("mamlcli.trainings.training.make_plan", decided)
+        patch.setattr("mamlcli.commands.train.make_plan", decided)
         patch.setattr("torch.compile", lambda *_, **__: broken_compiler)
         outcome = maml("train", "-c", "tiny.yaml", "--set", chosen, "--out", "run")
     assert "compiling failed: fatal error: no such header" in outcome.err
