@@ -236,7 +236,7 @@ def press_at(monkeypatch: pytest.MonkeyPatch, *, at_step: int) -> Callable[[], N
             raise KeyboardInterrupt
         return scheduled_lr(lr, schedule, step, num_steps)
 
-    monkeypatch.setattr("mamlcli.trainings.training.scheduled_lr", press)
+    monkeypatch.setattr("mamlcli.trainings.rhythm.scheduled_lr", press)
     return monkeypatch.undo
 
 
