@@ -53,7 +53,7 @@ def test_metrics_that_do_not_fit_keep_their_rows(zygote: Zygote, folder: Path) -
 def test_a_figure_that_does_not_fit_fails_no_training(zygote: Zygote, folder: Path) -> None:
     command = zygote.start(folder, *TRAIN, fault="limit_files", num_bytes=12_000)
     assert command.wait() == 0
-    assert "warning: the figure loss could not be written: [Errno 27] File too large: 'run/loss.svg'" in command.err
+    assert "warning: the figure loss could not be written: [Errno 27] File too large: 'run/loss.png'" in command.err
     assert json.loads((folder / "run" / "run.json").read_text())["status"] == "done"
 
 
