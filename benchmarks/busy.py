@@ -24,7 +24,7 @@ def busy_table(rounds: int, seconds: float) -> list[str]:
     counts: dict[str, int] = {}
     times: dict[tuple[str, bool], list[float]] = {(name, busy): [] for name in workers for busy in (False, True)}
     for name, worker in workers.items():
-        worker.train(401)
+        worker.train(221)
         counts[name] = max(3, int(1e3 * seconds / worker.train(50)))
     for _ in range(rounds):
         for name, worker in workers.items():

@@ -94,7 +94,7 @@ def measure_in_turn(workers: dict[str, Worker], *, rounds: int, seconds: float) 
     """
     counts = {}
     for name, worker in workers.items():
-        worker.train(401)  # compiles, and makes what is made once
+        worker.train(221)  # compiles, and makes what is made once
         counts[name] = max(3, int(1e3 * seconds / worker.train(10)))
     times: dict[str, list[float]] = {name: [] for name in workers}
     for _ in range(rounds):
