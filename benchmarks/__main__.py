@@ -124,7 +124,7 @@ def arithmetic_limit_ms(case: Case, inner_update: str) -> float:
         case: What is computed.
         inner_update: `dense` counts the step as it is written in textbooks, and `low_rank` as that form of it needs.
     """
-    described = experiment(case, f"engine.inner_update={inner_update}", f"engine.threads={case.threads or 'auto'}")
+    described = experiment(case, f"engine.inner_update={inner_update}")
     plan, params = make_plan(described, CPU), described.initial_state(CPU).params
     tasks = described.stream().batch(0)
     with FlopCounterMode(display=False) as counter:
@@ -146,7 +146,7 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     with others():
         busy = measure_in_turn({"": worker}, rounds=rounds, seconds=seconds)[""]
     worker.close()
-    described = experiment(case, "engine.compile=on", f"engine.threads={case.threads or 'auto'}")
+    described = experiment(case, "engine.compile=on")
     plan, tasks = make_plan(described, CPU), described.stream().batch(0)
     update = planned_update(described, described.initial_state(CPU), plan, CPU)
     with using_threads(plan.threads):

@@ -52,32 +52,30 @@ def busy_commands_table(rounds: int) -> list[str]:
         "|---|---|---|---|---|",
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        maml("train", "quickstart", "--set", "seeds=[0,1,2]", out=place / "quickstart")
+        run = Path(scratch) / "quickstart"
+        maml("train", "quickstart", "seeds=[0,1,2]", out=run)
 
-        def evaluated(run: str, *set_: str) -> Callable[[str], float]:
+        def evaluated(*settings: str) -> Callable[[str], float]:
             def measure(threads: str) -> float:
-                words = [word for setting in (*set_, f"engine.threads={threads}") for word in ("--set", setting)]
                 with tempfile.TemporaryDirectory() as out:
                     start = time.perf_counter()
-                    maml("eval", str(place / run), *words, out=Path(out) / "evaluation")
+                    maml("eval", str(run), *settings, f"engine.threads={threads}", out=Path(out) / "evaluation")
                     return time.perf_counter() - start
 
             return measure
 
-        def trained(name: str, *set_: str) -> Callable[[str], float]:
+        def trained(name: str, *settings: str) -> Callable[[str], float]:
             def measure(threads: str) -> float:
                 with tempfile.TemporaryDirectory() as out:
-                    words = [word for setting in (*set_, f"engine.threads={threads}") for word in ("--set", setting)]
-                    maml("train", name, *words, out=Path(out) / "run")
+                    maml("train", name, *settings, f"engine.threads={threads}", out=Path(out) / "run")
                     return ms_per_step(Path(out) / "run")
 
             return measure
 
         short = ("outer.steps=600",)
         measured = {
-            "an evaluation of the quickstart, s": evaluated("quickstart"),
-            "the same without the kernel, s": evaluated("quickstart", "engine.compile=off"),
+            "an evaluation of the quickstart, s": evaluated(),
+            "the same without the kernel, s": evaluated("engine.compile=off"),
             "a step of the chain, ms": trained("chain", *short),
             "a step of a graph at width 256, ms": trained(
                 "quickstart", *short, "model.hidden_sizes=[256,256]", "engine.compile=on", "seeds=[0,1,2]"

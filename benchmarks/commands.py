@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 
-def maml(command: str, *words: str, out: Path | None = None) -> None:
-    """Run a command in a process of its own, without what it prints."""
-    line = [command, *words, "--quiet", "--json", *(["--out", str(out)] if out else [])]
+def maml(command: str, what: str, *settings: str, out: Path) -> None:
+    """Run a command of an experiment or a run in a process of its own, with `--set`, without what it prints."""
+    set_ = [word for setting in settings for word in ("--set", setting)]
+    line = [command, what, *set_, "--quiet", "--json", "--out", str(out)]
     subprocess.run([sys.executable, "-m", "mamlcli", *line], check=True, stdout=subprocess.DEVNULL)
 
 

@@ -31,7 +31,7 @@ def ours(case: Case, compiled: str = "on") -> Contender:
     from mamlcli.threads import using_threads
     from mamlcli.training import train_steps
 
-    described = experiment(case, f"engine.compile={compiled}", f"engine.threads={case.threads or 'auto'}")
+    described = experiment(case, f"engine.compile={compiled}")
     device = torch.device("cpu")
     plan, state = make_plan(described, device), described.initial_state(device)
     update = planned_update(described, state, plan, device)
@@ -72,7 +72,8 @@ def experiment(case: Case, *overrides: str) -> Experiment:
         f"tasks: {{support_shots: {case.shots}, query_shots: {case.shots}}}\n"
         f"model: {{hidden_sizes: [{case.width}, {case.width}]}}\n"
         f"algorithm: {{inner_steps: {case.inner_steps}, inner_lr: {ALPHA}}}\n"
-        f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n",
+        f"outer: {{meta_batch_size: {case.tasks}, lr: {LR}}}\n"
+        f"engine: {{threads: {case.threads or 'auto'}}}\n",
         overrides=overrides,
     )
     return make_experiment(config)

@@ -83,4 +83,4 @@ def _maml(command: str, case: SweepCase, *set_: str, out: Path) -> None:
         *(f"outer.steps={case.steps}", f"outer.meta_batch_size={case.tasks}", f"tasks.support_shots={case.shots}"),
         *("engine.threads=1", "seeds=[0]", *set_),
     ]
-    maml(command, "sinusoid", *(word for setting in settings for word in ("--set", setting)), out=out)
+    maml(command, "sinusoid", *settings, out=out)

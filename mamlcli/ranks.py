@@ -78,9 +78,10 @@ class Ranks:
         """Seconds, the same in all processes where there are several: those that blocks took the slowest of them."""
         return time.perf_counter() if self.size == 1 else self._worked_s
 
-    def share_of(self, count: int) -> range:
-        """Which of so many things are this process's; shares differ by one at most, and may be empty."""
-        return range(self.rank * count // self.size, (self.rank + 1) * count // self.size)
+    def share_of(self, count: int, rank: int | None = None) -> range:
+        """Which of so many things are this process's, or a rank's; shares differ by one at most, and may be empty."""
+        rank = self.rank if rank is None else rank
+        return range(rank * count // self.size, (rank + 1) * count // self.size)
 
     def told(self, value: Any = None) -> Any:
         """What the first process says, in all of them."""
@@ -135,7 +136,7 @@ class Ranks:
         import torch
 
         count = len(tensors[0])
-        shares = [range(rank * count // self.size, (rank + 1) * count // self.size) for rank in range(self.size)]
+        shares = [self.share_of(count, rank) for rank in range(self.size)]
         packed = torch.cat([_bytes_of(tensor, shares[self.rank]) for tensor in tensors], dim=1)
         room = packed.new_zeros(max(map(len, shares)), packed.shape[1])
         room[: len(packed)] = packed

@@ -109,6 +109,13 @@ def stack_states(states: Sequence[TrainState]) -> Stack:
     return Stack(flat, unflatten(flat, shapes), alive, updates, tuple(states))
 
 
+def block_of_one(update: InBlocks, state: TrainState | Stack, tasks: Task) -> tuple[Log, Tensor]:
+    """Make one meta-update of a state on a meta-batch, with the learning rates that its parts have."""
+    lrs = [[part.lr.item() for part in state.parts]]
+    log, norms = update.block(tasks.map(lambda part: part.unsqueeze(0)), lrs)
+    return {name: values[0] for name, values in log.items()}, norms[0]
+
+
 class Rule(NamedTuple):
     """How one state of a stack goes on."""
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.ranks import Ranks
 from mamlcli.tasks.samples import Task
-from mamlcli.training import Stack, TrainState, Update, flat_per_seed, init_state, unflatten
+from mamlcli.training import Stack, TrainState, Update, block_of_one, flat_per_seed, init_state, unflatten
 from mamlcli.types import Params
 
 
@@ -82,9 +82,7 @@ class SharedSeeds:
 
     def __call__(self, tasks: Task) -> tuple[Log, Tensor]:
         """Make one meta-update on a meta-batch."""
-        lrs = [[part.lr.item() for part in self._state.parts]]
-        log, norms = self.block(tasks.map(lambda part: part.unsqueeze(0)), lrs)
-        return {name: values[0] for name, values in log.items()}, norms[0]
+        return block_of_one(self, self._state, tasks)
 
     def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
         """Make several meta-updates; see `training.InBlocks`."""

@@ -153,7 +153,7 @@ class StackTraining:
             self.update,
             self.whole.pre_adapt_loss,
             [training.rhythm.rule() for training in self.trainings],
-            is_logged=first.is_logged,
+            is_logged=first.rhythm.is_logged,
             is_seen=first.rhythm.is_saved,
             ended=self._ended,
         )

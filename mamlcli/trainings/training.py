@@ -101,10 +101,6 @@ class Training:
         """Go on without, if the config leaves it open."""
         self.plan = plan_without(error, self.plan, self.experiment, self.reporter)
 
-    def is_logged(self, step: int) -> bool:
-        """Whether metrics are written after this many updates."""
-        return self.rhythm.is_logged(step)
-
     def chosen(self) -> Chosen:
         """The parameters that the run is evaluated by as it is now."""
         state = self.state
@@ -140,7 +136,9 @@ class Training:
         """Do what follows on restoring a state: drop the rows that are going to be written again."""
         self.from_step = self.state.step
         kept = [
-            row for row in self.run.metrics.read() if row["step"] <= self.state.step and self.is_logged(row["step"])
+            row
+            for row in self.run.metrics.read()
+            if row["step"] <= self.state.step and self.rhythm.is_logged(row["step"])
         ]
         self.run.metrics.write([self.validation.without_irregular(row) for row in kept])
         clock = [row.get("wall_s") for row in self.run.metrics.read()]
@@ -160,7 +158,7 @@ class Training:
             self.update,
             self.experiment.pre_adapt_loss,
             **rule._asdict(),
-            is_logged=self.is_logged,
+            is_logged=self.rhythm.is_logged,
             is_seen=self.rhythm.is_saved,
             clock=self.ranks.clock,
         )

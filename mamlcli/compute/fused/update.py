@@ -12,7 +12,7 @@ from mamlcli.compute.fused.library import Data, Outer, Problem, Seeds, load_libr
 from mamlcli.methods.method import Descent, Log
 from mamlcli.models.model import Layers
 from mamlcli.tasks.samples import Samples, Task
-from mamlcli.training import Stack, TrainState, unflatten
+from mamlcli.training import Stack, TrainState, block_of_one, unflatten
 from mamlcli.types import Params
 
 OPTIMIZERS = ("adam", "adamw", "sgd", "momentum")
@@ -74,9 +74,7 @@ class FusedUpdate:
 
     def __call__(self, tasks: Task) -> tuple[Log, Tensor]:
         """Make one meta-update on a meta-batch."""
-        lrs = [[part.lr.item() for part in self._state.parts]]
-        log, norms = self.block(tasks.map(lambda part: part.unsqueeze(0)), lrs)
-        return {name: values[0] for name, values in log.items()}, norms[0]
+        return block_of_one(self, self._state, tasks)
 
     def block(self, tasks: Task, lrs: Sequence[Sequence[float]]) -> tuple[Log, Tensor]:
         """Make several meta-updates; see `training.InBlocks`."""
