@@ -32,9 +32,13 @@ def usable_cores() -> int:
 
     Processes that a launcher has started on one machine have an equal share each.
     """
+    return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize) // processes_here())
+
+
+def processes_here() -> int:
+    """How many processes a launcher has started on this machine; one without a launcher."""
     here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    sharing = max(1, int(here)) if here.isdecimal() else 1
-    return max(1, min(len(_bound_to()), *map(math.ceil, _quotas()), sys.maxsize) // sharing)
+    return max(1, int(here)) if here.isdecimal() else 1
 
 
 def cpu_name() -> str:

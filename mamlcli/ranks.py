@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mamlcli.errors import LostRankError
 from mamlcli.interrupts import SIGNALS, StopRequest
@@ -19,6 +19,8 @@ from mamlcli.interrupts import SIGNALS, StopRequest
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
+
+T = TypeVar("T")
 
 _LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Of a process that lives and says nothing; the longest that the first one may measure, draw and write alone.
@@ -61,9 +63,14 @@ class Ranks:
     All of them call the methods that talk, in the same order and with the same shapes, and are `connected` meanwhile.
     """
 
-    def __init__(self, stop: StopRequest) -> None:
-        """Begin; `stop` is what this process hears of signals."""
-        self.rank, self.size = place()
+    def __init__(self, stop: StopRequest, among: Place | None = None) -> None:
+        """Begin.
+
+        Args:
+            stop: What this process hears of signals.
+            among: Where it stands; as the launcher says if None. `Place()` works alone, whoever else was launched.
+        """
+        self.rank, self.size = among or place()
         self.heard = stop
         self.stop = stop if self.size == 1 else StopRequest()
         """What all have agreed on: a signal counts once all know of it, so that all end after the same step."""
@@ -82,6 +89,29 @@ class Ranks:
         """Which of so many things are this process's, or a rank's; shares differ by one at most, and may be empty."""
         rank = self.rank if rank is None else rank
         return range(rank * count // self.size, (rank + 1) * count // self.size)
+
+    def lead(self, command: Callable[[], T]) -> T:
+        """Do a command in the first process; the others do what it asks of them meanwhile. All return what it does."""
+        if self.is_first:
+            found = command()
+            self.told((None, found))
+            return found
+        with self.heard:
+            while True:
+                work, said = self.told()
+                if work is None:
+                    returned: T = said
+                    return returned
+                work(self, *said)
+
+    def ask(self, work: Callable[..., object], *said: object) -> None:
+        """Have the others do a piece of a command, of which the first does its own part next.
+
+        Args:
+            work: A function of a module, which is called with these processes.
+            *said: And with this, which can be pickled.
+        """
+        self.told((work, said))
 
     def told(self, value: Any = None) -> Any:
         """What the first process says, in all of them."""
@@ -124,6 +154,17 @@ class Ranks:
         self._agree_on(-said[-2])
         self._worked_s -= said[-1] / 1e6
         return said[:-2]
+
+    def all_say(self, value: T) -> list[T]:
+        """What each process says, in all of them; they agree on signals meanwhile."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.size
+        _talk(lambda: dist.all_gather_object(found, (value, self._asked)))
+        self._agree_on(max(asked for _, asked in found))
+        return [value for value, _ in found]
 
     def exchange_rows(self, tensors: "Sequence[Tensor]") -> None:
         """Fill in the rows that other processes have computed, bit by bit as they are.

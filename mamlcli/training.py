@@ -448,6 +448,12 @@ def _going_on(
     return tuple(found)
 
 
+def is_finite(state: TrainState) -> bool:
+    """Whether there is nothing but numbers in its parameters, and in what its optimiser holds of them."""
+    held = [value for values in state.optimizer.state.values() for value in values.values()]
+    return all(bool(value.isfinite().all()) for value in [state.flat, *held] if isinstance(value, Tensor))
+
+
 def check_alive(
     state: TrainState,
     losses: Float[Tensor, " seeds"],

@@ -170,3 +170,12 @@ def fails(message: str) -> None:
         raise LookupError(message)
 
     _before(mamlcli.trainings.rhythm.Rhythm, "is_logged", failing)
+
+
+def fails_in_a_meta_test(message: str) -> None:
+    """The same when tasks of a meta-test are drawn."""
+
+    def failing(*_: object) -> Task:
+        raise LookupError(message)
+
+    mamlcli.meta_test.measure.meta_test_tasks = failing  # type: ignore[assignment]

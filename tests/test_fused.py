@@ -26,6 +26,7 @@ from mamlcli.meta_test.losses import adaptation_losses
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks
 from mamlcli.methods.method import Log, gradient_at, make_bench
 from mamlcli.models.model import Model
+from mamlcli.ranks import Ranks
 from mamlcli.registry import build
 from mamlcli.section import FunctionTasksSection
 from mamlcli.tasks.family import function_family
@@ -164,7 +165,7 @@ def test_a_table_of_unequal_tasks_is_learned_and_tested_in_the_kernel_as_without
         for tasks in batches(chosen, 5, torch.float32):
             update(tasks)
         with Threads(1, 1, lambda _: None) as threads:
-            losses = meta_test(chosen, state.params, CPU, StopRequest(), threads)
+            losses = meta_test(chosen, state.params, CPU, Ranks(StopRequest()), threads)
         found.append((state.flat, {shots: by_predictor[""] for shots, by_predictor in losses.items()}))
     torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
 
@@ -474,7 +475,7 @@ def test_a_meta_test_in_the_kernel_says_what_one_without_says() -> None:
     for compile_ in ("on", "off"):
         chosen = experiment("evaluation.tasks=20", f"engine.compile={compile_}")
         with Threads(1, 1, lambda _: None) as threads:
-            found.append(meta_test(chosen, chosen.initial_state(CPU).params, CPU, StopRequest(), threads))
+            found.append(meta_test(chosen, chosen.initial_state(CPU).params, CPU, Ranks(StopRequest()), threads))
     assert found[0].keys() == found[1].keys()
     for shots, losses in found[0].items():
         torch.testing.assert_close(losses, found[1][shots], rtol=1e-4, atol=1e-5)

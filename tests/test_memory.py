@@ -28,6 +28,7 @@ from mamlcli.meta_test.losses import adaptation_losses, summarise
 from mamlcli.meta_test.measure import meta_test, meta_test_tasks, of_the_first
 from mamlcli.methods.method import make_bench, phases_of
 from mamlcli.models.module import module_model
+from mamlcli.ranks import Ranks
 from mamlcli.registry import build
 from mamlcli.threads import Threads
 from tests.conftest import Maml, needs_compiler
@@ -387,10 +388,10 @@ def test_the_meta_test_takes_fewer_tasks_at_a_time_where_they_are_large_and_the_
     chosen = experiment("evaluation={tasks: 7, query_shots: 20, shots: [5]}")
     params = chosen.initial_state(CPU).params
     with StopRequest() as stop, Threads(1, 1, print) as threads:
-        whole = of_the_first(meta_test(chosen, params, CPU, stop, threads))[5]
+        whole = of_the_first(meta_test(chosen, params, CPU, Ranks(stop), threads))[5]
         monkeypatch.setattr("mamlcli.memory.estimate._TASKS_BYTES", 300_000)
         assert tasks_at_a_time(chosen) in (2, 3)
-        torch.testing.assert_close(of_the_first(meta_test(chosen, params, CPU, stop, threads))[5], whole)
+        torch.testing.assert_close(of_the_first(meta_test(chosen, params, CPU, Ranks(stop), threads))[5], whole)
 
 
 @pytest.mark.parametrize("algorithm", ["maml", "chain"])

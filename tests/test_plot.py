@@ -17,6 +17,7 @@ from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.measure import meta_test
+from mamlcli.ranks import Ranks
 from mamlcli.runs.drawings import read_drawing
 from mamlcli.threads import Threads
 from mamlcli.trained.loading import load
@@ -148,7 +149,9 @@ def test_the_mse_of_a_fit_is_that_of_the_meta_test(run: Path) -> None:
     config = parse_config(TINY, overrides=["evaluation.inner_steps=10"])
     experiment, cpu = make_experiment(config), torch.device("cpu")
     with Threads("auto", 1, print) as threads:
-        losses = meta_test(experiment, trained.params, cpu, StopRequest(), threads)[5][""][0]  # of the first seed
+        losses = meta_test(experiment, trained.params, cpu, Ranks(StopRequest()), threads)[5][""][
+            0
+        ]  # of the first seed
     expected = [float(losses[task, steps]) for task in range(3) for steps in (0, 1, 10)]
     assert [row["y"] for row in rows] == pytest.approx(expected, rel=1e-5)
 

@@ -4,11 +4,9 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -24,11 +22,10 @@ from mamlcli.ranks import Place, Ranks, place, without_launcher
 from mamlcli.runs.checkpoints import list_checkpoints, load_checkpoint
 from mamlcli.stacking import stacked
 from tests.conftest import ROOT, TINY, needs_compiler
+from tests.launched import BOUND_S, Faults, appears, ends, free_port, start_together
 from tests.same_run import assert_same_run, metrics
 from tests.zygote import Command, Zygote
 
-# Nobody may wait for longer for one that has ended, in seconds; most is what processes take to begin.
-BOUND_S = 40
 RUN = """
 name: ranks
 seeds: [0, 1, 2]
@@ -49,41 +46,10 @@ def together(zygote: Zygote, folder: Path) -> Together:
     """Start so many processes with the same words, as a launcher does."""
     (folder / "ranks.yaml").write_text(RUN)
 
-    def start(
-        size: int, *words: str, faults: Mapping[int, tuple[str, dict[str, object]]] | None = None
-    ) -> list[Command]:
-        shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-        found = []
-        for rank in range(size):
-            fault, values = (faults or {}).get(rank, (None, {}))
-            own = shared | {"RANK": str(rank)} if size > 1 else {}
-            found.append(zygote.start(folder, "train", *words, fault=fault, environment=own, **values))
-        return found
+    def start(size: int, *words: str, faults: Faults | None = None) -> list[Command]:
+        return start_together(zygote, folder, size, "train", *words, faults=faults)
 
     return start
-
-
-def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
-
-
-def ends(commands: list[Command], code: int) -> str:
-    """What the first process says, where all end with a code and no other says anything."""
-    until = time.monotonic() + BOUND_S
-    codes = [command.wait(max(0.1, until - time.monotonic())) for command in commands]
-    assert codes == [code] * len(commands), [command.err for command in commands]
-    assert [command.out + command.err for command in commands[1:]] == [""] * (len(commands) - 1)
-    return commands[0].err
-
-
-def appears(path: Path, commands: list[Command]) -> None:
-    until = time.monotonic() + BOUND_S
-    while not path.exists():
-        assert time.monotonic() < until, [command.err for command in commands]
-        time.sleep(0.01)
 
 
 def parameters(run: Path) -> torch.Tensor:
@@ -256,7 +222,7 @@ def launched(folder: Path, *words: str, restarts: int = 0) -> "subprocess.Popen[
     """The launcher of PyTorch itself."""
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--max-restarts={restarts}")
     return subprocess.Popen(
-        [*launcher, f"--master-port={_free_port()}", "-m", "mamlcli", "train", *words],
+        [*launcher, f"--master-port={free_port()}", "-m", "mamlcli", "train", *words],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -301,8 +267,7 @@ def _process_of(launcher: int, rank: str) -> int:
 
 
 def test_a_command_that_is_not_shared_runs_once(zygote: Zygote, folder: Path) -> None:
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
-    commands = [zygote.start(folder, "configs", "ls", environment=shared | {"RANK": str(rank)}) for rank in (0, 1)]
+    commands = start_together(zygote, folder, 2, "configs", "ls")
     assert [command.wait(BOUND_S) for command in commands] == [0, 0]
     assert "quickstart" in commands[0].out
     assert commands[1].out + commands[1].err == ""

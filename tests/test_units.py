@@ -23,6 +23,7 @@ from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import SIGNALS, StopRequest
 from mamlcli.meta_test.described import describe
 from mamlcli.meta_test.units import Errors, World, summarise_verdicts, unit_rows, worst_rows
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Silent
 from mamlcli.results import EvalResult
 from mamlcli.rows import UnitRow
@@ -224,7 +225,7 @@ def test_folds_test_every_task_once_by_the_seed_that_left_it_out(tmp_path: Path)
     run = mamlcli.train(config, out=tmp_path / "run").run
     params, rows = load_checkpoint(run / "checkpoints" / "step-30.pt").params, finite_worlds.Rows(config.tasks)  # type: ignore[arg-type]
     with StopRequest() as stop, Threads(1, 1, Silent().note) as threads:
-        found = describe(make_experiment(config), params, torch.device("cpu"), stop, threads, Silent())
+        found = describe(make_experiment(config), params, torch.device("cpu"), Ranks(stop), threads, Silent())
     errors, means = np.empty(30), np.empty(30)
     for fold, places in {0: [1], 1: [2, 3], 2: [0]}.items():
         # Each fold has a scale of its own, and learns from what it neither tests nor validates on.

@@ -22,7 +22,7 @@ from mamlcli.proofs.obstacles import explained
 from mamlcli.ranks import Ended, agreed_end, connected, place, wait_for_all_to_end
 
 # Commands that all processes of a launcher work on; of others the first process does all, and the rest end at once.
-_SHARING = ("train",)
+_SHARING = ("train", "eval", "compare", "sweep", "reproduce")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 

@@ -1,7 +1,6 @@
 """`maml compare`: trained runs of any methods, paired on the same meta-test tasks."""
 
 import math
-import os
 import shlex
 import time
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mamlcli.commands.processes import train_side_by_side
+from mamlcli.commands.processes import jobs_here, train_side_by_side
 from mamlcli.comparisons.asked import KIND, Asked, kept_in, new_folder
 from mamlcli.comparisons.drawings import drawings_of, save_figures
 from mamlcli.comparisons.lineup import begin_contest, line_up
@@ -26,6 +25,7 @@ from mamlcli.memory_check import check_side_by_side
 from mamlcli.meta_test.measure import query_protocol
 from mamlcli.meta_test.paired import paired_rows
 from mamlcli.plugins import typed_options
+from mamlcli.ranks import Ranks, connected
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import ComparedRuns
 from mamlcli.runs.files import csv_text, json_text
@@ -79,12 +79,28 @@ def compare(
         DeviceError: If it does not fit into memory.
         InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
-    reporter, start = reporter or Silent(), time.perf_counter()
     check_count("jobs", jobs)
     if resume and out is None:
         remedy = Remedy("pass its folder as out=", "give its folder with --out")
         raise UsageError("to resume, say which comparison", remedy)
     said = _asked(runs, configs, seeds, baseline, overrides, margin, resume=resume)
+    with connected():
+        ranks = Ranks(stop or StopRequest())
+        return ranks.lead(lambda: _compare(said, overrides, jobs, out, ranks, reporter or Silent(), resume=resume))
+
+
+def _compare(
+    said: Asked | None,
+    overrides: Sequence[str | Override],
+    jobs: int | None,
+    out: str | Path | None,
+    ranks: Ranks,
+    reporter: Reporter,
+    *,
+    resume: bool,
+) -> ComparedRuns:
+    """Do it as the first of the processes that share the work."""
+    start = time.perf_counter()
     reporter.progress("reading the runs", 0, 1)
     path = default_path(KIND) if out is None else followed(Path(out))
     is_there = resume and path.exists()
@@ -92,17 +108,17 @@ def compare(
     if asked is None:
         raise CheckpointError(f"{path}: no such folder of a comparison")
     lineup = line_up(asked, overrides or asked.overrides, reporter.note)
-    check_side_by_side(asked.configs.values(), jobs or os.cpu_count() or 1)
+    check_side_by_side(asked.configs.values(), jobs_here(jobs))
     folder = RunFolder(path) if is_there else new_folder(path, asked)
-    with folder.locked(), stop or StopRequest() as stop, recorded(folder, {"name": KIND}, torch.device("cpu")):
+    with folder.locked(), ranks.heard as stop, recorded(folder, {"name": KIND}, torch.device("cpu")):
         remedy = _remedy(folder, jobs)
         failed = train_side_by_side(
-            dict(asked.configs), folder, jobs=jobs, stop=stop, reporter=reporter, to_go_on=remedy, kind="runs"
+            dict(asked.configs), folder, jobs=jobs, ranks=ranks, reporter=reporter, to_go_on=remedy, kind="runs"
         )
         trained = {name: path / "runs" / name for name in asked.configs}
         contest = begin_contest(lineup, trained, failed, overrides or asked.overrides, reporter.note)
         try:
-            result = _compared(contest, asked, folder, failed, stop, reporter)
+            result = _compared(contest, asked, folder, failed, ranks, reporter)
         except InterruptedRunError as error:
             error.say_more([], remedy)
             raise
@@ -194,11 +210,11 @@ def _remedy(folder: RunFolder, jobs: int | None) -> Remedy:
 
 
 def _compared(
-    contest: Contest, asked: Asked, folder: RunFolder, failed: Mapping[str, str], stop: StopRequest, reporter: Reporter
+    contest: Contest, asked: Asked, folder: RunFolder, failed: Mapping[str, str], ranks: Ranks, reporter: Reporter
 ) -> ComparedRuns:
-    losses = measure(contest, stop, reporter)
+    losses = measure(contest, ranks, reporter)
     of_baseline, device = contest.of_baseline, resolve_device(contest.of_baseline.config.device)
-    runs = [compared_run(contest, name, device, stop, reporter) for name in contest.entrants]
+    runs = [compared_run(contest, name, device, ranks.heard, reporter) for name in contest.entrants]
     diverged_above = of_baseline.config.evaluation.diverged_above
     return ComparedRuns(
         run=folder.path,

@@ -22,6 +22,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_comparison
 from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, query_protocol, summarise_all
 from mamlcli.meta_test.protocol import seed_steps
+from mamlcli.ranks import Place, Ranks
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Comparison
 from mamlcli.runs.files import csv_text, json_text
@@ -91,7 +92,7 @@ def compare_orders(
             update_config(folder, config)
             cosines = train_in_turn(trainings, folder, reporter)
             chosen = {order: one.chosen() for order, one in trainings.items()}
-            losses = _meta_tests(trainings, chosen, folder, threads, stop, reporter)
+            losses = _meta_tests(trainings, chosen, folder, threads, reporter)
             interval = interval_over(len(tested_seeds(experiments["second"])))
             result = Comparison(
                 run=folder.path,
@@ -130,7 +131,8 @@ def _training(
 ) -> Training:
     """Start or continue the run of one order, in a folder of its own that is held until `held` ends."""
     run, resumed = start_or_open(experiment.config, held, reporter, out=path, overwrite=False, resume=True)
-    training = Training(run, experiment, device, stop, threads, reporter)
+    alone = Ranks(stop, Place())
+    training = Training(run, experiment, make_plan(experiment, device), device, alone, threads, reporter)
     held.enter_context(training.trackers)
     if resumed:
         prepare_resume(training)
@@ -142,7 +144,6 @@ def _meta_tests(
     chosen: dict[Order, Chosen],
     folder: RunFolder,
     threads: Threads,
-    stop: StopRequest,
     reporter: Reporter,
 ) -> dict[Order, dict[int, torch.Tensor]]:
     """Measure both, for each K; say how to go on where it ends early."""
@@ -150,7 +151,7 @@ def _meta_tests(
     try:
         for order, one in trainings.items():
             params, doing = chosen[order].params, f"meta-test, {order} order"
-            losses = meta_test(one.experiment, params, one.device, stop, threads, reporter=reporter, doing=doing)
+            losses = meta_test(one.experiment, params, one.device, one.ranks, threads, reporter=reporter, doing=doing)
             found[order] = of_the_first(losses)
     except InterruptedRunError as error:
         say_how_to_go_on(error, "compare-orders", folder, trainings["second"].run, None)

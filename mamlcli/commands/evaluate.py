@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -12,10 +13,10 @@ from mamlcli.errors import Remedy, UsageError
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
-from mamlcli.meta_test.described import can_be_described, describe
+from mamlcli.meta_test.described import can_be_described
 from mamlcli.meta_test.figures import draw_adaptation, draw_fits
 from mamlcli.meta_test.kinds import rows_by_kind
-from mamlcli.meta_test.measure import meta_test, query_protocol, rows_of, threads_of_test
+from mamlcli.meta_test.measure import query_protocol, rows_of
 from mamlcli.meta_test.protocol import (
     chosen_params,
     protocol,
@@ -24,6 +25,8 @@ from mamlcli.meta_test.protocol import (
     steps_in_words,
     tested_config,
 )
+from mamlcli.meta_test.together import meta_test_together
+from mamlcli.ranks import Ranks, connected
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
@@ -32,7 +35,6 @@ from mamlcli.runs.data_record import check_same_data
 from mamlcli.runs.files import csv_text, json_text
 from mamlcli.runs.folder import RunFolder, make_folder
 from mamlcli.runs.located import RunLike, locate
-from mamlcli.threads import Threads
 from mamlcli.trackers.group import mirror
 from mamlcli.trainings.start import announce_device
 
@@ -67,9 +69,25 @@ def evaluate(
         DeviceError: If the device is not there, or the meta-test does not fit into memory.
         InterruptedRunError: If `stop` was asked to.
     """
-    reporter = reporter or Silent()
+    with connected():
+        ranks = Ranks(stop or StopRequest())
+        asked = _Asked(overrides, random_init, out)
+        return ranks.lead(lambda: _evaluate(target, asked, ranks, reporter or Silent()))
+
+
+class _Asked(NamedTuple):
+    """Arguments of `evaluate` that are not what is evaluated."""
+
+    overrides: Sequence[str | Override]
+    random_init: bool
+    out: str | Path | None
+
+
+def _evaluate(target: RunLike, asked: _Asked, ranks: Ranks, reporter: Reporter) -> EvalResult:
+    """Do it as the first of the processes that share the work."""
+    overrides, random_init, out = asked
     reporter.progress("reading the run", 0, 1)
-    with stop or StopRequest() as stop:
+    with ranks.heard as stop:
         checkpoint, own, run_folder = locate(target, reporter.note, EVALUATING)
         home = _home(checkpoint, run_folder, random_init=random_init)
         config = tested_config(own, overrides)
@@ -85,12 +103,10 @@ def evaluate(
         chosen = chosen_params(checkpoint, config, begun, random_init=random_init)
         _say_which(chosen, config, reporter)
         params = {name: theta.to(device) for name, theta in chosen.params.items()}
-        with Threads(config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-            losses = meta_test(experiment, params, device, stop, threads, reporter=reporter)
-            # What training began with is a baseline itself.
-            described = can_be_described(experiment.family) and not random_init
-            found = describe(experiment, params, device, stop, threads, reporter) if described else None
-            measured_how = protocol(config, overrides, checkpoint, chosen, device)
+        # What training began with is a baseline itself.
+        is_described = can_be_described(experiment.family) and not random_init
+        losses, found = meta_test_together(experiment, params, device, ranks, reporter, is_described=is_described)
+        measured_how = protocol(config, overrides, checkpoint, chosen, device)
         frozen = {} if random_init else checkpoint.frozen
         results, by_kind = rows_of(experiment, losses, frozen), rows_by_kind(experiment, losses, frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)

@@ -5,15 +5,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 from mamlcli.config.experiment import Config
+from mamlcli.cores import processes_here, usable_cores
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
-from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import plugin_options
-from mamlcli.ranks import without_launcher
+from mamlcli.ranks import Ranks, without_launcher
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
@@ -24,6 +25,11 @@ if sys.platform == "win32":
     _STOP: int = signal.CTRL_BREAK_EVENT
 else:
     _FLAGS, _STOP = 0, signal.SIGTERM
+
+
+def jobs_here(jobs: int | None) -> int:
+    """How many commands run at a time on this machine, of so many in each process: one for each core if None."""
+    return (jobs or usable_cores()) * processes_here()
 
 
 class Job(NamedTuple):
@@ -41,12 +47,21 @@ class Job(NamedTuple):
     """Meta-updates that it has made so far."""
 
 
+class Finished(NamedTuple):
+    """A job that has ended."""
+
+    name: str
+    problem: str | None
+    """What it had to say if it failed."""
+    seconds: float
+
+
 def train_side_by_side(
     configs: dict[str, Config],
     folder: RunFolder,
     *,
     jobs: int | None,
-    stop: StopRequest,
+    ranks: Ranks,
     reporter: Reporter,
     to_go_on: Remedy,
     kind: str = "rows",
@@ -57,8 +72,8 @@ def train_side_by_side(
     Args:
         configs: By name.
         folder: Holds the configs, and will hold the runs.
-        jobs: How many at a time; one for each core if None.
-        stop: Asked for between polls.
+        jobs: How many at a time, for each of the processes that share the work; one for each core if None.
+        ranks: Those, of which this is the first; asked for a stop between polls.
         reporter: Hears when a training begins and ends, and how many steps of all are done.
         to_go_on: What to do after an interruption.
         kind: What they are called, in the words of who waits.
@@ -72,7 +87,7 @@ def train_side_by_side(
     """
     made = {name: _training(name, config, folder) for name, config in configs.items()}
     return run_side_by_side(
-        made, folder, kind, at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on, told=told
+        made, folder, kind, at_a_time=jobs, ranks=ranks, reporter=reporter, to_go_on=to_go_on, told=told
     )
 
 
@@ -82,7 +97,7 @@ def run_side_by_side(
     kind: str,
     *,
     at_a_time: int | None,
-    stop: StopRequest,
+    ranks: Ranks,
     reporter: Reporter,
     to_go_on: Remedy,
     told: Callable[[Mapping[str, int]], None] | None = None,
@@ -94,52 +109,99 @@ def run_side_by_side(
         folder: What is said to hold them.
         kind: What they are called, like "rows".
         at_a_time: One for each core if None.
-        stop: As for `train_side_by_side`.
+        ranks: As for `train_side_by_side`.
         reporter: The same.
         to_go_on: The same.
         told: The same.
     """
+    left = {name: job.words for name, job in jobs.items() if not job.is_done()}
+    failed: dict[str, str] = {}
+    total, looked = sum(job.steps for job in jobs.values()), 0.0
 
     def show(made: Mapping[str, int]) -> None:
         reporter.progress(f"training, steps of all {kind}", sum(made.values()), total)
 
-    waiting = [name for name, job in jobs.items() if not job.is_done()]
-    failed: dict[str, str] = {}
-    total, looked = sum(job.steps for job in jobs.values()), 0.0
-    running: dict[str, tuple[subprocess.Popen[str], float]] = {}
+    def made() -> dict[str, int]:
+        return {name: job.made() if name in left else job.steps for name, job in jobs.items()}
+
+    ranks.ask(_help, left, at_a_time)
     try:
-        while waiting or running:
-            while waiting and len(running) < (at_a_time or os.cpu_count() or 1):
-                name = waiting.pop(0)
-                reporter.note(f"{name}: {jobs[name].what}")
-                running[name] = (_start(jobs[name]), time.perf_counter())
-            for name, (process, since) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[name]
-                _, said = process.communicate()
-                left = f"{len(waiting) + len(running)} to go"
-                if process.returncode:
-                    failed[name] = _reason(said) or f"exit code {process.returncode}"
-                    reporter.note(f"warning: {name}: {failed[name]} ({left})")
-                else:
-                    reporter.note(f"{name}: trained in {time.perf_counter() - since:.0f} s ({left})")
-            if stop.signal_number is not None:
-                steps = sum(_steps_done(jobs, waiting, running).values())
-                said = f"interrupted and saved after {steps} of {total} steps of all {kind}: {folder.path}"
-                raise InterruptedRunError(stop.signal_number, said, to_go_on)
-            if time.monotonic() - looked >= _LOOK_S:
-                looked = time.monotonic()
-                (told or show)(_steps_done(jobs, waiting, running))
-            time.sleep(_POLL_S)
-    finally:
-        _end(running)
+        with closing(_run(ranks, dict(left), at_a_time)) as polls:
+            for started, finished in polls:
+                for name in started:
+                    reporter.note(f"{name}: {jobs[name].what}")
+                for one in finished:
+                    del left[one.name]
+                    if one.problem is None:
+                        reporter.note(f"{one.name}: trained in {one.seconds:.0f} s ({len(left)} to go)")
+                    else:
+                        failed[one.name] = one.problem
+                        reporter.note(f"warning: {one.name}: {one.problem} ({len(left)} to go)")
+                if time.monotonic() - looked >= _LOOK_S:
+                    looked = time.monotonic()
+                    (told or show)(made())
+    except InterruptedRunError as error:
+        said = f"interrupted and saved after {sum(made().values())} of {total} steps of all {kind}: {folder.path}"
+        raise InterruptedRunError(error.signal_number, said, to_go_on) from None
     return failed
 
 
-def _steps_done(jobs: Mapping[str, Job], waiting: Container[str], running: Container[str]) -> dict[str, int]:
-    """The steps of jobs that have ended, and of the others what they have made so far."""
-    return {name: job.made() if name in waiting or name in running else job.steps for name, job in jobs.items()}
+def _help(ranks: Ranks, jobs: Mapping[str, Sequence[str]], at_a_time: int | None) -> None:
+    """Run some of the commands, beside the first process."""
+    for _ in _run(ranks, jobs, at_a_time):
+        pass
+
+
+def _run(
+    ranks: Ranks, jobs: Mapping[str, Sequence[str]], at_a_time: int | None
+) -> Generator[tuple[list[str], list[Finished]], None, None]:
+    """Run commands, each in the process that has room for it first; all agree on which, at every poll.
+
+    Yields:
+        Those that were begun since the last poll and those that have ended, anywhere.
+
+    Raises:
+        InterruptedRunError: If a signal came; each command was asked to save, and has ended.
+    """
+    waiting, left = list(jobs), len(jobs)
+    running: dict[str, tuple[subprocess.Popen[str], float]] = {}
+    try:
+        while left:
+            said = ranks.all_say((_finished(running), (at_a_time or usable_cores()) - len(running)))
+            ranks.stop.raise_if_asked("interrupted")
+            finished = [one for ended, _ in said for one in ended]
+            left -= len(finished)
+            started = dict(zip(list(waiting), _by_turns([room for _, room in said]), strict=False))
+            waiting = waiting[len(started) :]
+            running |= {
+                name: (_start(jobs[name]), time.perf_counter()) for name, rank in started.items() if rank == ranks.rank
+            }
+            yield list(started), finished
+            if left:
+                time.sleep(_POLL_S)
+    finally:
+        _end(running)
+
+
+def _by_turns(rooms: Sequence[int]) -> list[int]:
+    """Who takes the next jobs: each one in turn, as long as there is room.
+
+    >>> _by_turns([2, 0, 1])
+    [0, 2, 0]
+    """
+    return [rank for turn in range(max(rooms)) for rank, room in enumerate(rooms) if turn < room]
+
+
+def _finished(running: dict[str, tuple[subprocess.Popen[str], float]]) -> list[Finished]:
+    """Those of the running that have ended; they run no more."""
+    found = []
+    for name, (process, since) in list(running.items()):
+        if process.poll() is not None:
+            del running[name]
+            _, said = process.communicate()
+            problem = (_reason(said) or f"exit code {process.returncode}") if process.returncode else None
+            found.append(Finished(name, problem, time.perf_counter() - since))
+    return found
 
 
 def _training(name: str, config: Config, folder: RunFolder) -> Job:
@@ -164,9 +226,9 @@ def is_trained(path: Path, config: Config) -> bool:
         return False
 
 
-def _start(job: Job) -> subprocess.Popen[str]:
+def _start(words: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from mamlcli.cli import main; main()", *job.words, *plugin_options()],
+        [sys.executable, "-c", "from mamlcli.cli import main; main()", *words, *plugin_options()],
         env=without_launcher(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

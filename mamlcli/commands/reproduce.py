@@ -1,6 +1,5 @@
 """`maml reproduce`: published results beside what their experiments give here."""
 
-import os
 import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mamlcli.commands.processes import train_side_by_side
+from mamlcli.commands.processes import jobs_here, train_side_by_side
 from mamlcli.commands.reproduction_asked import KIND, Asked, asked_for, kept_in
 from mamlcli.commands.reproduction_measured import curve_of, lines_of, measured_rows, pairs_of
 from mamlcli.commands.reproduction_rows import Planned, load_rows, planned, trainings
@@ -25,6 +24,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.pages.files import PAGE, write_report
 from mamlcli.pages.reproduction import curve_styles, described
+from mamlcli.ranks import Ranks, connected
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
 from mamlcli.runs.files import csv_text, json_text
@@ -67,21 +67,29 @@ def reproduce(
         CheckpointError: If the folder to resume is no reproduction.
         InterruptedRunError: If `stop` was asked to; the trainings are saved.
     """
-    reporter, start = reporter or Silent(), time.perf_counter()
     check_texts("names", names, "zero")
     check_texts("groups", groups, "meta-sgd")
     check_count("jobs", jobs)
     asked, path = asked_for(names, groups, seeds, fast=fast), default_path(KIND) if out is None else Path(out)
     if resume and path.exists() and (kept := kept_in(path)) and not (names or groups):
         asked = kept._replace(seeds=kept.seeds if seeds is None else asked.seeds, fast=fast or kept.fast)
-    chosen, fast = asked.seeds, asked.fast
+    with connected():
+        ranks = Ranks(stop or StopRequest())
+        return ranks.lead(lambda: _reproduce(asked, path, jobs, ranks, reporter or Silent(), resume=resume))
+
+
+def _reproduce(
+    asked: Asked, path: Path, jobs: int | None, ranks: Ranks, reporter: Reporter, *, resume: bool
+) -> Reproduction:
+    """Do it as the first of the processes that share the work."""
+    start, chosen, fast = time.perf_counter(), asked.seeds, asked.fast
     plans = planned(load_rows(asked.names, asked.groups), chosen, fast=fast)
-    trained, at_a_time = trainings(plans), jobs or os.cpu_count() or 1
+    trained, at_a_time = trainings(plans), jobs_here(jobs)
     _check_memory((plan.tested for plan in plans.values()), trained.values(), at_a_time)
     folder = make_folder(path, may_exist=resume)
     costs = {name: cost_of(name, plan) for name, plan in plans.items()}
     bar = Bar(costs, reporter)
-    with folder.locked(), stop or StopRequest() as stop, _recorded(folder, plans, asked):
+    with folder.locked(), ranks.heard, _recorded(folder, plans, asked):
         remedy = _remedy(folder, jobs)
         seconds, unknown = about(costs, steps_made(costs, folder), at_a_time), _unmeasured(costs)
         reporter.note(f"{_words(len(plans), 'row')} on {_words(at_a_time, 'core')}: about {_rounded(seconds)}{unknown}")
@@ -89,14 +97,14 @@ def reproduce(
             dict(sorted(trained.items(), key=lambda item: -costs[item[0]].train)),
             folder,
             jobs=jobs,
-            stop=stop,
+            ranks=ranks,
             reporter=reporter,
             to_go_on=remedy,
             told=bar.training,
         )
         bar.trained()
         try:
-            measured = measured_rows(plans, folder, failed, stop, bar)
+            measured = measured_rows(plans, folder, failed, ranks, bar)
         except InterruptedRunError as error:
             error.say_more([], remedy)
             raise

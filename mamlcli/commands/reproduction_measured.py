@@ -12,14 +12,14 @@ from mamlcli.config.published import PublishedNumber, PublishedRow
 from mamlcli.devices import resolve_device
 from mamlcli.errors import CheckpointError
 from mamlcli.experiment import make_experiment
-from mamlcli.interrupts import StopRequest
-from mamlcli.meta_test.measure import meta_test, of_the_first, over_seeds, summarise_all, threads_of_test
+from mamlcli.meta_test.measure import of_the_first, over_seeds, summarise_all
+from mamlcli.meta_test.together import meta_test_together
 from mamlcli.plain import NOT_COMPARABLE
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.rows import CurvePoint, ReproducedNumber, RowPair
 from mamlcli.runs.checkpoints import newest_checkpoint
 from mamlcli.runs.folder import RunFolder
-from mamlcli.threads import Threads
 from mamlcli.types import Params, Row
 
 # What a row that could not be run has none of.
@@ -40,7 +40,7 @@ class Measured(NamedTuple):
 
 
 def measured_rows(
-    plans: Mapping[str, Planned], folder: RunFolder, failed: Mapping[str, str], stop: StopRequest, bar: Bar
+    plans: Mapping[str, Planned], folder: RunFolder, failed: Mapping[str, str], ranks: Ranks, bar: Bar
 ) -> dict[str, Measured]:
     """Measure every row on its meta-test tasks."""
     found: dict[str, Measured] = {}
@@ -48,14 +48,14 @@ def measured_rows(
         try:
             if plan.run in failed and is_trained(plan.row):
                 raise CheckpointError(failed[plan.run])
-            found[name] = Measured(_losses(plan, folder, stop, bar.testing(name)), None)
+            found[name] = Measured(_losses(plan, folder, ranks, bar.testing(name)), None)
         except CheckpointError as error:
             found[name] = Measured({}, str(error))
         bar.tested(name)
     return found
 
 
-def _losses(plan: Planned, folder: RunFolder, stop: StopRequest, reporter: Reporter) -> dict[int, torch.Tensor]:
+def _losses(plan: Planned, folder: RunFolder, ranks: Ranks, reporter: Reporter) -> dict[int, torch.Tensor]:
     """The meta-test losses of a row, (S, T, N + 1) for each K."""
     device = resolve_device(plan.tested.device)
     experiment = make_experiment(plan.tested)
@@ -65,8 +65,7 @@ def _losses(plan: Planned, folder: RunFolder, stop: StopRequest, reporter: Repor
     elif is_trained(plan.row):
         checkpoint = newest_checkpoint(folder.path / "runs" / plan.run, device, reporter.note)
         params = checkpoint.chosen(plan.tested.run.keep).params
-    with Threads(plan.tested.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-        return of_the_first(meta_test(experiment, params, device, stop, threads, reporter=reporter))
+    return of_the_first(meta_test_together(experiment, params, device, ranks, reporter).losses)
 
 
 def lines_of(name: str, plan: Planned, measured: Measured, *, fast: bool) -> list[ReproducedNumber]:

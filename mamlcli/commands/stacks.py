@@ -12,12 +12,13 @@ from mamlcli.compute.plan import make_plan
 from mamlcli.config.axes import Member
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.experiment import Experiment
-from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import typed_options
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 from mamlcli.stacking import program_of, stacked
 from mamlcli.threads import Threads
+from mamlcli.trainings.company import accompany, told_states
 from mamlcli.trainings.drawn import draw_training
 from mamlcli.trainings.stack import StackTraining
 from mamlcli.trainings.start import report_step, start_or_open
@@ -50,17 +51,17 @@ def train_here(
     experiments: Mapping[str, Experiment],
     folder: RunFolder,
     device: torch.device,
-    stop: StopRequest,
+    ranks: Ranks,
     reporter: Reporter,
 ) -> None:
-    """Train a stack in this process, going on where it was begun; what is trained whole stays as it is.
+    """Train a stack with all processes, going on where it was begun; what is trained whole stays as it is.
 
     Args:
         members: Of one program.
         experiments: By the name of their member.
         folder: Of the sweep.
         device: Where.
-        stop: Asked between steps.
+        ranks: The processes, of which this is the first; asked between steps whether to stop.
         reporter: Hears of progress.
 
     Raises:
@@ -70,16 +71,17 @@ def train_here(
     left = [member for member in members if not is_trained(run_path(folder, member), member.config)]
     if not left or all(status_of_run(run_path(folder, member)) == "diverged" for member in left):
         return
+    ranks.ask(accompany, [member.config for member in left])
     chosen = [experiments[member.name] for member in left]
     whole = stacked(chosen)
-    plan, engine = make_plan(whole, device), whole.config.engine
+    plan, engine = make_plan(whole, device, ranks.size), whole.config.engine
     with ExitStack() as held, Threads(engine.threads, plan.threads, reporter.note) as threads:
         opened = [
             start_or_open(member.config, held, reporter, out=run_path(folder, member), overwrite=False, resume=True)
             for member in left
         ]
         trainings = [
-            Training(run, one, device, stop, threads, reporter, plan=plan)
+            Training(run, one, plan, device, ranks, threads, reporter)
             for (run, _), one in zip(opened, chosen, strict=True)
         ]
         for training in trainings:
@@ -87,6 +89,7 @@ def train_here(
         stack = StackTraining(whole, trainings, plan, threads, reporter)
         if any(resumed for _, resumed in opened):
             stack.prepare_resume()
+        told_states([training.state for training in trainings], ranks)
         try:
             with closing(stack.train()) as steps:
                 for logged in steps:
@@ -105,7 +108,7 @@ def train_in_processes(
     folder: RunFolder,
     *,
     jobs: int | None,
-    stop: StopRequest,
+    ranks: Ranks,
     reporter: Reporter,
 ) -> dict[str, str]:
     """Train each stack in a process of its own; returns, by the name of a member, why its process failed."""
@@ -115,7 +118,7 @@ def train_in_processes(
         words = ["sweep", "--resume", str(folder.path), "--stack", str(number), "--quiet", "--json"]
         made[name] = _job(words, stack, folder)
     failed = run_side_by_side(
-        made, folder, "stacks", at_a_time=jobs, stop=stop, reporter=reporter, to_go_on=to_go_on(folder)
+        made, folder, "stacks", at_a_time=jobs, ranks=ranks, reporter=reporter, to_go_on=to_go_on(folder)
     )
     return {member.name: said for name, said in failed.items() for member in names[name]}
 

@@ -1,13 +1,14 @@
 """`maml sweep`: a grid of settings, trained side by side as seeds are, and ranked on meta-validation tasks."""
 
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from mamlcli.commands.processes import jobs_here
 from mamlcli.commands.stacks import train_here, train_in_processes
 from mamlcli.commands.sweep_files import draw_sweep, write_picked, write_tables
 from mamlcli.commands.sweep_grid import Grid, check_same_axes, grid_of, methods_in_words
@@ -20,6 +21,7 @@ from mamlcli.errors import Remedy, UsageError
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_stacks
 from mamlcli.meta_test.ranking import Ranked
+from mamlcli.ranks import Ranks, connected
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Sweep
 from mamlcli.runs.folder import RunFolder, default_path, open_run
@@ -73,7 +75,27 @@ def sweep(
     check_config(config)
     check_count("jobs", jobs)
     check_count("stack", stack)
-    reporter, start = reporter or Silent(), time.perf_counter()
+    with connected():
+        ranks = Ranks(stop or StopRequest())
+        asked = _Asked(out, overwrite, resume, jobs, stack, pick, test)
+        return ranks.lead(lambda: _sweep(config, axes, asked, ranks, reporter or Silent()))
+
+
+class _Asked(NamedTuple):
+    """Arguments of `sweep` that are not what it is of."""
+
+    out: str | Path | None
+    overwrite: bool
+    resume: bool
+    jobs: int | None
+    stack: int | None
+    pick: str | None
+    test: bool
+
+
+def _sweep(config: Config, axes: Axes | Points, asked: _Asked, ranks: Ranks, reporter: Reporter) -> Sweep:
+    """Do it as the first of the processes that share the work."""
+    start, (out, overwrite, resume, jobs, stack, pick, test) = time.perf_counter(), asked
     reporter.progress("setting up the sweep", 0, 1)
     grid = grid_of(config, axes)
     _check_pick(pick, grid.members)
@@ -83,9 +105,9 @@ def sweep(
     if stack is not None and stack > len(grid.stacks):
         raise UsageError(f"stack {stack}: the sweep has {len(grid.stacks)}")
     _check_memory(grid, device, len(grid.stacks) if stack is None else 1, jobs)
-    with stop or StopRequest() as stop, ExitStack() as held:
+    with ranks.heard as stop, ExitStack() as held:
         if stack is not None:
-            return _train_stack(grid, config, out, stack, device, stop, reporter, start)
+            return _train_stack(grid, config, out, stack, device, ranks, reporter, start)
         path = default_path(f"{config.name}-sweep") if out is None else Path(out)
         folder, resumed = start_or_open(
             config, held, reporter, out=path, overwrite=overwrite, resume=resume, kind="sweep"
@@ -96,9 +118,9 @@ def sweep(
             update_config(folder, config)
         said = {"axes": grid.asked, "method": methods_in_words(grid), "steps": config.outer.steps}
         with recorded(folder, said, device):
-            failed = _train(grid, folder, device, jobs, stop, reporter)
+            failed = _train(grid, folder, device, jobs, ranks, reporter)
             result = ranked_members(grid, config, folder, failed, device, stop, reporter)
-            result = with_the_winner_tested(result, grid, device, stop, reporter, folder) if test else result
+            result = with_the_winner_tested(result, grid, device, ranks, reporter, folder) if test else result
             result = result.model_copy(update={"picked": write_picked(pick, result, grid.members, folder)})
             result = result.model_copy(update={"wall_s": round(time.perf_counter() - start, 3)})
             write_tables(folder, result)
@@ -118,19 +140,20 @@ def _check_pick(pick: str | None, members: Sequence[Member]) -> None:
 
 def _check_memory(grid: Grid, device: torch.device, count: int, jobs: int | None) -> None:
     whole = [stacked([grid.experiments[member.name] for member in stack]) for stack in grid.stacks]
-    check_stacks(whole, device, min(count, jobs or os.cpu_count() or 1))
+    check_stacks(whole, device, min(count, jobs_here(jobs)))
     for stack in grid.stacks:
         check_meta_test(grid.experiments[stack[0].name], device)
 
 
 def _train(
-    grid: Grid, folder: RunFolder, device: torch.device, jobs: int | None, stop: StopRequest, reporter: Reporter
+    grid: Grid, folder: RunFolder, device: torch.device, jobs: int | None, ranks: Ranks, reporter: Reporter
 ) -> dict[str, str]:
     """Train what is not trained yet; returns, by member, why its process failed."""
-    if len(grid.stacks) == 1:
-        train_here(grid.members, grid.experiments, folder, device, stop, reporter)
-        return {}
-    return train_in_processes(grid.stacks, folder, jobs=jobs, stop=stop, reporter=reporter)
+    if len(grid.stacks) > 1 and len(grid.stacks) >= ranks.size:
+        return train_in_processes(grid.stacks, folder, jobs=jobs, ranks=ranks, reporter=reporter)
+    for members in grid.stacks:
+        train_here(members, grid.experiments, folder, device, ranks, reporter)
+    return {}
 
 
 def _train_stack(
@@ -139,7 +162,7 @@ def _train_stack(
     out: str | Path | None,
     number: int,
     device: torch.device,
-    stop: StopRequest,
+    ranks: Ranks,
     reporter: Reporter,
     start: float,
 ) -> Sweep:
@@ -150,7 +173,7 @@ def _train_stack(
     folder = open_run(Path(out), "sweep")
     check_same_axes(folder, grid)
     members = grid.stacks[number - 1]
-    train_here(members, grid.experiments, folder, device, stop, reporter)
+    train_here(members, grid.experiments, folder, device, ranks, reporter)
     rows = [member_row(member, Ranked(None, None, None), folder, 0, None) for member in members]
     result = result_of(grid, config, folder, rows, "newest")
     notes = [f"stack {number} of {len(grid.stacks)} is trained; members are ranked when all are"]

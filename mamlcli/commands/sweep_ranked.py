@@ -12,9 +12,11 @@ from mamlcli.config.axes import Member
 from mamlcli.config.experiment import Config
 from mamlcli.errors import CheckpointError, InterruptedRunError
 from mamlcli.interrupts import StopRequest
-from mamlcli.meta_test.measure import meta_test, over_seeds, rows_of, threads_of_test
+from mamlcli.meta_test.measure import over_seeds, rows_of
 from mamlcli.meta_test.ranking import Ranked, ranked
+from mamlcli.meta_test.together import meta_test_together
 from mamlcli.meta_test.validation import validation_losses
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.results import Sweep
 from mamlcli.runs.checkpoints import Checkpoint, newest_checkpoint
@@ -68,7 +70,7 @@ def ranked_members(
 
 
 def with_the_winner_tested(
-    result: Sweep, grid: Grid, device: torch.device, stop: StopRequest, reporter: Reporter, folder: RunFolder
+    result: Sweep, grid: Grid, device: torch.device, ranks: Ranks, reporter: Reporter, folder: RunFolder
 ) -> Sweep:
     """Measure the winner on the meta-test tasks, once it is chosen; the numbers are those of `maml eval`."""
     if result.winner is None:
@@ -76,14 +78,12 @@ def with_the_winner_tested(
     experiment = grid.experiments[result.winner]
     member = next(member for member in grid.members if member.name == result.winner)
     checkpoint, chosen = _trained(folder, member, device, reporter)
-    params = {name: theta.to(device) for name, theta in chosen.params.items()}
-    with Threads(member.config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-        try:
-            losses = meta_test(experiment, params, device, stop, threads, reporter=reporter)
-        except InterruptedRunError as error:
-            error.say_more([], to_go_on(folder))
-            raise
-    rows = over_seeds(rows_of(experiment, losses, checkpoint.frozen))
+    try:
+        tested = meta_test_together(experiment, chosen.params, device, ranks, reporter)
+    except InterruptedRunError as error:
+        error.say_more([], to_go_on(folder))
+        raise
+    rows = over_seeds(rows_of(experiment, tested.losses, checkpoint.frozen))
     return result.model_copy(update={"winner_test": rows, "test_tasks": experiment.num_test_tasks()})
 
 

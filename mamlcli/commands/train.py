@@ -11,12 +11,12 @@ import torch
 from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
-from mamlcli.errors import DivergedError, InterruptedRunError, UsageError
+from mamlcli.errors import DivergedError, InterruptedRunError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
-from mamlcli.ranks import Ranks, connected, place
+from mamlcli.ranks import Ranks, connected
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
@@ -79,61 +79,50 @@ def train(
         >>> m.train(m.load_config("quickstart"), on_step=listen, stop=stop)      # doctest: +SKIP
     """
     check_config(config)
-    reporter = (reporter or Silent()) if place().is_first else Silent()
-    reporter.progress("setting up the experiment", 0, 1)
+    wanted = _Wanted(out, overwrite, resume, on_step, reporter or Silent())
     with connected():
-        return _train(config, reporter, _Wanted(out, overwrite, resume, on_step), stop or StopRequest())
+        ranks = Ranks(stop or StopRequest())
+        return ranks.lead(lambda: _train(config, wanted, ranks))
 
 
 class _Wanted(NamedTuple):
-    """Arguments of `train` that the first process alone reads."""
+    """Arguments of `train` that are not what is trained."""
 
     out: str | Path | None
     overwrite: bool
     resume: bool
     on_step: Callable[[LoggedStep], object]
+    reporter: Reporter
 
 
-def _train(config: Config, reporter: Reporter, wanted: _Wanted, stop: StopRequest) -> TrainResult:
-    """Train, in the first process or beside it."""
+def _train(config: Config, wanted: _Wanted, ranks: Ranks) -> TrainResult:
+    """Train as the first process, which writes what comes of it."""
+    reporter = wanted.reporter
+    reporter.progress("setting up the experiment", 0, 1)
+    ranks.ask(accompany, [config])
     experiment = make_experiment(config)
     check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
-    plan = make_plan(experiment, device, place().size)
+    plan = make_plan(experiment, device, ranks.size)
     check_training(experiment, plan, device, reporter)
-    with stop:
-        ranks = Ranks(stop)
-        if ranks.told(config.model_dump()) != config.model_dump():
-            raise UsageError("processes of one launcher were given different configs")
+    with ranks.heard:
         with Threads(config.engine.threads, plan.threads, reporter.note) as threads:
-            found = None
-            if ranks.is_first:
-                found = _lead(experiment, plan, device, ranks, threads, reporter, wanted)
-            else:
-                accompany(experiment, [experiment], plan, device, ranks, threads)
-        result: TrainResult = ranks.told(found)
-        ranks.meet()
-        ranks.stop.raise_if_asked(f"interrupted after training; the run is complete: {result.run}")
+            result = _trained(experiment, plan, device, ranks, threads, wanted)
+        ranks.heard.raise_if_asked(f"interrupted after training; the run is complete: {result.run}")
     return result
 
 
-def _lead(
-    experiment: Experiment,
-    plan: Plan,
-    device: torch.device,
-    ranks: Ranks,
-    threads: Threads,
-    reporter: Reporter,
-    wanted: _Wanted,
+def _trained(
+    experiment: Experiment, plan: Plan, device: torch.device, ranks: Ranks, threads: Threads, wanted: _Wanted
 ) -> TrainResult:
-    """Train as the first process, which writes what comes of it."""
-    start, config = time.perf_counter(), experiment.config
+    """Train, and draw what comes of it."""
+    start, config, reporter = time.perf_counter(), experiment.config, wanted.reporter
     with ExitStack() as held:
         run, resumed = start_or_open(
             config, held, reporter, out=wanted.out, overwrite=wanted.overwrite, resume=wanted.resume
         )
-        training = Training(run, experiment, device, ranks.stop, threads, reporter, plan=plan, ranks=ranks)
+        training = Training(run, experiment, plan, device, ranks, threads, reporter)
         held.enter_context(training.trackers)
         if resumed:
             prepare_resume(training)

@@ -16,8 +16,10 @@ from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.groups import tested_seeds
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test
-from mamlcli.meta_test.measure import meta_test, of_the_first, threads_of_test
+from mamlcli.meta_test.measure import of_the_first, threads_of_test
 from mamlcli.meta_test.protocol import seed_steps, tested_config
+from mamlcli.meta_test.together import meta_test_together
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.rows import ComparedRun
 from mamlcli.threads import Threads
@@ -77,7 +79,7 @@ def alike_experiments(
     return seeds, found
 
 
-def measure(contest: Contest, stop: StopRequest, reporter: Reporter) -> dict[str, dict[int, Tensor]]:
+def measure(contest: Contest, ranks: Ranks, reporter: Reporter) -> dict[str, dict[int, Tensor]]:
     """The meta-test losses of every run, by name and K; (S, T, N + 1).
 
     Raises:
@@ -90,10 +92,9 @@ def measure(contest: Contest, stop: StopRequest, reporter: Reporter) -> dict[str
         check_meta_test(experiment, device)
         chosen = chosen_of(contest, name)
         places = [contest.entrants[name].own.seeds.index(seed) for seed in contest.seeds]
-        params = {key: theta[places].to(device) for key, theta in chosen.params.items()}
-        with Threads(experiment.config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
-            losses = meta_test(experiment, params, device, stop, threads, reporter=reporter, doing=f"meta-test, {name}")
-        found[name] = of_the_first(losses)
+        params = {key: theta[places] for key, theta in chosen.params.items()}
+        tested = meta_test_together(experiment, params, device, ranks, reporter, doing=f"meta-test, {name}")
+        found[name] = of_the_first(tested.losses)
     return found
 
 

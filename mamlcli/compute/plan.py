@@ -176,7 +176,8 @@ def _all_threads(config: Config) -> int:
 def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
     """The plan that is left where compiling has failed."""
     form: Form = "dense" if low_rank_obstacles(experiment) else "low_rank"
-    return plan._replace(form=form, compiled=False, seed_threads=None, reason=reason)
+    shard = _shard(experiment, form, plan.ranks)
+    return plan._replace(form=form, compiled=False, seed_threads=None, reason=reason, shard=shard)
 
 
 def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
@@ -391,7 +392,7 @@ def planned_update(
         if on_failure is None:
             raise
         on_failure(error)
-        return planned_update(experiment, state, plan._replace(form="dense", compiled=False), device, ranks=ranks)
+        return planned_update(experiment, state, without_compiling(plan, experiment, ""), device, ranks=ranks)
 
 
 def _graph_update(

@@ -15,11 +15,11 @@ from mamlcli.baselines.ridge import ridge
 from mamlcli.baselines.rows import training_rows
 from mamlcli.experiment import Experiment
 from mamlcli.groups import Group, groups
-from mamlcli.interrupts import StopRequest
 from mamlcli.meta_test.joined import Found, OfGroup, joined_errors, joined_world
-from mamlcli.meta_test.measure import meta_test, num_parts, of_the_first, tasks_in_parts
+from mamlcli.meta_test.measure import meta_test, of_the_first, parts_of, tasks_in_parts
 from mamlcli.meta_test.units import Who, summarise_verdicts, unit_rows, worst_rows
 from mamlcli.models.model import Predict
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.rows import UnitRow, WorstRow
 from mamlcli.tasks.family import TaskFamily
@@ -64,7 +64,7 @@ def describe(
     experiment: Experiment,
     params: Params,
     device: torch.device,
-    stop: StopRequest,
+    ranks: Ranks,
     threads: Threads,
     reporter: Reporter,
 ) -> DataResults:
@@ -74,7 +74,8 @@ def describe(
         experiment: What is tested; its family can be described.
         params: Meta-parameters of every seed, on the device.
         device: Where networks are trained and adapted.
-        stop: Looked at often; nothing is written here.
+        ranks: The processes that measure it, each all of it but what networks are adapted for; asked often whether to
+            stop. Nothing is written here.
         threads: Looked at before each part of the tasks.
         reporter: Hears of progress.
 
@@ -83,7 +84,7 @@ def describe(
     """
 
     def look() -> None:
-        stop.raise_if_asked(_STOPPED)
+        ranks.heard.raise_if_asked(_STOPPED)
         threads.look()
 
     pooled = train_pooled(experiment, device, look, reporter)
@@ -105,7 +106,7 @@ def describe(
     reporter.note("measuring the baselines")
 
     def of_group(group: Group) -> OfGroup:
-        walked = [_walked(group, walk, device, stop, threads, reporter) for walk in walks]
+        walked = [_walked(group, walk, device, ranks, threads, reporter) for walk in walks]
         predicted = _predicted(group, fits, look, reporter)
         # The method first, then what needs no network, from the simplest on.
         at = {
@@ -136,7 +137,7 @@ def _target_errors(predict: Predict) -> LossFn[Samples]:
 
 
 def _walked(
-    group: Group, walk: Walk, device: torch.device, stop: StopRequest, threads: Threads, reporter: Reporter
+    group: Group, walk: Walk, device: torch.device, ranks: Ranks, threads: Threads, reporter: Reporter
 ) -> dict[int, dict[Who, Float[np.ndarray, "seeds tasks outputs"] | None]]:
     """Errors after each inner step, for each K, of what the walk speaks of."""
     config = group.experiment.config
@@ -150,10 +151,10 @@ def _walked(
     )
     loss_fn = _target_errors(experiment.model.predict)
     doing, params = f"measuring: {list(names.values())[-1]}", group.of(walk.params)
-    losses = of_the_first(meta_test(experiment, params, device, stop, threads, loss_fn, reporter=reporter, doing=doing))
+    found = meta_test(experiment, params, device, ranks, threads, loss_fn, reporter=reporter, doing=doing)
     return {
         shots: {(name, steps): values[:, :, steps].double().cpu().numpy() for steps, name in names.items()}
-        for shots, values in losses.items()
+        for shots, values in of_the_first(found).items()
     }
 
 
@@ -171,7 +172,7 @@ def _predicted(
         there: list[Tensor] = []
         errors: dict[str, list[Tensor]] = {name: [] for name in fits}
         for number, (support, query) in enumerate(tasks_in_parts(group.experiment, shots)):
-            reporter.progress(f"measuring what needs no network, K = {shots}", number, num_parts(group.experiment))
+            reporter.progress(f"measuring what needs no network, K = {shots}", number, len(parts_of(group.experiment)))
             there.append(~query.y.isnan().all(dim=1))
             for name, predict in predictors.items():
                 look()

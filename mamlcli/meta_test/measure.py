@@ -1,6 +1,7 @@
 """The meta-test of an experiment: its fixed tasks, what is measured on them, and the rows that say it."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
 import torch
@@ -9,9 +10,9 @@ from torch import Tensor
 from mamlcli.compute.plan import idle_threads, kernel_losses
 from mamlcli.experiment import Experiment
 from mamlcli.groups import frozen_of_tested, groups, joined, tested_seeds
-from mamlcli.interrupts import StopRequest
 from mamlcli.memory.estimate import tasks_at_a_time
 from mamlcli.meta_test.losses import adaptation_losses, summarise
+from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.rows import EvalRow, KindRow, Query
 from mamlcli.tasks.family import Request
@@ -30,7 +31,7 @@ def meta_test(
     experiment: Experiment,
     params: Params,
     device: torch.device,
-    stop: StopRequest,
+    ranks: Ranks,
     threads: Threads,
     loss_fn: LossFn[Samples] | None = None,
     *,
@@ -39,11 +40,13 @@ def meta_test(
 ) -> Losses:
     """Measure every predictor of a method after each inner step, for each K of the config.
 
+    Several processes that do so measure some of the tasks each, and tell each other what they found.
+
     Args:
         experiment: What is tested.
         params: Meta-parameters of every seed, on the device.
         device: Where it computes.
-        stop: Looked at before each part of the tasks.
+        ranks: The processes; asked before each part of the tasks whether to stop.
         threads: Looked at there too.
         loss_fn: Measures in place of the experiment's loss; it may give a vector.
         reporter: Hears which part of the tasks has been measured.
@@ -53,17 +56,18 @@ def meta_test(
         With seeds for S, or repetitions where seeds leave out different tasks; see `mamlcli.groups`.
     """
     parted, shots_of = groups(experiment), experiment.config.evaluation.shots
-    total, done = sum(len(shots_of) * num_parts(one.experiment) for one in parted), 0
+    total, done = sum(len(shots_of) * len(parts_of(one.experiment, ranks=ranks)) for one in parted), 0
     reporter = reporter or Silent()
 
     def look() -> None:
         nonlocal done
-        stop.raise_if_asked("interrupted during the evaluation; nothing was written")
+        ranks.meet()
+        ranks.stop.raise_if_asked("interrupted during the evaluation; nothing was written")
         threads.look()
         reporter.progress(doing, done, total)
         done += 1
 
-    found = [_of_group(one.experiment, one.of(params), device, look, reporter.note, loss_fn) for one in parted]
+    found = [_of_group(one.experiment, one.of(params), device, ranks, look, reporter.note, loss_fn) for one in parted]
     reporter.progress(doing, total, total)
     return {
         shots: {name: joined(experiment, [one[shots][name] for one in found]) for name in found[0][shots]}
@@ -75,23 +79,39 @@ def _of_group(
     experiment: Experiment,
     params: Params,
     device: torch.device,
+    ranks: Ranks,
     look: Callable[[], None],
     note: Callable[[str], None],
     loss_fn: LossFn[Samples] | None,
 ) -> Losses:
     settings, inner, found = experiment.config.evaluation, experiment.method.inner, {}
     fused = kernel_losses(experiment, device, note) if loss_fn is None else None
+    measured = loss_fn or experiment.loss_fn
     for shots in settings.shots:
-        measured, parts = loss_fn or experiment.loss_fn, []
-        for drawn in tasks_in_parts(experiment, shots):
+        parts = []
+        for own in parts_of(experiment, ranks=ranks):
             look()
-            tasks = drawn.map(lambda part: part.to(device))
+            if not own:
+                continue
+            tasks = meta_test_tasks(experiment, shots, own.start, len(own)).map(lambda part: part.to(device))
             if fused:
                 parts.append({"": fused(params, tasks, inner_steps=settings.inner_steps)})
             else:
                 parts.append(adaptation_losses(inner, measured, params, tasks, inner_steps=settings.inner_steps))
-        found[shots] = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        own_losses = {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+        found[shots] = {name: _of_all(experiment, losses, ranks) for name, losses in own_losses.items()}
     return found
+
+
+def _of_all(experiment: Experiment, own: Tensor, ranks: Ranks) -> Tensor:
+    """The losses of all tasks, of which each process has measured its share."""
+    if ranks.size == 1:
+        return own
+    share = ranks.share_of(count := experiment.num_test_tasks())
+    rows = own.new_empty(count, *own.transpose(0, 1).shape[1:])
+    rows[share.start : share.stop] = own.transpose(0, 1)[: len(share)]
+    ranks.exchange_rows([rows])
+    return rows.transpose(0, 1).contiguous()
 
 
 def of_the_first(losses: Losses) -> dict[int, Tensor]:
@@ -112,16 +132,26 @@ def meta_test_tasks(
     return listed.tasks(first, count, test_request(experiment, shots))
 
 
+def parts_of(experiment: Experiment, split: Split = "meta-test", ranks: Ranks | None = None) -> list[range]:
+    """Which tasks of `meta_test_tasks` are measured at a time: no more than memory is meant to hold.
+
+    Args:
+        experiment: What is tested.
+        split: Which tasks.
+        ranks: Processes of which each has a share of them; None for all. Each has as many parts, of which some may be
+            empty; but one without a task of its own measures the first one for nothing, so that it has their names.
+    """
+    count, at_a_time = experiment.num_test_tasks(split), tasks_at_a_time(experiment, split)
+    share, most = (range(count), count) if ranks is None else (ranks.share_of(count), -(-count // ranks.size))
+    number = -(-most // at_a_time)
+    ends = [min(share.start + at_a_time * part, share.stop) for part in range(number + 1)]
+    return [range(*pair) for pair in pairwise(ends)] if share else [range(1), *[range(0)] * (number - 1)]
+
+
 def tasks_in_parts(experiment: Experiment, shots: int, split: Split = "meta-test") -> Iterator[Task]:
-    """The tasks of `meta_test_tasks`, as many at a time as memory is meant to hold."""
-    num_tasks, at_a_time = experiment.num_test_tasks(split), tasks_at_a_time(experiment, split)
-    for first in range(0, num_tasks, at_a_time):
-        yield meta_test_tasks(experiment, shots, first, min(at_a_time, num_tasks - first), split)
-
-
-def num_parts(experiment: Experiment) -> int:
-    """How many parts `tasks_in_parts` cuts the meta-test tasks into."""
-    return -(-experiment.num_test_tasks() // tasks_at_a_time(experiment, "meta-test"))
+    """The tasks of `meta_test_tasks`, in the parts of `parts_of`."""
+    for part in parts_of(experiment, split):
+        yield meta_test_tasks(experiment, shots, part.start, len(part), split)
 
 
 def test_request(experiment: Experiment, shots: int) -> Request:

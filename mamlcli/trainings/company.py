@@ -1,17 +1,20 @@
 """What processes do beside the first, which writes and measures: they hold the same state, and compute their share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
-from mamlcli.compute.plan import Plan, planned_update
+from mamlcli.compute.plan import Plan, make_plan, planned_update
+from mamlcli.config.experiment import Config
+from mamlcli.devices import resolve_device
 from mamlcli.errors import DivergedError
-from mamlcli.experiment import Experiment
+from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.ranks import Ranks
 from mamlcli.reporting import Silent
+from mamlcli.stacking import stacked
 from mamlcli.threads import Threads
-from mamlcli.training import TrainState, stack_states, train_stack
+from mamlcli.training import StackStep, TrainState, is_finite, stack_states, train_stack
 from mamlcli.trainings.rhythm import Rhythm
 from mamlcli.trainings.training import plan_without
 
@@ -41,27 +44,33 @@ def _put(state: TrainState, *, held: Any, step: int, **rows: torch.Tensor) -> No
     state.step = step
 
 
-def accompany(
-    whole: Experiment, parts: Sequence[Experiment], plan: Plan, device: torch.device, ranks: Ranks, threads: Threads
-) -> None:
+def accompany(ranks: Ranks, configs: Sequence[Config]) -> None:
     """Train with the first process, which writes what comes of it.
 
     Args:
-        whole: What is trained; several experiments as one where they are rows of one program.
-        parts: Each of those.
-        plan: How the whole is computed.
-        device: Where.
         ranks: The processes.
-        threads: Looked at between steps.
+        configs: Of what is trained; several are rows of one program.
 
     Raises:
         DivergedError: As the first process does.
         InterruptedRunError: The same.
     """
+    parts = [make_experiment(config) for config in configs]
+    whole, device = stacked(parts), resolve_device(configs[0].device)
+    plan = make_plan(whole, device, ranks.size)
+    with Threads(whole.config.engine.threads, plan.threads, Silent().note) as threads:
+        for _ in _steps(parts, whole, plan, device, ranks):
+            threads.look()
+
+
+def _steps(
+    parts: Sequence[Experiment], whole: Experiment, plan: Plan, device: torch.device, ranks: Ranks
+) -> Iterator[StackStep]:
     states = [part.initial_state(device) for part in parts]
+    state = states[0] if len(states) == 1 else stack_states(states)
     told_states(states, ranks)
     rhythms = [Rhythm(part.config, ranks.stop) for part in parts]
-    state, first = states[0] if len(states) == 1 else stack_states(states), rhythms[0]
+    first = rhythms[0]
 
     def failed(error: Exception) -> None:
         plan_without(error, plan, whole, Silent())
@@ -82,6 +91,10 @@ def accompany(
         ended=ended,
     )
     for step in steps:
+        if first.is_saved(step.whole.step):
+            # The first process, which saves, finds it out by itself.
+            for part in states:
+                part.alive.logical_and_(torch.tensor(is_finite(part)))
         if step.whole.step < first.config.outer.steps:
             ranks.stop.raise_if_asked(f"interrupted at step {step.whole.step}")
-        threads.look()
+        yield step

@@ -50,7 +50,7 @@ class StackTraining:
         self.plan, self.ended = plan, set[int]()
         self.state = stack_states([training.state for training in trainings])
         self.update = planned_update(
-            whole, self.state, plan, trainings[0].device, self._compiling_failed, reporter.note
+            whole, self.state, plan, trainings[0].device, self._compiling_failed, reporter.note, trainings[0].ranks
         )
         self.recording: dict[int, ExitStack] = {}
 
@@ -155,6 +155,7 @@ class StackTraining:
             [training.rhythm.rule() for training in self.trainings],
             is_logged=first.rhythm.is_logged,
             is_seen=first.rhythm.is_saved,
+            clock=first.ranks.clock,
             ended=self._ended,
         )
         since = time.perf_counter()

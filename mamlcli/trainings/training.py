@@ -11,11 +11,10 @@ import torch
 
 from mamlcli.best import Chosen, choose
 from mamlcli.compute.fused.library import folder_problem
-from mamlcli.compute.plan import Plan, make_plan, planned_update, without_compiling
+from mamlcli.compute.plan import Plan, planned_update, without_compiling
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
 from mamlcli.experiment import Experiment
-from mamlcli.interrupts import StopRequest
 from mamlcli.plugins import loaded_plugins
 from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
@@ -26,7 +25,7 @@ from mamlcli.runs.link import move_on
 from mamlcli.runs.provenance import new_session, utc_now
 from mamlcli.threads import Threads
 from mamlcli.trackers.group import Trackers
-from mamlcli.training import MetaStep, Update, frozen_seeds, train_steps
+from mamlcli.training import MetaStep, Update, frozen_seeds, is_finite, train_steps
 from mamlcli.trainings.culprits import name_tasks
 from mamlcli.trainings.rhythm import Rhythm
 from mamlcli.trainings.validation import Validation
@@ -49,35 +48,32 @@ class Training:
         self,
         run: RunFolder,
         experiment: Experiment,
+        plan: Plan,
         device: torch.device,
-        stop: StopRequest,
+        ranks: Ranks,
         threads: Threads,
         reporter: Reporter,
-        *,
-        plan: Plan | None = None,
-        ranks: Ranks | None = None,
     ) -> None:
         """Set up a run.
 
         Args:
             run: Its folder.
             experiment: What is trained.
+            plan: How it is computed.
             device: Where.
-            stop: Asked between steps; where several processes train, it is what they have agreed on.
+            ranks: The processes that train, of which this is the first; asked between steps whether to stop.
             threads: Looked at between steps.
             reporter: Hears of progress.
-            plan: How it is computed, where that is decided already.
-            ranks: The processes that train, of which this is the first; None for this one alone.
         """
-        self.ranks = ranks or Ranks(stop)
-        self.run, self.experiment, self.device, self.stop, self.reporter = run, experiment, device, stop, reporter
+        self.ranks, self.stop = ranks, ranks.stop
+        self.run, self.experiment, self.device, self.reporter = run, experiment, device, reporter
         self.config: Config = experiment.config
-        self.rhythm = Rhythm(self.config, stop)
+        self.rhythm = Rhythm(self.config, self.stop)
         self.threads = threads
         self.trackers = Trackers(run, self.config, reporter)
         self.state = experiment.initial_state(device)
-        self.validation = Validation(experiment, self.state, device, stop)
-        self.plan: Plan = plan or make_plan(experiment, device)
+        self.validation = Validation(experiment, self.state, device, self.stop)
+        self.plan = plan
         self.train_s = 0.0
         self.from_step = 0
         self.frozen: dict[int, int] = {}
@@ -269,8 +265,7 @@ class Training:
         Raises:
             DivergedError: If there is.
         """
-        held = [value for values in self.state.optimizer.state.values() for value in values.values()]
-        if not all(value.isfinite().all() for value in [self.state.flat, *held] if isinstance(value, torch.Tensor)):
+        if not is_finite(self.state):
             raise DivergedError(
                 f"parameters or the optimiser's state are not finite at step {self.state.step}; no checkpoint was "
                 "written of them"
