@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request to stop that is honoured where everything can be saved."""
 
+import ctypes
 import os
 import signal
 import sys
@@ -13,6 +14,15 @@ from mamlcli.errors import InterruptedRunError
 SIGNALS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
 if sys.platform == "win32":  # where SIGTERM ends a process unheard, and Ctrl-Break is what one process can send another
     SIGNALS += (signal.SIGBREAK,)
+
+
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Let this process be asked to save and end when the one that started it ends, however it does; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class StopRequest:

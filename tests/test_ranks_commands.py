@@ -2,6 +2,7 @@
 
 import json
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from mamlcli.commands.processes import is_trained
 from mamlcli.config.file import load_config
+from mamlcli.runs.lock import is_held
 from tests.conftest import needs_compiler
 from tests.launched import BOUND_S, Faults, appears, ends, start_together
 from tests.same_run import assert_same_run
@@ -180,16 +182,23 @@ def test_a_signal_to_one_process_ends_all_trainings_saved(together: Together, fo
         assert list((folder / "both" / "runs" / name / "checkpoints").iterdir())
 
 
-def test_who_is_left_by_a_killed_process_asks_its_trainings_to_save(together: Together, folder: Path) -> None:
+def test_trainings_are_saved_by_a_process_that_is_left_alone_and_end_with_one_that_is_killed(
+    together: Together, folder: Path
+) -> None:
     (folder / "other.yaml").write_text((folder / "tiny.yaml").read_text().replace("tiny", "other"))
     words = ("compare", "--configs", "tiny.yaml", "other.yaml", *PLAIN, *LONG, "--jobs", "1", "--out", "both")
     commands = together(2, *words)
-    appears(folder / "both" / "runs" / "tiny" / "metrics.jsonl", commands)
+    for name in ("tiny", "other"):
+        appears(folder / "both" / "runs" / name / "metrics.jsonl", commands)
     commands[1].signal(signal.SIGKILL)
     assert commands[1].wait(BOUND_S) == -signal.SIGKILL
     assert commands[0].wait(BOUND_S) == 1
     assert "one of 2 processes has ended or cannot be reached" in commands[0].err
-    assert list((folder / "both" / "runs" / "tiny" / "checkpoints").iterdir())
+    for name in ("tiny", "other"):  # the other one by itself, as its parent is gone
+        appears(folder / "both" / "runs" / name / "checkpoints", commands)
+        while is_held(folder / "both" / "runs" / name):
+            time.sleep(0.05)
+        assert list((folder / "both" / "runs" / name / "checkpoints").iterdir())
 
 
 def test_an_error_in_a_process_that_helps_ends_all(together: Together, folder: Path) -> None:

@@ -18,6 +18,13 @@ from mamlcli.ranks import Ranks, without_launcher
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 
+_PROGRAM = """
+from mamlcli.cli import main
+from mamlcli.interrupts import end_with_parent
+
+end_with_parent()
+main()
+"""
 _POLL_S, _LOOK_S = 0.2, 1.0
 # Ctrl-C comes to this process alone, which passes it on once, as a signal that asks to save and end.
 if sys.platform == "win32":
@@ -228,7 +235,7 @@ def is_trained(path: Path, config: Config) -> bool:
 
 def _start(words: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", "from mamlcli.cli import main; main()", *words, *plugin_options()],
+        [sys.executable, "-c", _PROGRAM, *words, *plugin_options()],
         env=without_launcher(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
