@@ -1,12 +1,10 @@
 // A block of meta-steps of every seed: gradients of all tasks, and an update with their mean.
 //
 // Seeds know nothing of each other. So a thread takes some of them through the whole block, and meets no other thread
-// before its end: where the system has put one aside, the others go on. The threads of a single seed share the tasks of
-// each step, and wait for each other once in it. What waits sleeps.
+// before its end: where the system has put one aside, the others go on. The threads of a single seed share the groups of
+// each step, and wait for each other once in it: the last of them sums up, in the same order whoever they are.
 
 #pragma once
-
-#include <atomic>
 
 #include "groups.h"
 #include "outer.h"
@@ -34,35 +32,36 @@ template <typename T> class Block {
     Block(const Problem& problem, const Outer& outer, const Data<T>& data, const State<T>& state)
         : problem(problem), outer(outer), data(data), state(state), mlp(problem) {}
 
-    // What a thread needs, in vectors: for a group, for the sums of a part's seeds, and for an update.
-    static int64_t room_size(const Problem& problem) {
+    // Bytes that threads need to take seeds through steps.
+    static int64_t bytes(const Problem& problem, Range seeds, int64_t threads) {
         const Mlp mlp(problem);
-        const int64_t numbers = (seeds_of_part(problem) + 1) * numbers_of(mlp), width = Vector<T>::width;
-        return Workspace<Lanes>(problem, mlp, nullptr).size + (numbers + width - 1) / width;
+        const int64_t slots = threads > 1 && seeds.end - seeds.begin == 1 ? slots_of_round(problem, seeds) : 0;
+        return threads * Room(problem, mlp, nullptr).size * LANES_BYTES + slots * numbers_of(mlp) * sizeof(T);
     }
 
     // Takes the seeds of a range through all steps; of the others it touches nothing.
     void run(Range seeds, int64_t steps, int64_t threads, void* memory) const {
-        const int64_t size = room_size(problem), count = seeds.end - seeds.begin;
-        auto room_of = [&](int64_t thread) { return static_cast<Lanes*>(memory) + thread * size; };
-        if (count == 1) {
-            for (int64_t step = 0; step < steps; step++) {
-                add_gradients(step, seeds.begin, seeds.end, threads, room_of);
-                update(step, seeds.begin, seeds.end, room_of(0));
-            }
+        const int64_t count = seeds.end - seeds.begin, size = Room(problem, mlp, nullptr).size;
+        Lanes* const rooms = static_cast<Lanes*>(memory);
+        auto room_of = [&](int64_t thread) { return Room(problem, mlp, rooms + thread * size); };
+        if (count == 1 && threads > 1) {
+            share(seeds, steps, threads, room_of, reinterpret_cast<T*>(rooms + threads * size));
             return;
         }
         const int64_t parts = std::min(threads, count);
         on_threads(parts, [&](int64_t part) {
-            const int64_t begin = seeds.begin + part * count / parts, end = seeds.begin + (part + 1) * count / parts;
+            const Range own = {seeds.begin + part * count / parts, seeds.begin + (part + 1) * count / parts};
+            const Room room = room_of(part);
             for (int64_t step = 0; step < steps; step++) {
-                add_gradients(step, begin, end, 1, [&](int64_t) { return room_of(part); });
-                update(step, begin, end, room_of(part));
+                add_gradients(step, own, room);
+                update(step, own, room);
             }
         });
     }
 
   private:
+    static constexpr int64_t parts_of_round = 32;
+
     const Problem& problem;
     const Outer& outer;
     const Data<T>& data;
@@ -78,6 +77,30 @@ template <typename T> class Block {
         return std::min(problem.seeds, (lanes + problem.tasks - 1) / problem.tasks + 1);
     }
 
+    static Parts parts_of(const Problem& problem, Range seeds) {
+        return Parts(problem.tasks, Vector<T>::width, seeds.begin, seeds.end);
+    }
+
+    // Groups that threads share at a time, each of which has a place for its sums.
+    static int64_t slots_of_round(const Problem& problem, Range seeds) {
+        return Parts::groups_of_part * std::min(parts_of(problem, seeds).size(), parts_of_round);
+    }
+
+    // What a thread needs: for a group, for the sums of its lanes, and for those of a part's seeds. Of memory that is
+    // null, only the size is found.
+    struct Room {
+        Workspace<Lanes> group;
+        int64_t numbers, size;  // size in vectors
+        T *lanes, *sums;
+
+        Room(const Problem& problem, const Mlp& mlp, Lanes* memory) : group(problem, mlp, memory), numbers(numbers_of(mlp)) {
+            const int64_t width = Vector<T>::width;
+            size = group.size + ((1 + seeds_of_part(problem)) * numbers + width - 1) / width;
+            lanes = memory ? reinterpret_cast<T*>(memory + group.size) : nullptr;
+            sums = memory ? lanes + numbers : nullptr;
+        }
+    };
+
     Data<T> data_of(int64_t step) const {
         const int64_t tasks = step * problem.seeds * problem.tasks;
         const int64_t inputs = mlp.layers.front().inputs, outputs = mlp.layers.back().outputs;
@@ -91,66 +114,92 @@ template <typename T> class Block {
         return {bool(outer.second_order[step]), weights ? weights + step * problem.inner_steps : nullptr};
     }
 
-    // The meta-gradients and losses of seeds at a step, by threads that share their parts.
-    template <typename RoomOf>
-    void add_gradients(int64_t step, int64_t begin, int64_t end, int64_t threads, RoomOf room_of) const {
-        const Data<T> now = data_of(step);
-        const Parts parts(problem.tasks, Vector<T>::width, begin, end);
-        T *losses = state.losses + step * problem.seeds, *meta_losses = state.meta_losses + step * problem.seeds;
-        std::fill(state.grads + begin * mlp.num_learned(), state.grads + end * mlp.num_learned(), T(0));
-        std::fill(losses + begin, losses + end, T(0));
-        std::fill(meta_losses + begin, meta_losses + end, T(0));
-        std::atomic<int64_t> next{0};
-        Turns turns;
-        on_threads(std::min(threads, parts.size()), [&](int64_t thread) {
-            for (int64_t part = next++; part < parts.size(); part = next++) {
-                const Sums sums = summed(objective_of(step), now, parts[part], room_of(thread));
-                auto add = [&] {
-                    for (int64_t seed = sums.begin; seed < sums.end; seed++) {
-                        const T* own = sums.of(seed);
-                        T* grads = state.grads + seed * mlp.num_learned();
-                        for (int64_t i = 0; i < mlp.num_learned(); i++) grads[i] += own[i];
-                        losses[seed] += own[mlp.num_learned()];
-                        meta_losses[seed] += own[mlp.num_learned() + 1];
-                    }
-                };
-                if (threads == 1) add();
-                else turns.in_turn(part, add);
+    // The meta-gradients and losses of seeds at a step.
+    void add_gradients(int64_t step, Range seeds, const Room& room) const {
+        clear(step, seeds);
+        const Parts parts = parts_of(problem, seeds);
+        for (int64_t index = 0; index < parts.size(); index++) {
+            const Part part = parts[index];
+            int64_t first = -1, end = 0;
+            auto sums_of = [&](int64_t seed) { return room.sums + (seed - first) * room.numbers; };
+            for (int64_t at = part.begin; at < part.end; at++) {
+                const Losses<Lanes> losses = compute(step, part[at], room);
+                for_each_seed(problem, part[at], [&](int64_t seed, int64_t from, int64_t to) {
+                    if (first < 0) first = end = seed;
+                    for (; end <= seed; end++) std::fill_n(sums_of(end), room.numbers, T(0));
+                    sum_lanes<T>(mlp, from, to, room.group, losses, room.lanes);
+                    add_mean(room.lanes, sums_of(seed));
+                });
             }
+            for (int64_t seed = first; seed < end; seed++) add_part(step, seed, sums_of(seed));
+        }
+    }
+
+    // Takes one seed through all steps, of which threads share the groups.
+    template <typename RoomOf>
+    void share(Range seeds, int64_t steps, int64_t threads, RoomOf room_of, T* slots) const {
+        const Parts parts = parts_of(problem, seeds);
+        const int64_t count = slots_of_round(problem, seeds), of_part = Parts::groups_of_part, numbers = numbers_of(mlp);
+        const int64_t rounds = (parts.size() * of_part + count - 1) / count;  // of a step
+        auto begin_of = [&](int64_t round) { return round % rounds * count / of_part; };
+        Rounds shared(steps * rounds, count);
+        on_threads(threads, [&](int64_t thread) {
+            const Room room = room_of(thread);
+            auto sum_group = [&](int64_t round, int64_t slot) {
+                const int64_t index = begin_of(round) + slot / of_part;
+                if (index >= parts.size() || parts[index].begin + slot % of_part >= parts[index].end) return;
+                const Group group = parts[index][parts[index].begin + slot % of_part];
+                const Losses<Lanes> losses = compute(round / rounds, group, room);
+                for_each_seed(problem, group, [&](int64_t, int64_t from, int64_t to) {
+                    sum_lanes<T>(mlp, from, to, room.group, losses, slots + slot * numbers);
+                });
+            };
+            auto close = [&](int64_t round) {
+                const int64_t step = round / rounds, end = std::min(begin_of(round) + count / of_part, parts.size());
+                if (round % rounds == 0) clear(step, seeds);
+                for (int64_t index = begin_of(round); index < end; index++) {
+                    const T* sums = slots + (index - begin_of(round)) * of_part * numbers;
+                    std::fill_n(room.sums, numbers, T(0));
+                    for (int64_t at = parts[index].begin; at < parts[index].end; at++, sums += numbers) add_mean(sums, room.sums);
+                    add_part(step, seeds.begin, room.sums);
+                }
+                if (end == parts.size()) update(step, seeds, room);
+            };
+            shared.take_part(sum_group, close);
         });
     }
 
-    // Gradients and losses of seeds, one after the other.
-    struct Sums {
-        T* values;
-        int64_t numbers, begin, end;
+    Losses<Lanes> compute(int64_t step, const Group& group, const Room& room) const {
+        return compute_group(problem, mlp, objective_of(step), group, data_of(step), room.group);
+    }
 
-        T* of(int64_t seed) const { return values + (seed - begin) * numbers; }
-    };
+    // Adds the sums of a group to those of its part, as parts of a mean.
+    void add_mean(const T* group, T* sums) const {
+        const T share = T(1) / problem.tasks;
+        for (int64_t i = 0; i < numbers_of(mlp); i++) sums[i] += share * group[i];
+    }
 
-    // Those of a part.
-    Sums summed(const Objective& objective, const Data<T>& now, const Part& part, Lanes* memory) const {
-        const Workspace<Lanes> room(problem, mlp, memory);
-        Sums sums{reinterpret_cast<T*>(memory + room.size), numbers_of(mlp), -1, 0};
-        for (int64_t index = part.begin; index < part.end; index++) {
-            const Group group = part[index];
-            const Losses<Lanes> losses = compute_group(problem, mlp, objective, group, now, room);
-            for_each_seed(problem, group, [&](int64_t seed, int64_t from, int64_t to) {
-                if (sums.begin < 0) sums.begin = sums.end = seed;
-                T* own = sums.of(seed);
-                for (; sums.end <= seed; sums.end++) std::fill_n(own, sums.numbers, T(0));
-                add_lanes<T>(problem, mlp, from, to, room, losses, own);
-            });
-        }
-        return sums;
+    void add_part(int64_t step, int64_t seed, const T* sums) const {
+        const int64_t count = mlp.num_learned(), at = step * problem.seeds + seed;
+        T* grads = state.grads + seed * count;
+        for (int64_t i = 0; i < count; i++) grads[i] += sums[i];
+        state.losses[at] += sums[count];
+        state.meta_losses[at] += sums[count + 1];
+    }
+
+    void clear(int64_t step, Range seeds) const {
+        auto zero = [&](T* values, int64_t size) { std::fill(values + seeds.begin * size, values + seeds.end * size, T(0)); };
+        zero(state.grads, mlp.num_learned());
+        zero(state.losses + step * problem.seeds, 1);
+        zero(state.meta_losses + step * problem.seeds, 1);
     }
 
     // Updates seeds with the gradients of a step.
-    void update(int64_t step, int64_t begin, int64_t end, Lanes* memory) const {
+    void update(int64_t step, Range seeds, const Room& room) const {
         if (outer.rule == NONE) return;
-        for (int64_t seed = begin; seed < end; seed++) {
+        for (int64_t seed = seeds.begin; seed < seeds.end; seed++) {
             const int64_t at = step * problem.seeds + seed;
-            T* next = reinterpret_cast<T*>(memory);
+            T* next = reinterpret_cast<T*>(room.group.memory);
             state.alive[seed] = outer.rule == SGD ? updated(Sgd<T>{T(outer.lr[at]), T(outer.beta1)}, seed, at, next)
                                 : updated(Adam<T>(outer, outer.updates + step + 1, outer.lr[at]), seed, at, next);
             state.updates[seed] += state.alive[seed];

@@ -209,23 +209,20 @@ Losses<typename Vector<T>::Lanes> compute_group(const Problem& problem, const Ml
     return losses;
 }
 
-// Adds a seed's share of a group to its gradient, (P), and its two losses behind that.
+// The sums over a seed's lanes of a group: of its gradient, (P), and behind that of its two losses.
 template <typename T>
-void add_lanes(const Problem& problem, const Mlp& mlp, int64_t from, int64_t to,
-               const Workspace<typename Vector<T>::Lanes>& room, const Losses<typename Vector<T>::Lanes>& losses,
-               T* sums) {
+void sum_lanes(const Mlp& mlp, int64_t from, int64_t to, const Workspace<typename Vector<T>::Lanes>& room,
+               const Losses<typename Vector<T>::Lanes>& losses, T* sums) {
     using Lanes = typename Vector<T>::Lanes;
-    constexpr int width = Vector<T>::width;
-    const T share = T(1) / problem.tasks;
     const auto mask = lanes_between<T>(from, to);
-    auto add = [&](T& sum, const Lanes& lanes) {
+    auto sum = [&](const Lanes& lanes) {
         const Lanes kept = mask ? lanes : Lanes{};
-        sum += share * total<width>(reinterpret_cast<const T*>(&kept));
+        return total<Vector<T>::width>(reinterpret_cast<const T*>(&kept));
     };
-    for (int64_t i = 0; i < mlp.num_params; i++) add(sums[i], room.v[i]);
-    for (int64_t i = 0; i < mlp.num_rates; i++) add(sums[mlp.num_params + i], room.rate_grads[i]);
-    add(sums[mlp.num_learned()], losses.last);
-    add(sums[mlp.num_learned() + 1], losses.meta);
+    for (int64_t i = 0; i < mlp.num_params; i++) sums[i] = sum(room.v[i]);
+    for (int64_t i = 0; i < mlp.num_rates; i++) sums[mlp.num_params + i] = sum(room.rate_grads[i]);
+    sums[mlp.num_learned()] = sum(losses.last);
+    sums[mlp.num_learned() + 1] = sum(losses.meta);
 }
 
 }  // namespace

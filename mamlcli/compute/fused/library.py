@@ -159,7 +159,7 @@ def load_library(dtype: torch.dtype) -> Library:
 
     problem, outer, seeds, data, state = map(POINTER, (Problem, Outer, Seeds, Data, State))
     return Library(
-        function(f"train_bytes_{suffix}", c_int64, problem),
+        function(f"train_bytes_{suffix}", c_int64, problem, seeds, c_int64),
         function(f"train_{suffix}", None, problem, outer, seeds, c_int64, c_int64, c_void_p, data, state),
         function(f"test_bytes_{suffix}", c_int64, problem),
         function(f"test_{suffix}", None, problem, c_int64, c_void_p, data, c_void_p),

@@ -2,6 +2,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cfenv>
 #include <condition_variable>
 #include <cstdint>
@@ -30,21 +31,45 @@ template <typename Work> void on_threads(int64_t count, Work work) {
     for (std::thread& other : others) other.join();
 }
 
-// Lets threads do something one after the other, in the order of numbers from 0.
-class Turns {
+// Rounds of pieces of work for any number of threads. A piece is begun when all of the round before are done, and what
+// closes that round, which the thread does that came last.
+class Rounds {
   public:
-    template <typename Act> void in_turn(int64_t number, Act act) {
-        std::unique_lock<std::mutex> lock(mutex);
-        changed.wait(lock, [&] { return next == number; });
-        act();
-        next++;
-        changed.notify_all();
+    Rounds(int64_t rounds, int64_t pieces) : pieces(pieces), total(rounds * pieces) {}
+
+    // Does work(round, piece) for pieces that nobody else has taken, and close(round) after the last of a round.
+    template <typename Work, typename Close> void take_part(Work work, Close close) {
+        for (int64_t index = next++; index < total; index = next++) {
+            const int64_t round = index / pieces;
+            wait_for(round);
+            work(round, index % pieces);
+            if (++done < (round + 1) * pieces) continue;
+            close(round);
+            const std::lock_guard<std::mutex> lock(mutex);
+            opened = round + 1;
+            changed.notify_all();
+        }
     }
 
   private:
+    const int64_t pieces, total;
+    std::atomic<int64_t> next{0}, done{0}, opened{0};
     std::mutex mutex;
     std::condition_variable changed;
-    int64_t next = 0;
+
+    // Sleeps, but for the first microseconds: to wake a thread takes longer than a small round does.
+    void wait_for(int64_t round) {
+        for (int turns = 0; turns < 400 && opened < round; turns++) pause();
+        if (opened >= round) return;
+        std::unique_lock<std::mutex> lock(mutex);
+        changed.wait(lock, [&] { return opened >= round; });
+    }
+
+    static void pause() {
+#if defined(__x86_64__)
+        __builtin_ia32_pause();
+#endif
+    }
 };
 
 }  // namespace

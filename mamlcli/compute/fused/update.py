@@ -125,7 +125,7 @@ class FusedUpdate:
         steps, *sizes = support.x.shape[:4]
         problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, self._has_gaps, *self._loop)
         threads = self._threads or torch.get_num_threads()
-        needed = threads * self._library.train_bytes(problem)
+        needed = self._library.train_bytes(problem, self._seeds, threads)
         if len(self.workspace) < needed:
             self.workspace = torch.empty(needed, dtype=torch.uint8)
         losses, meta_losses, norms = torch.empty(3, steps, len(state.flat), dtype=state.flat.dtype)
