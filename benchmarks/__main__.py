@@ -149,7 +149,7 @@ def scaling_row(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
     described = experiment(case, "engine.compile=on")
     plan, tasks = make_plan(described, CPU), described.stream().batch(0)
     update = planned_update(described, described.initial_state(CPU), plan, CPU)
-    with using_threads(plan.threads):
+    with using_threads(plan.torch_threads):
         held = update_memory_bytes(update, tasks, CPU)
     return {"case": case, "ms": median(times), "busy": median(busy), "bytes": held}
 

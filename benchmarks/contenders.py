@@ -46,7 +46,7 @@ def ours(case: Case, compiled: str = "on") -> Contender:
         return [grad.view(shape).numpy().copy() for grad, shape in zip(grads, shapes, strict=True)]
 
     def steps(count: int) -> None:
-        with using_threads(plan.threads):
+        with using_threads(plan.torch_threads):
             for _ in train_steps(
                 state,
                 described.stream().blocks(state.step, state.step + count, device),

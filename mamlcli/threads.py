@@ -63,29 +63,36 @@ class Threads:
 
     It never takes more threads again, so that a run does not change back and forth. The fused kernel gives the same
     bits on any number of threads; torch does not promise it. A graph of torch.compile keeps the number that it was
-    compiled for.
+    compiled for. So the kernel's begin with one, and are more once a look has shown that there are idle cores; those of
+    torch look before they begin.
     """
 
-    def __init__(self, setting: Literal["auto"] | int, most: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, setting: Literal["auto"] | int, most: int, note: Callable[[str], None], *, are_torchs: bool = True
+    ) -> None:
         """Decide.
 
         Args:
             setting: `engine.threads` of the config.
             most: What `auto` takes where all cores are idle, >= 1.
             note: Hears when `auto` gives way.
+            are_torchs: Whether they are torch's own; those of others are asked for by `count`, and torch has one.
         """
         self.yields = setting == "auto" and most > 1
-        self.count = most if setting == "auto" else setting
-        self.note = note
+        self.most = most if setting == "auto" else setting
+        self.note, self.are_torchs = note, are_torchs
         self.held = ExitStack()
-        self.before = read_usage() if self.yields else None
-        if self.yields:
-            time.sleep(_FIRST_LOOK_S)
-            self.count = self._affordable()
         self.before = None
+        if self.yields and are_torchs:
+            self.before = read_usage()
+            time.sleep(_FIRST_LOOK_S)
+            self.most = self._affordable()
+            self.before = None
+        self.count = self.most if are_torchs or not self.yields else 1
+        """How many compute now."""
 
     def __enter__(self) -> Self:
-        self.held.enter_context(using_threads(self.count))
+        self.held.enter_context(using_threads(self.count if self.are_torchs else 1))
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -96,14 +103,17 @@ class Threads:
 
         The first look finds out nothing: what came before it, like a compiler, may have been this program's own.
         """
-        if not self.yields or self.count == 1:
+        if not self.yields or self.most == 1:
             return
         if self.before is None:
             self.before = read_usage()
-        elif time.monotonic() - self.before.at >= _LOOK_EVERY_S and (affordable := self._affordable()) < self.count:
-            self.note(f"other processes want the cores: from {self.count} threads to {affordable}")
-            self.count = affordable
-            torch.set_num_threads(affordable)
+        elif time.monotonic() - self.before.at >= (_LOOK_EVERY_S if self.count == self.most else _FIRST_LOOK_S):
+            self.most = self._affordable()
+            if self.most < self.count:
+                self.note(f"other processes want the cores: from {self.count} threads to {self.most}")
+            self.count = self.most
+            if self.are_torchs:
+                torch.set_num_threads(self.count)
 
     def _affordable(self) -> int:
         """As many threads as have had a core since the last look, of those there are; one if nobody can say."""
@@ -111,4 +121,4 @@ class Threads:
         if before is None or self.before is None:
             return 1
         free = usable_cores() - used_by_others(before, self.before)
-        return max(1, min(self.count, int(free + _BACKGROUND)))
+        return max(1, min(self.most, int(free + _BACKGROUND)))

@@ -102,6 +102,21 @@ def test_auto_gives_way_to_who_comes_later_says_so_once_and_stays_there(others: 
     assert torch.get_num_threads() == before
 
 
+def test_threads_of_the_kernel_begin_with_one_until_a_look_finds_idle_cores(others: Callable[..., None]) -> None:
+    heard: list[str] = []
+    others(1.0, 1.0, 0.0, 3.0)  # before the first decision, and then between looks
+    with Threads("auto", 4, heard.append, are_torchs=False) as threads:
+        counts = [threads.count]
+        for _ in range(5):
+            threads.look()
+            counts.append(threads.count)
+            assert torch.get_num_threads() == 1
+    assert counts == [1, 1, 3, 3, 3, 1]
+    assert heard == ["other processes want the cores: from 3 threads to 1"]
+    with Threads(3, 3, heard.append, are_torchs=False) as threads:
+        assert (threads.count, torch.get_num_threads()) == (3, 1)
+
+
 def test_looking_again_at_once_reads_nothing(others: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
     others(0.0)
     with Threads("auto", 4, silently) as threads:
@@ -116,14 +131,16 @@ def test_looking_again_at_once_reads_nothing(others: Callable[..., None], monkey
 def test_a_run_that_gives_way_keeps_its_bits_with_the_fused_kernel(
     maml: Maml, folder: Path, others: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = ("train", "-c", "tiny.yaml", "--seeds", "0", "--set", "engine={inner_update: fused, compile: on}")
-    monkeypatch.setattr("mamlcli.compute.plan.resolve_threads", lambda *_, **__: 4)
+    engine = "engine={inner_update: fused, compile: on}"
+    tasks = "outer.meta_batch_size=64"  # of four vectors, at least
+    chosen = ("train", "-c", "tiny.yaml", "--seeds", "0", "--set", engine, "--set", tasks)
+    monkeypatch.setattr("mamlcli.compute.plan.usable_cores", lambda: 4)
     others(0.0, 0.0, 0.0, 0.0, 4.0)
     gave_way = maml(*chosen, "--out", "busy", "--json")
     assert gave_way.code == 0, gave_way.err
     assert "other processes want the cores: from 4 threads to 1" in gave_way.err
     assert json.loads(gave_way.out)["engine"]["threads"] == 1
-    assert json.loads((folder / "busy" / "run.json").read_text())["sessions"][0]["threads"] == 1
+    assert json.loads((folder / "busy" / "run.json").read_text())["sessions"][0]["threads"] == 1  # torch's
     others(0.0)
     idle = maml(*chosen, "--out", "idle", "--json")
     assert json.loads(idle.out)["engine"]["threads"] == 4

@@ -10,7 +10,7 @@ import torch
 from mamlcli.best import Chosen
 from mamlcli.comparisons.drawings import orders_drawing, save_figures
 from mamlcli.comparisons.orders import cost_of, num_frozen, order_rows, train_in_turn
-from mamlcli.compute.plan import make_plan
+from mamlcli.compute.plan import make_plan, threads_of
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.drawing import cosine_drawing, learning_drawing
@@ -82,7 +82,8 @@ def compare_orders(
         )
         method = " and ".join(one.method.title for one in experiments.values())
         said = {"method": method, "steps": config.outer.steps}
-        with Threads(config.engine.threads, plan.threads, reporter.note) as threads, recorded(folder, said, device):
+        second = experiments["second"]
+        with threads_of(plan, second, reporter.note) as threads, recorded(folder, said, device):
             if resumed:
                 check_same_experiment(folder, config)
             trainings = {

@@ -14,7 +14,7 @@ import torch
 
 from mamlcli.compute.compiled import compiles_graphs, find_compiler
 from mamlcli.compute.fused.library import building, built, folder_problem
-from mamlcli.compute.plan import make_plan
+from mamlcli.compute.plan import make_plan, threads_of
 from mamlcli.config.experiment import Config
 from mamlcli.cores import cpu_name, read_usage, usable_cores, used_by_others
 from mamlcli.devices import available_devices, double_backward_error, resolve_device
@@ -31,7 +31,6 @@ from mamlcli.results import Doctor
 from mamlcli.rows import Choice, Compiler, Cores, DeviceFound, DeviceType, Kernel
 from mamlcli.runs.files import free_bytes
 from mamlcli.runs.info import OUTPUTS
-from mamlcli.threads import Threads
 
 _PACKAGES = ("mamlcli", "torch", "numpy", "scipy", "matplotlib", "pydantic", "typer")
 _FOR_DEVELOPERS = ("dev", "bench", "docs")
@@ -201,7 +200,7 @@ def _choice(config: Config) -> tuple[Choice, str | None]:
         "device": device.type,  # type: ignore[typeddict-item]
         "plan": plan.words(),
         "passed_over": list(plan.passed_over),
-        "threads": Threads(config.engine.threads, plan.threads, lambda _: None).count,
+        "threads": threads_of(plan, experiment, lambda _: None).most,
         "memory_bytes": estimate.total(),
     }
     return choice, shortage(estimate, free_on(device))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from mamlcli.commands.processes import Job, is_trained, run_side_by_side
-from mamlcli.compute.plan import make_plan
+from mamlcli.compute.plan import make_plan, threads_of
 from mamlcli.config.axes import Member
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.experiment import Experiment
@@ -17,7 +17,6 @@ from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
 from mamlcli.runs.folder import RunFolder
 from mamlcli.stacking import program_of, stacked
-from mamlcli.threads import Threads
 from mamlcli.trainings.company import accompany, told_states
 from mamlcli.trainings.drawn import draw_training
 from mamlcli.trainings.stack import StackTraining
@@ -74,8 +73,8 @@ def train_here(
     ranks.ask(accompany, [member.config for member in left])
     chosen = [experiments[member.name] for member in left]
     whole = stacked(chosen)
-    plan, engine = make_plan(whole, device, ranks.size), whole.config.engine
-    with ExitStack() as held, Threads(engine.threads, plan.threads, reporter.note) as threads:
+    plan = make_plan(whole, device, ranks.size)
+    with ExitStack() as held, threads_of(plan, whole, reporter.note) as threads:
         opened = [
             start_or_open(member.config, held, reporter, out=run_path(folder, member), overwrite=False, resume=True)
             for member in left

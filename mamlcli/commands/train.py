@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
+from mamlcli.compute.plan import Plan, make_plan, threads_of, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DivergedError, InterruptedRunError
@@ -107,7 +107,7 @@ def _train(config: Config, wanted: _Wanted, ranks: Ranks) -> TrainResult:
     plan = make_plan(experiment, device, ranks.size)
     check_training(experiment, plan, device, reporter)
     with ranks.heard:
-        with Threads(config.engine.threads, plan.threads, reporter.note) as threads:
+        with threads_of(plan, experiment, reporter.note) as threads:
             result = _trained(experiment, plan, device, ranks, threads, wanted)
         ranks.heard.raise_if_asked(f"interrupted after training; the run is complete: {result.run}")
     return result
@@ -143,7 +143,7 @@ def _trained(
         figure = draw_training(training, metrics)
         training.trackers.figures()
         point_to(run.path, config.name)
-    engine = {"device": device.type, "threads": training.plan.seed_threads or threads.count, **training.engine()}
+    engine = {"device": device.type, "threads": min(threads.count, training.plan.threads), **training.engine()}
     return TrainResult(
         run=run.path,
         status="done",

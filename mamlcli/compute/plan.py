@@ -31,7 +31,7 @@ from mamlcli.models.model import Layers
 from mamlcli.ranks import Ranks
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.samples import PRESENT_SQUARED_ERROR, SQUARED_ERROR, Task
-from mamlcli.threads import resolve_threads
+from mamlcli.threads import Threads, resolve_threads
 from mamlcli.training import Stack, TrainState, Update, make_update
 
 Form: TypeAlias = Literal["dense", "low_rank", "fused"]
@@ -41,6 +41,8 @@ Shard: TypeAlias = Literal["tasks", "seeds"]
 
 # From this width on, a matrix for each task no longer fits the caches.
 _WIDE = 128
+# Tasks that share a vector of the kernel, at most: float32 of AVX-512.
+_LANES = 16
 # The graph compiled in 6 to 12 s on two cores for one inner step and 33 s for ten, which are unrolled; a meta-step of
 # one inner step gained 2.5 ms by it, one of ten 19 ms, one of five of Adam 34 ms. The kernel compiles in 3 s, and gains
 # as much.
@@ -61,9 +63,9 @@ class Plan(NamedTuple):
     chunk: int
     """Tasks differentiated at a time."""
     threads: int
-    """Of torch, where all cores are idle; they wait for each other many times in a meta-step."""
-    seed_threads: int | None
-    """Of the kernel, each of which takes some of the seeds and waits for no other; None for those of torch."""
+    """How many compute where all cores are idle: of the kernel, or else of torch."""
+    is_waiting: bool
+    """Whether these wait for each other in a meta-step; not those of the kernel that take some of the seeds each."""
     reason: str
     """Why it is compiled or not."""
     passed_over: tuple[str, ...]
@@ -77,6 +79,11 @@ class Plan(NamedTuple):
     def task_ranks(self) -> int:
         """Of how many shares a meta-gradient is the sum, which changes how it is rounded."""
         return self.ranks if self.shard == "tasks" else 1
+
+    @property
+    def torch_threads(self) -> int:
+        """Of torch: beside threads of the kernel its own, which spin where they wait, would keep cores from them."""
+        return 1 if self.form == "fused" else self.threads
 
     def words(self) -> str:
         """The plan in a line, like "fused, compiled: 60000 steps earn it back"."""
@@ -103,14 +110,14 @@ def make_plan(experiment: Experiment, device: torch.device, ranks: int = 1) -> P
     eager_form: Form = "dense" if low_rank else "low_rank"
     compiled, reason = _decision(experiment, device, kernel=not kernel)
     form: Form = "fused" if compiled and not kernel else eager_form
-    seed_threads = _seed_threads(config) if form == "fused" else None
     return Plan(
         form=form,
         compiled=compiled,
         chunk=_chunk(experiment, eager_form),
-        # Beside threads of the kernel those of torch, which spin where they wait, would keep cores from them.
-        threads=1 if seed_threads else idle_threads(experiment, config.outer.meta_batch_size * samples),
-        seed_threads=seed_threads,
+        threads=_kernel_threads(config)
+        if form == "fused"
+        else idle_threads(experiment, config.outer.meta_batch_size * samples),
+        is_waiting=form != "fused" or len(config.seeds) == 1,
         reason=reason,
         passed_over=(
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
@@ -161,15 +168,14 @@ def idle_threads(experiment: Experiment, num_samples: int) -> int:
     return resolve_threads(experiment.config.engine.threads, multiply_adds=work)
 
 
-def _seed_threads(config: Config) -> int | None:
-    """Threads of the kernel that share nothing: as many as cores, whoever else wants them; None for a single seed."""
-    if len(config.seeds) == 1:
-        return None
-    return min(_all_threads(config), len(config.seeds))
+def _kernel_threads(config: Config) -> int:
+    """Threads of the kernel: one for each seed, or for each vector of a single seed's tasks, and as there are cores."""
+    seeds = len(config.seeds)
+    return min(_all_threads(config), seeds if seeds > 1 else -(-config.outer.meta_batch_size // _LANES))
 
 
 def _all_threads(config: Config) -> int:
-    """Threads of what does not wait for each other: one for each core, unless the config says how many."""
+    """One thread for each core, unless the config says how many."""
     return usable_cores() if config.engine.threads == "auto" else config.engine.threads
 
 
@@ -177,7 +183,19 @@ def without_compiling(plan: Plan, experiment: Experiment, reason: str) -> Plan:
     """The plan that is left where compiling has failed."""
     form: Form = "dense" if low_rank_obstacles(experiment) else "low_rank"
     shard = _shard(experiment, form, plan.ranks)
-    return plan._replace(form=form, compiled=False, seed_threads=None, reason=reason, shard=shard)
+    return plan._replace(form=form, compiled=False, threads=1, reason=reason, shard=shard)
+
+
+def threads_of(plan: Plan, experiment: Experiment, note: Callable[[str], None]) -> Threads:
+    """The threads that compute what is planned.
+
+    Args:
+        plan: Of the experiment.
+        experiment: What is trained.
+        note: Hears when they give way to others.
+    """
+    setting = experiment.config.engine.threads if plan.is_waiting else plan.threads
+    return Threads(setting, plan.threads, note, are_torchs=plan.form != "fused")
 
 
 def kernel_obstacles(experiment: Experiment, device: torch.device) -> list[str]:
@@ -337,6 +355,7 @@ def planned_update(
     on_failure: Callable[[Exception], None] | None = None,
     note: Callable[[str], None] = lambda _: None,
     ranks: Ranks | None = None,
+    threads: Threads | None = None,
 ) -> Update:
     """Build the meta-update that a plan describes.
 
@@ -353,6 +372,7 @@ def planned_update(
             the error pass.
         note: Hears that something is compiled, before it is.
         ranks: The processes that share it, where the plan is made for several.
+        threads: Those that compute; as many as are planned if None.
     """
     method = experiment.method
     if plan.form != "fused" and plan.shard == "seeds":
@@ -377,11 +397,9 @@ def planned_update(
     try:
         if said := building():
             note(said)
-        max_norm, threads = experiment.max_grad_norm, plan.seed_threads
+        max_norm, count = experiment.max_grad_norm, (lambda: threads.count) if threads else (lambda: plan.threads)
         has_gaps = _have_gaps(experiment, _trained_on(experiment))
-        kernel = partial(
-            FusedUpdate, state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=threads
-        )
+        kernel = partial(FusedUpdate, state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=count)
         if plan.shard is None:
             return kernel()
         assert ranks is not None

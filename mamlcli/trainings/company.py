@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from mamlcli.compute.plan import Plan, make_plan, planned_update
+from mamlcli.compute.plan import Plan, make_plan, planned_update, threads_of
 from mamlcli.config.experiment import Config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import DivergedError
@@ -58,13 +58,18 @@ def accompany(ranks: Ranks, configs: Sequence[Config]) -> None:
     parts = [make_experiment(config) for config in configs]
     whole, device = stacked(parts), resolve_device(configs[0].device)
     plan = make_plan(whole, device, ranks.size)
-    with Threads(whole.config.engine.threads, plan.threads, Silent().note) as threads:
-        for _ in _steps(parts, whole, plan, device, ranks):
+    with threads_of(plan, whole, Silent().note) as threads:
+        for _ in _steps(parts, whole, plan, device, ranks, threads):
             threads.look()
 
 
 def _steps(
-    parts: Sequence[Experiment], whole: Experiment, plan: Plan, device: torch.device, ranks: Ranks
+    parts: Sequence[Experiment],
+    whole: Experiment,
+    plan: Plan,
+    device: torch.device,
+    ranks: Ranks,
+    threads: Threads,
 ) -> Iterator[StackStep]:
     states = [part.initial_state(device) for part in parts]
     state = states[0] if len(states) == 1 else stack_states(states)
@@ -82,7 +87,7 @@ def _steps(
     steps = train_stack(
         state,
         whole.stream().blocks(state.step, first.config.outer.steps, device),
-        planned_update(whole, state, plan, device, failed, ranks=ranks),
+        planned_update(whole, state, plan, device, failed, ranks=ranks, threads=threads),
         lambda *_: torch.zeros(len(state.flat)),  # the first process measures it
         [rhythm.rule() for rhythm in rhythms],
         is_logged=first.is_logged,

@@ -50,7 +50,14 @@ class StackTraining:
         self.plan, self.ended = plan, set[int]()
         self.state = stack_states([training.state for training in trainings])
         self.update = planned_update(
-            whole, self.state, plan, trainings[0].device, self._compiling_failed, reporter.note, trainings[0].ranks
+            whole,
+            self.state,
+            plan,
+            trainings[0].device,
+            self._compiling_failed,
+            reporter.note,
+            trainings[0].ranks,
+            threads,
         )
         self.recording: dict[int, ExitStack] = {}
 

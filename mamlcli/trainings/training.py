@@ -91,6 +91,7 @@ class Training:
             self._compiling_failed,
             self.reporter.note,
             self.ranks,
+            self.threads,
         )
 
     def _compiling_failed(self, error: Exception) -> None:

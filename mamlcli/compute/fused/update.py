@@ -33,8 +33,8 @@ class FusedUpdate:
         descent: The inner loop.
         has_gaps: Whether a target that is NaN is none, as `PRESENT_SQUARED_ERROR` has it.
         max_grad_norm: See `training.clip_per_seed`.
-        threads: How many compute; None for as many as torch uses at each call. Each takes some of the seeds, and those
-            of a single seed share its tasks. The numbers do not depend on it.
+        threads: Says at each call how many compute. Each takes some of the seeds, and those of a single seed share its
+            tasks. The numbers do not depend on it.
         seeds: Those that are updated; None for all. What is reported of others is no number of theirs.
         agree: Asked after a block how many of the steps that were made in it count; it says as many, or fewer.
 
@@ -50,7 +50,7 @@ class FusedUpdate:
         *,
         has_gaps: bool = False,
         max_grad_norm: float | Tensor | None,
-        threads: int | None = None,
+        threads: Callable[[], int] = lambda: 1,
         seeds: range | None = None,
         agree: Callable[[int], int] = lambda made: made,
     ) -> None:
@@ -124,7 +124,7 @@ class FusedUpdate:
             query = Samples(*(torch.cat(sides, dim=3) for sides in zip(support, query, strict=True)))
         steps, *sizes = support.x.shape[:4]
         problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, self._has_gaps, *self._loop)
-        threads = self._threads or torch.get_num_threads()
+        threads = self._threads()
         needed = self._library.train_bytes(problem, self._seeds, threads)
         if len(self.workspace) < needed:
             self.workspace = torch.empty(needed, dtype=torch.uint8)
