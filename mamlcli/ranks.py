@@ -155,7 +155,7 @@ class Ranks:
         self._worked_s -= said[-1] / 1e6
         return said[:-2]
 
-    def all_say(self, value: T) -> list[T]:
+    def all_told(self, value: T) -> list[T]:
         """What each process says, in all of them; they agree on signals meanwhile."""
         if self.size == 1:
             return [value]

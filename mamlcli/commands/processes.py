@@ -174,7 +174,7 @@ def _run(
     running: dict[str, tuple[subprocess.Popen[str], float]] = {}
     try:
         while left:
-            said = ranks.all_say((_finished(running), (at_a_time or usable_cores()) - len(running)))
+            said = ranks.all_told((_finished(running), (at_a_time or usable_cores()) - len(running)))
             ranks.stop.raise_if_asked("interrupted")
             finished = [one for ended, _ in said for one in ended]
             left -= len(finished)
