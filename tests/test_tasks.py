@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from torch import Tensor
 
+from mamlcli import parse_config
+from mamlcli.experiment import make_experiment
 from mamlcli.tasks.family import Request
 from mamlcli.tasks.numbers import parameter_lane
 from mamlcli.tasks.samples import Samples, Task
@@ -216,3 +218,17 @@ def test_what_zero_scores_of_one_phase_is_a_closed_form(frequency: float) -> Non
     cosine = (math.sin(angles[1]) - math.sin(angles[0])) / (angles[1] - angles[0])
     assert bound(config, "zero predictor") == pytest.approx(9 * (1 - cosine) / 2, rel=1e-8)
     assert bound(config, "best single function") == pytest.approx(0.0, abs=1e-7)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_what_a_process_draws_are_those_tasks_of_the_whole(steps: int) -> None:
+    config = parse_config("{name: a, seeds: [3, 5, 7], outer: {meta_batch_size: 9}}")
+    stream = make_experiment(config).stream()
+    whole = next(stream.blocks(6, 6 + steps))
+    of_seeds = next(stream._replace(rows=range(1, 3)).blocks(6, 6 + steps))
+    of_tasks = next(stream._replace(places=range(4, 9)).blocks(6, 6 + steps))
+    for all_of_it, seeds, tasks in zip(
+        *((one.support.x, one.query.y) for one in (whole, of_seeds, of_tasks)), strict=True
+    ):
+        assert torch.equal(all_of_it[:, 1:3], seeds[:, 1:3])
+        assert torch.equal(all_of_it[:, :, 4:9], tasks[:, :, 4:9])

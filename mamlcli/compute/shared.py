@@ -6,14 +6,16 @@ Every process holds the state of all seeds, and has the same one after each bloc
 import time
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
+from mamlcli.experiment import Experiment
 from mamlcli.methods.method import Log, MetaGradient
 from mamlcli.ranks import Ranks
 from mamlcli.tasks.samples import Task
+from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import Stack, TrainState, Update, block_of_one, flat_per_seed, init_state, unflatten
 from mamlcli.types import Params
 
@@ -45,6 +47,32 @@ def over_tasks(meta_gradient: MetaGradient, ranks: Ranks) -> MetaGradient:
         return unflatten(means[:, :num_params], {name: value.shape[1:] for name, value in grads.items()}), dict(columns)
 
     return gradient
+
+
+def _with_neighbour(seeds: range, count: int) -> range:
+    """These of so many seeds, and beside a single one a neighbour: torch adds up in another order for one."""
+    return range(max(0, seeds.start - 1), max(2, seeds.stop)) if len(seeds) == 1 < count else seeds
+
+
+def stream_of_own(experiment: Experiment, shard: Literal["tasks", "seeds"] | None, ranks: Ranks) -> TaskStream:
+    """The tasks that a process computes with; those of others are not drawn."""
+    stream = experiment.stream()
+    if shard == "seeds":
+        count = len(stream.seeds)
+        return stream._replace(rows=_with_neighbour(ranks.share_of(count) or range(1), count))
+    if shard == "tasks":
+        return stream._replace(places=ranks.share_of(stream.meta_batch_size) or range(1))
+    return stream
+
+
+def loss_before(
+    experiment: Experiment, shard: Literal["tasks", "seeds"] | None, state: TrainState | Stack
+) -> Callable[[Params, Task], Tensor]:
+    """What measures a meta-batch before its step, of which a process that shares the work has not drawn all."""
+    if shard is None:
+        return experiment.pre_adapt_loss
+    stream = experiment.stream()
+    return lambda params, _: experiment.pre_adapt_loss(params, stream.batch(state.step, state.flat.device))
 
 
 class OfOwnSeeds(Protocol):
@@ -120,9 +148,7 @@ class OwnState:
             make: Builds the update of the state of these seeds.
         """
         self._all, self._agree = state, agree
-        if len(seeds) == 1 < len(state.flat):
-            # With a neighbour that does not count: torch adds up in another order where there is one seed alone.
-            seeds = range(max(0, seeds.start - 1), max(2, seeds.stop))
+        seeds = _with_neighbour(seeds, len(state.flat))
         self._rows = slice(seeds.start, seeds.stop)
         params = [{name: theta[seed] for name, theta in state.params.items()} for seed in seeds]
         self._own = init_state(params, optimizer=optimizer, lr=state.lr.item(), device=state.flat.device)

@@ -7,6 +7,7 @@ device and order of access cannot change the data.
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -45,6 +46,10 @@ class TaskStream(NamedTuple):
     split: Split = "meta-train"
     families: tuple[TaskFamily, ...] = ()
     """Where rows differ in their family too, that of each; `seeds` then has a seed for each row."""
+    rows: range | None = None
+    """The seeds whose tasks are drawn; those of others are no numbers. None for all."""
+    places: range | None = None
+    """The tasks of each step that are drawn; others are no numbers. None for all."""
 
     @property
     def steps_at_a_time(self) -> int:
@@ -73,23 +78,38 @@ class TaskStream(NamedTuple):
 
     def _draw(self, first_step: int, steps: int, device: torch.device | str) -> Task:
         """Draw the meta-batches of several steps, with a leading axis of steps."""
-        size = self.meta_batch_size
+        size, rows = self.meta_batch_size, self.rows or range(len(self.seeds))
+        places = self.places or range(size)
         families = self.families or (self.family,) * len(self.seeds)
+        keys = [(id(families[row]), self.seeds[row]) for row in rows]
         # Rows with the same family and seed have the same tasks, which are drawn once.
-        lists = {
-            (id(family), seed): TaskList(family, seed, self.split)
-            for family, seed in zip(families, self.seeds, strict=True)
-        }
-        tasks = {key: one.tasks(first_step * size, steps * size, self.request) for key, one in lists.items()}
-        drawn = [tasks[id(family), seed] for family, seed in zip(families, self.seeds, strict=True)]
+        lists = {key: TaskList(families[row], self.seeds[row], self.split) for key, row in zip(keys, rows, strict=True)}
+        tasks = {key: self._of_list(one, first_step, steps, places) for key, one in lists.items()}
+        drawn = [tasks[key] for key in keys]
 
         def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
-            stacked = torch.stack(seeds)  # (S, steps * B, K, ...)
-            by_step = stacked.view(len(self.seeds), steps, size, *stacked.shape[2:])
-            return by_step.transpose(0, 1).contiguous().to(device)
+            stacked = torch.stack(seeds)  # (rows, steps * places, K, ...)
+            by_step = stacked.view(len(rows), steps, len(places), *stacked.shape[2:]).transpose(0, 1)
+            if (len(rows), len(places)) == (len(self.seeds), size):
+                return by_step.contiguous().to(device)
+            # What nobody looks at takes no memory either: it is not touched.
+            whole = torch.empty(steps, len(self.seeds), size, *stacked.shape[2:], dtype=stacked.dtype, device=device)
+            whole[:, rows.start : rows.stop, places.start : places.stop] = by_step
+            return whole
 
         support, query = zip(*drawn, strict=True)
         return Task(
             Samples(*map(steps_first, zip(*support, strict=True))),
             Samples(*map(steps_first, zip(*query, strict=True))),
         )
+
+    def _of_list(self, one: TaskList, first_step: int, steps: int, places: range) -> Task:
+        """The tasks at these places of each step, one step's after the other's."""
+        size = self.meta_batch_size
+        if steps == 1:
+            return one.tasks(first_step * size + places.start, len(places), self.request)
+        numbers = one.numbers(first_step * size, steps * size)
+        if len(places) < size:
+            chosen = np.arange(steps)[:, None] * size + np.arange(places.start, places.stop)
+            numbers = numbers.some(chosen.ravel())
+        return one.family.draw(numbers, self.request)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mamlcli.compute.plan import Plan, make_plan, planned_update, threads_of
+from mamlcli.compute.shared import stream_of_own
 from mamlcli.config.experiment import Config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import DivergedError
@@ -86,7 +87,7 @@ def _steps(
 
     steps = train_stack(
         state,
-        whole.stream().blocks(state.step, first.config.outer.steps, device),
+        stream_of_own(whole, plan.shard, ranks).blocks(state.step, first.config.outer.steps, device),
         planned_update(whole, state, plan, device, failed, ranks=ranks, threads=threads),
         lambda *_: torch.zeros(len(state.flat)),  # the first process measures it
         [rhythm.rule() for rhythm in rhythms],

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 from mamlcli.compute.plan import Plan, planned_update
+from mamlcli.compute.shared import loss_before, stream_of_own
 from mamlcli.errors import CheckpointError, DivergedError, Remedy
 from mamlcli.experiment import Experiment
 from mamlcli.reporting import Reporter
@@ -154,11 +155,12 @@ class StackTraining:
 
     def _steps(self) -> Generator[StackLog, None, None]:
         first = self.trainings[0]
+        stream = stream_of_own(self.whole, self.plan.shard, first.ranks)
         steps = train_stack(
             self.state,
-            self.whole.stream().blocks(self.state.step, first.config.outer.steps, first.device),
+            stream.blocks(self.state.step, first.config.outer.steps, first.device),
             self.update,
-            self.whole.pre_adapt_loss,
+            loss_before(self.whole, self.plan.shard, self.state),
             [training.rhythm.rule() for training in self.trainings],
             is_logged=first.rhythm.is_logged,
             is_seen=first.rhythm.is_saved,

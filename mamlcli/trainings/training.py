@@ -12,6 +12,7 @@ import torch
 from mamlcli.best import Chosen, choose
 from mamlcli.compute.fused.library import folder_problem
 from mamlcli.compute.plan import Plan, planned_update, without_compiling
+from mamlcli.compute.shared import loss_before, stream_of_own
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DeviceError, DivergedError, MamlError, Remedy, UsageError
 from mamlcli.experiment import Experiment
@@ -148,12 +149,12 @@ class Training:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        rule = self.rhythm.rule()
+        rule, stream = self.rhythm.rule(), stream_of_own(self.experiment, self.plan.shard, self.ranks)
         steps = train_steps(
             self.state,
-            self.experiment.stream().blocks(self.state.step, self.config.outer.steps, self.device),
+            stream.blocks(self.state.step, self.config.outer.steps, self.device),
             self.update,
-            self.experiment.pre_adapt_loss,
+            loss_before(self.experiment, self.plan.shard, self.state),
             **rule._asdict(),
             is_logged=self.rhythm.is_logged,
             is_seen=self.rhythm.is_saved,
