@@ -105,8 +105,9 @@ def _evaluate(target: RunLike, asked: _Asked, ranks: Ranks, reporter: Reporter) 
         params = {name: theta.to(device) for name, theta in chosen.params.items()}
         # What training began with is a baseline itself.
         is_described = can_be_described(experiment.family) and not random_init
-        losses, found = meta_test_together(experiment, params, device, ranks, reporter, is_described=is_described)
-        measured_how = protocol(config, overrides, checkpoint, chosen, device)
+        losses, found, threads = meta_test_together(
+            experiment, params, device, ranks, reporter, is_described=is_described
+        )
         frozen = {} if random_init else checkpoint.frozen
         results, by_kind = rows_of(experiment, losses, frozen), rows_by_kind(experiment, losses, frozen)
         folder = results_folder(home, own, config) if out is None else Path(out)
@@ -119,7 +120,7 @@ def _evaluate(target: RunLike, asked: _Asked, ranks: Ranks, reporter: Reporter) 
             start="random-init" if random_init else "trained",
             tasks=experiment.num_test_tasks(),
             query=query_protocol(experiment),
-            protocol=measured_how,
+            protocol=protocol(config, overrides, checkpoint, chosen, device) | {"threads": threads},
             results=results,
             units=found and found.units,
             worst=found and found.worst,

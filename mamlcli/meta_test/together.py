@@ -21,6 +21,8 @@ class Tested(NamedTuple):
     losses: Losses
     described: DataResults | None
     """What is said of tasks that have names; None where nothing was asked."""
+    threads: int
+    """Of torch, in the first process."""
 
 
 def meta_test_together(
@@ -71,4 +73,4 @@ def _measured(
     with Threads(experiment.config.engine.threads, threads_of_test(experiment), reporter.note) as threads:
         losses = meta_test(experiment, params, device, ranks, threads, reporter=reporter, doing=doing)
         found = describe(experiment, params, device, ranks, threads, reporter) if is_described else None
-    return Tested(losses, found)
+        return Tested(losses, found, torch.get_num_threads())

@@ -214,10 +214,11 @@ template <typename T>
 void sum_lanes(const Mlp& mlp, int64_t from, int64_t to, const Workspace<typename Vector<T>::Lanes>& room,
                const Losses<typename Vector<T>::Lanes>& losses, T* sums) {
     using Lanes = typename Vector<T>::Lanes;
+    constexpr int width = Vector<T>::width;
     const auto mask = lanes_between<T>(from, to);
     auto sum = [&](const Lanes& lanes) {
         const Lanes kept = mask ? lanes : Lanes{};
-        return total<Vector<T>::width>(reinterpret_cast<const T*>(&kept));
+        return total<width>(reinterpret_cast<const T*>(&kept));
     };
     for (int64_t i = 0; i < mlp.num_params; i++) sums[i] = sum(room.v[i]);
     for (int64_t i = 0; i < mlp.num_rates; i++) sums[mlp.num_params + i] = sum(room.rate_grads[i]);
