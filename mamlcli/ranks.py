@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from mamlcli.errors import LostRankError
 from mamlcli.interrupts import SIGNALS, StopRequest
@@ -19,6 +19,8 @@ from mamlcli.interrupts import SIGNALS, StopRequest
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
+
+T = TypeVar("T")
 
 _LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Of a process that lives and says nothing; the longest that the first one may measure, draw and write alone.
@@ -92,6 +94,16 @@ class Ranks:
         box = [value]
         _talk(lambda: dist.broadcast_object_list(box, src=0))
         return box[0]
+
+    def all_told(self, value: T) -> list[T]:
+        """What each process says, in all of them."""
+        if self.size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        said: list[Any] = [None] * self.size
+        _talk(lambda: dist.all_gather_object(said, value))
+        return said
 
     def add_up(self, values: "Tensor") -> None:
         """Put the sum over processes in the place of values of one dimension, and agree on signals meanwhile."""

@@ -52,7 +52,7 @@ def together(zygote: Zygote, folder: Path) -> Together:
     def start(
         size: int, *words: str, faults: Mapping[int, tuple[str, dict[str, object]]] | None = None
     ) -> list[Command]:
-        shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+        shared = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
         found = []
         for rank in range(size):
             fault, values = (faults or {}).get(rank, (None, {}))
@@ -63,7 +63,7 @@ def together(zygote: Zygote, folder: Path) -> Together:
     return start
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         port: int = listening.getsockname()[1]
@@ -256,7 +256,7 @@ def launched(folder: Path, *words: str, restarts: int = 0) -> "subprocess.Popen[
     """The launcher of PyTorch itself."""
     launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", f"--max-restarts={restarts}")
     return subprocess.Popen(
-        [*launcher, f"--master-port={_free_port()}", "-m", "mamlcli", "train", *words],
+        [*launcher, f"--master-port={free_port()}", "-m", "mamlcli", "train", *words],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -301,7 +301,7 @@ def _process_of(launcher: int, rank: str) -> int:
 
 
 def test_a_command_that_is_not_shared_runs_once(zygote: Zygote, folder: Path) -> None:
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     commands = [zygote.start(folder, "configs", "ls", environment=shared | {"RANK": str(rank)}) for rank in (0, 1)]
     assert [command.wait(BOUND_S) for command in commands] == [0, 0]
     assert "quickstart" in commands[0].out
@@ -313,7 +313,12 @@ def test_a_single_process_has_no_group_and_is_told_nothing() -> None:
     values = torch.ones(3)
     alone.add_up(values)
     alone.exchange_rows([values])
-    assert (alone.told("a"), alone.meet(3, 4), list(alone.share_of(5))) == ("a", [3, 4], [0, 1, 2, 3, 4])
+    assert (alone.told("a"), alone.all_told("a"), alone.meet(3, 4), list(alone.share_of(5))) == (
+        "a",
+        ["a"],
+        [3, 4],
+        [0, 1, 2, 3, 4],
+    )
     assert values.tolist() == [1, 1, 1]
     assert alone.stop is alone.heard
 

@@ -12,7 +12,7 @@ from mamlcli.compute.plan import Plan, make_plan, uncompiled_gradient
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DivergedError, InterruptedRunError, UsageError
-from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.experiment import Experiment, make_experiment, make_shared_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
@@ -96,16 +96,16 @@ class _Wanted(NamedTuple):
 
 def _train(config: Config, reporter: Reporter, wanted: _Wanted, stop: StopRequest) -> TrainResult:
     """Train, in the first process or beside it."""
-    experiment = make_experiment(config)
+    ranks = Ranks(stop)
+    if ranks.told(config.model_dump()) != config.model_dump():
+        raise UsageError("processes of one launcher were given different configs")
+    experiment = make_shared_experiment(config, ranks, reporter.note)
     check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)
-    plan = make_plan(experiment, device, place().size)
+    plan = make_plan(experiment, device, ranks.size)
     check_training(experiment, plan, device, reporter)
     with stop:
-        ranks = Ranks(stop)
-        if ranks.told(config.model_dump()) != config.model_dump():
-            raise UsageError("processes of one launcher were given different configs")
         with Threads(config.engine.threads, plan.threads, reporter.note) as threads:
             found = None
             if ranks.is_first:
