@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakValueDictionary
 
+from mamlcli.allocator import give_back_freed_memory
 from mamlcli.ranks import Ranks
 from mamlcli.registry import reader
 from mamlcli.section import TasksSection
@@ -34,9 +35,7 @@ def read_data(section: TasksSection) -> Data | None:
         return None
     key = _key(section)  # of the files as they are before they are read
     found = _HELD.get(key)
-    if found is None:
-        found = _HELD[key] = Data(read())
-    return found
+    return _hold(key, read()) if found is None else found
 
 
 def share_data(section: TasksSection, ranks: Ranks, note: Callable[[str], object]) -> Data | None:
@@ -52,8 +51,14 @@ def share_data(section: TasksSection, ranks: Ranks, note: Callable[[str], object
     if held is not None:
         read = partial(getattr, held, "value")
     if not all(ranks.all_told(held is not None)):
-        held = _HELD[key] = Data(shared_on_machine(read, ranks, partial(_say_why, note)))
+        held = _hold(key, shared_on_machine(read, ranks, partial(_say_why, note)))
     return held
+
+
+def _hold(key: Hashable, value: Any) -> Data:
+    give_back_freed_memory()  # a file takes several times the memory of what it is made into
+    found = _HELD[key] = Data(value)
+    return found
 
 
 def _say_why(note: Callable[[str], object], problem: str) -> None:

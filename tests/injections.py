@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import matplotlib.figure
 import torch
 
+import mamlcli.commands.train
 import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
@@ -22,8 +23,10 @@ import mamlcli.sharing
 import mamlcli.tabular
 import mamlcli.trainings.rhythm
 import mamlcli.trainings.training
+from mamlcli import Config
 from mamlcli.errors import DataError
-from mamlcli.experiment import Experiment
+from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.ranks import Ranks
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState
@@ -182,7 +185,8 @@ def tell_of_tables(prefix: str) -> None:
     """Say in files that a table is read, and, where the system tells, what is in memory when a step begins."""
 
     def reads(*_: object, **__: object) -> None:
-        Path(f"{prefix}.read").touch()
+        with Path(f"{prefix}.read").open("a") as file:
+            file.write("read\n")
 
     def begins(*_: object) -> None:
         Path(f"{prefix}.memory").write_text(Path("/proc/self/smaps").read_text())
@@ -190,6 +194,23 @@ def tell_of_tables(prefix: str) -> None:
     _before(mamlcli.tabular, "read_table", reads)
     if Path("/proc/self/smaps").exists():
         _before(mamlcli.trainings.rhythm.Rhythm, "is_logged", begins)
+
+
+def makes_it_again(prefix: str, *, first_alone: bool) -> None:
+    """Make an experiment together a second time, and alone; the first process may have made it before."""
+    tell_of_tables(prefix)
+    command: Any = mamlcli.commands.train
+    share = command.make_shared_experiment
+
+    def twice(config: Config, ranks: Ranks, note: Callable[[str], object]) -> Experiment:
+        before = make_experiment(config) if first_alone and ranks.is_first else None
+        found: Experiment = share(config, ranks, note)
+        assert found.data is not None
+        assert found.data is share(config, ranks, note).data is make_experiment(config).data
+        del before
+        return found
+
+    command.make_shared_experiment = twice
 
 
 def wrong_data(message: str) -> None:

@@ -70,8 +70,12 @@ def together(zygote: Zygote, folder: Path, data: Path) -> Together:  # noqa: ARG
 
 
 def readers(folder: Path) -> list[int]:
-    """Which of the processes have read the file."""
-    return sorted(int(path.stem) for path in folder.glob("*.read"))
+    """Which of the processes have read the file since this was asked last, each as often as it did."""
+    told = sorted(folder.glob("*.read"))
+    found = [int(path.stem) for path in told for _ in path.read_text().splitlines()]
+    for path in told:
+        path.unlink()
+    return found
 
 
 def mappings(folder: Path, rank: int) -> list[str]:
@@ -109,11 +113,23 @@ def test_on_each_machine_one_process_reads_and_one_that_is_alone_there_maps_noth
     together: Together, folder: Path
 ) -> None:
     ends(together("0"), 0)
+    assert readers(folder) == [0]
     ends(together("0010"), 0)
     assert readers(folder) == [0, 2]
     assert_same_run(folder / "run-0", folder / "run-0010")
     if (folder / "2.memory").exists():
         assert [len(mappings(folder, rank)) for rank in range(4)] == [1, 1, 0, 1]
+
+
+@pytest.mark.parametrize("first_alone", [False, True])
+def test_an_experiment_that_is_made_again_together_or_alone_is_made_of_what_is_held(
+    together: Together, folder: Path, first_alone: bool
+) -> None:
+    def fault(rank: int) -> Fault:
+        return "makes_it_again", {"prefix": str(folder / str(rank)), "first_alone": first_alone}
+
+    ends(together("00", faults={rank: fault(rank) for rank in (0, 1)}), 0)
+    assert readers(folder) == [0]
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -146,7 +162,7 @@ def test_where_processes_cannot_share_each_reads_for_itself_and_it_is_said_once(
     together: Together, folder: Path, rank: int, fault: str, reason: str, reading: list[int]
 ) -> None:
     ends(together("0"), 0)
-    (folder / "0.read").unlink()
+    assert readers(folder) == [0]
     said = ends(together("000", faults={rank: (fault, {})}), 0)
     note = f"warning: each process reads and holds the data of the tasks for itself: {reason}"
     assert said.count(note) == 1
