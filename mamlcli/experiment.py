@@ -1,7 +1,7 @@
 """An experiment: a config, and the values that its words stand for."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -9,12 +9,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mamlcli.config.experiment import Config
+from mamlcli.data import Data, read_data, share_data
 from mamlcli.errors import UsageError
 from mamlcli.methods.inner_loops import constant
 from mamlcli.methods.meta_gradients import adapted
 from mamlcli.methods.method import Bench, Method, make_bench
 from mamlcli.models.model import Model
 from mamlcli.postponed import postpone_compiler
+from mamlcli.ranks import Ranks
 from mamlcli.registry import build, recall
 from mamlcli.tasks.family import Request, TaskFamily
 from mamlcli.tasks.numbers import Split
@@ -38,6 +40,8 @@ class Experiment(NamedTuple):
     """Maps (the parameters of a predictor, samples) to the loss that a run is measured by."""
     members: "tuple[Experiment, ...]" = ()
     """Where it is several, each of them; the config then has a seed for each row, and else is the first one's."""
+    data: Data | None = None
+    """What was read for its family, which others of this process may be built from while it is held here."""
 
     def num_test_tasks(self, split: Split = "meta-test") -> int:
         """How many fixed tasks of a split are measured: as many as the config says, or all where there are fewer.
@@ -109,13 +113,40 @@ def make_experiment(config: Config, record: Mapping[str, Any] | None = None) -> 
     Raises:
         UsageError: If its parts do not fit together.
     """
+    if record is not None:
+        return _made(config, recall("tasks", config.tasks, record))
+    return _read(config, read_data(config.tasks))
+
+
+def make_shared_experiment(config: Config, ranks: Ranks, note: Callable[[str], object]) -> Experiment:
+    """Build the same in all processes of a launcher at once: data are read, and held in memory, once on each machine.
+
+    All processes, which are `connected`, call it with the same config where one would call `make_experiment`. An error
+    in one of them ends the others too. What an experiment still holds, neither function reads again.
+
+    Args:
+        config: The experiment.
+        ranks: The processes.
+        note: Told where processes have to read for themselves.
+
+    Raises:
+        UsageError: As `make_experiment`.
+    """
+    return _read(config, share_data(config.tasks, ranks, note))
+
+
+def _read(config: Config, data: Data | None) -> Experiment:
+    return _made(config, build("tasks", config.tasks, *([] if data is None else [data.value])), data)
+
+
+def _made(config: Config, family: TaskFamily, data: Data | None = None) -> Experiment:
     postpone_compiler()
-    family: TaskFamily = build("tasks", config.tasks) if record is None else recall("tasks", config.tasks, record)
     model: Model = build("model", config.model, family.num_inputs, family.num_outputs)
     bench: Bench = make_bench(family, model, config.tasks.support_shots)
     if misfit := _misfit(config, family):
         raise UsageError(misfit)
-    return Experiment(config, family, model, build("algorithm", config.algorithm, bench), bench.loss_fn)
+    method = build("algorithm", config.algorithm, bench)
+    return Experiment(config, family, model, method, bench.loss_fn, data=data)
 
 
 def _misfit(config: Config, family: TaskFamily) -> str | None:

@@ -44,6 +44,9 @@ class Entry(NamedTuple):
     recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
     """Makes the value from what a checkpoint kept of its data, which need not be at hand: maps (section, record) to it.
     None where there is no such data, and it is built."""
+    read: Callable[[Any], Any] | None = None
+    """Reads the data that the value is built from, and `build` takes them beside the section: maps the section to them.
+    None where there are no such data."""
 
 
 class Choice(NamedTuple):
@@ -79,7 +82,7 @@ _ENTRIES: dict[Kind, dict[str, Entry]] = {
         "surface": Entry(surface.SurfaceTasks, surface.surface),
         "ripple": Entry(ripple.RippleTasks, ripple.ripple),
         "mixture": Entry(mixture.MixtureTasks, lambda config: mixture.mixture(config, partial(build, "tasks"))),
-        "table": Entry(table.TableTasks, table.table, table.recall_table),
+        "table": Entry(table.TableTasks, table.table, table.recall_table, table.read_worlds),
     },
     "model": {"mlp": Entry(mlp.MlpConfig, mlp.mlp)},
     "algorithm": {
@@ -101,18 +104,34 @@ def entries(kind: Kind) -> dict[str, Entry]:
 
 
 def build(kind: Kind, section: Section, *arguments: Any) -> Any:
-    """Make the value that a section of a config describes."""
-    return _ENTRIES[kind][getattr(section, CHOICES[kind].key)].build(section, *arguments)
+    """Make the value that a section of a config describes; data that it needs are read where they are not passed."""
+    read = reader(kind, section)
+    if read is not None and not arguments:
+        arguments = (read(),)
+    return _entry(kind, section).build(section, *arguments)
+
+
+def reader(kind: Kind, section: Section) -> Callable[[], Any] | None:
+    """What reads the data that `build` takes beside a section; None where it takes none."""
+    read = _entry(kind, section).read
+    return None if read is None else partial(read, section)
 
 
 def recall(kind: Kind, section: Section, record: Mapping[str, Any]) -> Any:
     """Make the value that a section of a config describes without its data, from what a checkpoint kept of them."""
-    remembered = _ENTRIES[kind][getattr(section, CHOICES[kind].key)].recall
+    remembered = _entry(kind, section).recall
     return build(kind, section) if remembered is None else remembered(section, record)
 
 
+def _entry(kind: Kind, section: Section) -> Entry:
+    return _ENTRIES[kind][getattr(section, CHOICES[kind].key)]
+
+
 def register_family(
-    config: type[TasksSection], *, recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    config: type[TasksSection],
+    *,
+    recall: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+    read: Callable[[Any], Any] | None = None,
 ) -> Callable[[Builder], Builder]:
     """Make a family of tasks usable under the name that its config class gives `family`.
 
@@ -122,11 +141,14 @@ def register_family(
         config: Its keys.
         recall: Maps (config, record) to the same family without its tasks, where they come from data that need not be
             at hand once a run is trained: `record` is what its `TaskFamily.record` was.
+        read: Maps the config to data that the decorated function takes as a second argument. Of the processes of a
+            machine that train together one calls it, and all have its arrays, of NumPy, in one place of memory; the
+            rest is pickled. `place_keys` of the config's class are the files, which are read again once they change.
 
     Raises:
         UsageError: If the class names no family, or one that is there.
     """
-    return _registering("tasks", config, recall)
+    return _registering("tasks", config, recall, read)
 
 
 def register_model(config: type[ModelSection]) -> Callable[[Builder], Builder]:
@@ -152,7 +174,10 @@ def register_method(config: type[AlgorithmSection]) -> Callable[[Builder], Build
 
 
 def _registering(
-    kind: Kind, config: type[Section], recall: Callable[[Any, Mapping[str, Any]], Any] | None = None
+    kind: Kind,
+    config: type[Section],
+    recall: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+    read: Callable[[Any], Any] | None = None,
 ) -> Callable[[Builder], Builder]:
     choice = CHOICES[kind]
     field = config.model_fields.get(choice.key)
@@ -168,7 +193,7 @@ def _registering(
         raise UsageError(f"a {choice.word} named {name!r} is there already; choose another name")
 
     def register(builder: Builder) -> Builder:
-        _ENTRIES[kind][name] = Entry(config, builder, recall)
+        _ENTRIES[kind][name] = Entry(config, builder, recall, read)
         return builder
 
     return register

@@ -1,5 +1,7 @@
 """Faults, each put into a process of `tests.zygote` before its command runs."""
 
+import errno
+import mmap
 import os
 import resource
 import signal
@@ -7,17 +9,25 @@ import time
 from collections.abc import Callable, Iterator
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import matplotlib.figure
 import torch
 
+import mamlcli.commands.train
 import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
+import mamlcli.sharing
+import mamlcli.tabular
+import mamlcli.trainings.company
 import mamlcli.trainings.rhythm
 import mamlcli.trainings.training
-from mamlcli.experiment import Experiment
+from mamlcli import Config
+from mamlcli.errors import DataError
+from mamlcli.experiment import Experiment, make_experiment, make_shared_experiment
+from mamlcli.ranks import Ranks
 from mamlcli.tasks.samples import Task
 from mamlcli.tasks.stream import TaskStream
 from mamlcli.training import TrainState
@@ -179,3 +189,74 @@ def fails_in_a_meta_test(message: str) -> None:
         raise LookupError(message)
 
     mamlcli.meta_test.measure.meta_test_tasks = failing  # type: ignore[assignment]
+
+
+def tell_of_tables(prefix: str) -> None:
+    """Say in files that a table is read, and, where the system tells, what is in memory when a step begins."""
+
+    def reads(*_: object, **__: object) -> None:
+        with Path(f"{prefix}.read").open("a") as file:
+            file.write("read\n")
+
+    def begins(*_: object) -> None:
+        Path(f"{prefix}.memory").write_text(Path("/proc/self/smaps").read_text())
+
+    _before(mamlcli.tabular, "read_table", reads)
+    if Path("/proc/self/smaps").exists():
+        _before(mamlcli.trainings.rhythm.Rhythm, "is_logged", begins)
+
+
+def makes_it_again(prefix: str, *, first_alone: bool) -> None:
+    """Make an experiment together a second time, and alone; the first process may have made it before."""
+    tell_of_tables(prefix)
+    share = make_shared_experiment
+
+    def twice(config: Config, ranks: Ranks, note: Callable[[str], object]) -> Experiment:
+        before = make_experiment(config) if first_alone and ranks.is_first else None
+        found: Experiment = share(config, ranks, note)
+        assert found.data is not None
+        assert found.data is share(config, ranks, note).data is make_experiment(config).data
+        del before
+        return found
+
+    modules: list[Any] = [mamlcli.commands.train, mamlcli.trainings.company]
+    for module in modules:
+        module.make_shared_experiment = twice
+
+
+def wrong_data(message: str) -> None:
+    """Find something wrong with a table."""
+
+    def wrong(*_: object, **__: object) -> None:
+        raise DataError([message])
+
+    _before(mamlcli.tabular, "read_table", wrong)
+
+
+def killed_as_it_reads() -> None:
+    """Kill the process that reads a table."""
+
+    def reads(*_: object, **__: object) -> None:
+        _kill()
+
+    _before(mamlcli.tabular, "read_table", reads)
+
+
+def no_room_to_share() -> None:
+    """Have no room for the file that processes of a machine share."""
+
+    def full(**_: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    sharing: Any = mamlcli.sharing
+    sharing.tempfile = SimpleNamespace(mkstemp=full)
+
+
+def cannot_map() -> None:
+    """Be unable to see what another process shares."""
+
+    def failing(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    sharing: Any = mamlcli.sharing
+    sharing.mmap = SimpleNamespace(mmap=failing, ACCESS_COPY=mmap.ACCESS_COPY)

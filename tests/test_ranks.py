@@ -278,7 +278,12 @@ def test_a_single_process_has_no_group_and_is_told_nothing() -> None:
     values = torch.ones(3)
     alone.add_up(values)
     alone.exchange_rows([values])
-    assert (alone.told("a"), alone.meet(3, 4), list(alone.share_of(5))) == ("a", [3, 4], [0, 1, 2, 3, 4])
+    assert (alone.told("a"), alone.all_told("a"), alone.meet(3, 4), list(alone.share_of(5))) == (
+        "a",
+        ["a"],
+        [3, 4],
+        [0, 1, 2, 3, 4],
+    )
     assert values.tolist() == [1, 1, 1]
     assert alone.stop is alone.heard
 

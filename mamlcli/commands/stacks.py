@@ -10,6 +10,7 @@ import torch
 from mamlcli.commands.processes import Job, is_trained, run_side_by_side
 from mamlcli.compute.plan import make_plan, threads_of
 from mamlcli.config.axes import Member
+from mamlcli.data import share_data
 from mamlcli.errors import CheckpointError, InterruptedRunError, Remedy
 from mamlcli.experiment import Experiment
 from mamlcli.plugins import typed_options
@@ -71,6 +72,8 @@ def train_here(
     if not left or all(status_of_run(run_path(folder, member)) == "diverged" for member in left):
         return
     ranks.ask(accompany, [member.config for member in left])
+    for member in left:
+        share_data(member.config.tasks, ranks, reporter.note)
     chosen = [experiments[member.name] for member in left]
     whole = stacked(chosen)
     plan = make_plan(whole, device, ranks.size)

@@ -12,7 +12,7 @@ from mamlcli.compute.plan import Plan, make_plan, threads_of, uncompiled_gradien
 from mamlcli.config.arguments import check_config
 from mamlcli.config.experiment import Config
 from mamlcli.errors import DivergedError, InterruptedRunError
-from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.experiment import Experiment, make_experiment, make_shared_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
@@ -100,7 +100,7 @@ def _train(config: Config, wanted: _Wanted, ranks: Ranks) -> TrainResult:
     reporter = wanted.reporter
     reporter.progress("setting up the experiment", 0, 1)
     ranks.ask(accompany, [config])
-    experiment = make_experiment(config)
+    experiment = make_shared_experiment(config, ranks, reporter.note)
     check_installed(config)
     device = announce_device(config, reporter)
     tell_of_tasks(experiment, reporter)

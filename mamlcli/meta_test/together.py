@@ -5,8 +5,9 @@ from typing import NamedTuple
 import torch
 
 from mamlcli.config.experiment import Config
+from mamlcli.data import share_data
 from mamlcli.devices import resolve_device
-from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.experiment import Experiment, make_shared_experiment
 from mamlcli.meta_test.described import DataResults, describe
 from mamlcli.meta_test.measure import Losses, meta_test, threads_of_test
 from mamlcli.ranks import Ranks
@@ -50,12 +51,13 @@ def meta_test_together(
         InterruptedRunError: If a signal asked to stop.
     """
     ranks.ask(_help, experiment.config, {name: theta.cpu() for name, theta in params.items()}, is_described)
+    share_data(experiment.config.tasks, ranks, reporter.note)
     return _measured(experiment, params, device, ranks, reporter, doing, is_described=is_described)
 
 
 def _help(ranks: Ranks, config: Config, params: Params, is_described: bool) -> None:
     """Measure some of the tasks, beside the first process."""
-    experiment, device = make_experiment(config), resolve_device(config.device)
+    experiment, device = make_shared_experiment(config, ranks, Silent().note), resolve_device(config.device)
     _measured(experiment, params, device, ranks, Silent(), "", is_described=is_described)
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from mamlcli.tasks.family import TaskFamily
+    from mamlcli.tasks.worlds import Worlds
 
 
 class Fractions(Section):
@@ -140,8 +141,8 @@ class TableTasks(TasksSection):
         )
 
 
-def table(config: TableTasks) -> TaskFamily:
-    """Read the file and build the family.
+def read_worlds(config: TableTasks) -> Worlds:
+    """Read the file, and make what the family is built from.
 
     Raises:
         ConfigError: If anything in the file is wrong; all problems at once.
@@ -151,13 +152,20 @@ def table(config: TableTasks) -> TaskFamily:
     from mamlcli.errors import ConfigError
     from mamlcli.escaping import visible
     from mamlcli.tabular import read_table
-    from mamlcli.tasks.table_family import table_family
+    from mamlcli.tasks.table_family import worlds_of
 
     label = config.split if isinstance(config.split, str) else None
     numbers, path = (*config.inputs, *config.target), Path(config.path)
     if not path.exists():
         raise ConfigError([f"{visible(str(path))}: there is no such file; tasks.path says where it is"])
-    return table_family(config, read_table(path, numbers, task=config.task, label=label, delimiter=config.delimiter))
+    return worlds_of(config, read_table(path, numbers, task=config.task, label=label, delimiter=config.delimiter))
+
+
+def table(config: TableTasks, worlds: Worlds) -> TaskFamily:
+    """Build the family."""
+    from mamlcli.tasks.table_family import table_family
+
+    return table_family(config, worlds)
 
 
 def recall_table(config: TableTasks, record: Mapping[str, Any]) -> TaskFamily:

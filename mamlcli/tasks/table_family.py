@@ -18,6 +18,7 @@ from mamlcli.tasks.table import Folds, Fractions, TableTasks
 from mamlcli.tasks.worlds import (
     Rows,
     World,
+    Worlds,
     by_folds,
     by_fractions,
     by_labels,
@@ -33,8 +34,8 @@ from mamlcli.tasks.worlds import (
 _SHOWN = 20
 
 
-def table_family(config: TableTasks, table: Table) -> TaskFamily:
-    """Build the family from what was read.
+def worlds_of(config: TableTasks, table: Table) -> Worlds:
+    """Check what was read, cut it into splits and scale it.
 
     Raises:
         ConfigError: If tasks have too few rows, rows stand there twice, a split is empty or a column says nothing.
@@ -46,18 +47,23 @@ def table_family(config: TableTasks, table: Table) -> TaskFamily:
     if dropped and config.min_rows == "refuse":
         _refuse(_too_short(config, table, dropped), _remedy_of_short(config, table))
     labels = None if table.labels is None else dict(zip(table.tasks, table.labels, strict=True))
-    worlds = [
+    each = tuple(
         make_world(rows, lists, _units(config, table, rows, lists["meta-train"]))
         for lists in _splits(config, table, rows, labels)
-    ]
-    shared = {
+    )
+    record = {
         "sha256": table.sha256,
         "num_bytes": table.num_bytes,
         "num_rows": len(table.task),
         "dropped": len(dropped),
     }
-    views = [_of_world(config, world, shared) for world in worlds]
-    return views[0] if len(views) == 1 else _of_folds(views, shared)
+    return Worlds(each, record)
+
+
+def table_family(config: TableTasks, worlds: Worlds) -> TaskFamily:
+    """Build the family from what the file was made into."""
+    views = [_of_world(config, world, worlds.record) for world in worlds.each]
+    return views[0] if len(views) == 1 else _of_folds(views, worlds)
 
 
 def _refuse(problems: Sequence[str], remedy: str) -> None:
@@ -157,12 +163,10 @@ def _units(config: TableTasks, table: Table, rows: Rows, train: Int64[np.ndarray
 
 
 def _of_world(config: TableTasks, world: World, shared: Mapping[str, Any]) -> TaskFamily:
-    counts = world.rows.counts
-    names = {split: tuple(world.rows.names[index] for index in listed) for split, listed in world.lists.items()}
+    fewest, most = int(world.rows.counts.min()), int(world.rows.counts.max())
 
     def has_gaps(request: Request) -> bool:
-        left = counts - request.support_shots
-        return bool(left.min() < min(request.query_shots, left.max()))
+        return fewest - request.support_shots < min(request.query_shots, most - request.support_shots)
 
     def drawn(numbers: Numbers, request: Request) -> Task:
         return draw(world, numbers, request, support_first=config.support == "first")
@@ -175,14 +179,14 @@ def _of_world(config: TableTasks, world: World, shared: Mapping[str, Any]) -> Ta
     return _family(config, world.units, shared)._replace(
         draw=drawn,
         curves=curves if len(config.inputs) == 1 else None,
-        loss=SQUARED_ERROR if counts.min() == counts.max() else PRESENT_SQUARED_ERROR,
-        names=names,
+        loss=SQUARED_ERROR if fewest == most else PRESENT_SQUARED_ERROR,
+        names={split: world.rows.names.some(listed) for split, listed in world.lists.items()},
         has_gaps=has_gaps,
-        largest_support=int(counts.min()) - 1,
+        largest_support=fewest - 1,
     )
 
 
-def _of_folds(views: Sequence[TaskFamily], shared: Mapping[str, Any]) -> TaskFamily:
+def _of_folds(views: Sequence[TaskFamily], worlds: Worlds) -> TaskFamily:
     """The family whose seeds leave out different tasks: each seed has the view of its fold."""
 
     def view(seed: int) -> TaskFamily:
@@ -191,9 +195,10 @@ def _of_folds(views: Sequence[TaskFamily], shared: Mapping[str, Any]) -> TaskFam
     def drawn(numbers: Numbers, request: Request) -> Task:
         return view(numbers.seed).draw(numbers, request)
 
-    all_names = {split: tuple(sorted({name for one in views for name in one.names[split]})) for split in SPLITS}
+    # A task is in each split in the view of some fold, of which there are three at least.
+    every = dict.fromkeys(SPLITS, worlds.each[0].rows.names)
     units = [one.record["units"] for one in views]
-    return views[0]._replace(draw=drawn, names=all_names, view=view, record=dict(shared) | {"units": units})
+    return views[0]._replace(draw=drawn, names=every, view=view, record=dict(worlds.record) | {"units": units})
 
 
 def _family(config: TableTasks, units: Units, shared: Mapping[str, Any]) -> TaskFamily:

@@ -6,16 +6,16 @@ numbers. Which rows are support and query at a place of a list is a function of 
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt64
+from jaxtyping import Float, Float32, Int64, UInt64
 from numpy.typing import NDArray
-from torch import Tensor
 
 from mamlcli.tabular import Table
 from mamlcli.tasks.family import Request, Units
+from mamlcli.tasks.names import Names, named
 from mamlcli.tasks.numbers import SPLITS, Numbers, Split, hashed, split_key, visits
 from mamlcli.tasks.samples import Samples, Task
 
@@ -27,7 +27,7 @@ _LAST = np.iinfo(np.uint64).max
 class Rows(NamedTuple):
     """The rows of all tasks, those of a task one after the other."""
 
-    names: tuple[str, ...]
+    names: Names
     """Of the tasks, in order."""
     keys: UInt64[np.ndarray, " tasks"]
     """A hash of each name."""
@@ -49,8 +49,17 @@ class World(NamedTuple):
     lists: Mapping[Split, Int64[np.ndarray, " tasks"]]
     """The tasks of each split, in an order that a hash of their names gives."""
     units: Units
-    x: Float[Tensor, "rows inputs"]
-    y: Float[Tensor, "rows outputs"]
+    x: Float32[np.ndarray, "rows inputs"]
+    y: Float32[np.ndarray, "rows outputs"]
+
+
+class Worlds(NamedTuple):
+    """All that a file is made into: plain values and arrays, which several processes may hold in common."""
+
+    each: tuple[World, ...]
+    """One, or one for each fold."""
+    record: Mapping[str, Any]
+    """What is known of the file."""
 
 
 def sorted_rows(table: Table) -> tuple[Rows, Int64[np.ndarray, " rows"]]:
@@ -63,7 +72,7 @@ def sorted_rows(table: Table) -> tuple[Rows, Int64[np.ndarray, " rows"]]:
     counts = np.bincount(table.task, minlength=len(table.tasks))
     starts = np.concatenate([[0], np.cumsum(counts)])
     keys = np.array([_key(name) for name in table.tasks], dtype=np.uint64)
-    return Rows(table.tasks, keys, starts, table.numbers[order]), order
+    return Rows(named(table.tasks), keys, starts, table.numbers[order]), order
 
 
 def _key(name: str) -> int:
@@ -85,9 +94,8 @@ def without_short_tasks(rows: Rows, at_least: int) -> tuple[Rows, tuple[str, ...
         return rows, ()
     of_row = np.repeat(kept, rows.counts)
     starts = np.concatenate([[0], np.cumsum(rows.counts[kept])])
-    names = tuple(name for name, keep in zip(rows.names, kept, strict=True) if keep)
-    dropped = tuple(name for name, keep in zip(rows.names, kept, strict=True) if not keep)
-    return Rows(names, rows.keys[kept], starts, rows.numbers[of_row]), dropped
+    names, dropped = (rows.names.some(np.flatnonzero(which)) for which in (kept, ~kept))
+    return Rows(names, rows.keys[kept], starts, rows.numbers[of_row]), tuple(dropped)
 
 
 def by_fractions(rows: Rows, fractions: Sequence[float]) -> dict[Split, Int64[np.ndarray, " tasks"]]:
@@ -133,14 +141,14 @@ def make_world(rows: Rows, lists: Mapping[Split, Int64[np.ndarray, " tasks"]], u
     """Put the rows into the units of a model."""
     means, scales = (*units.x_mean, *units.y_mean), (*units.x_scale, *units.y_scale)
     columns = [
-        torch.from_numpy(((rows.numbers[:, index] - mean) / scale).astype(np.float32))
+        ((rows.numbers[:, index] - mean) / scale).astype(np.float32)
         for index, (mean, scale) in enumerate(zip(means, scales, strict=True))
     ]
     inputs = len(units.x_mean)
     # Of a list that is not measured to its end, no more than chance should say which tasks are.
     lists = {split: listed[np.argsort(hashed(rows.keys[listed]))] for split, listed in lists.items()}
     rows = rows._replace(numbers=rows.numbers[:0].copy())  # they are in x and y now
-    return World(rows, lists, units, torch.stack(columns[:inputs], dim=1), torch.stack(columns[inputs:], dim=1))
+    return World(rows, lists, units, np.stack(columns[:inputs], axis=1), np.stack(columns[inputs:], axis=1))
 
 
 def draw(world: World, numbers: Numbers, request: Request, *, support_first: bool) -> Task:
@@ -185,6 +193,7 @@ def _drawn(
     support_first: bool,
 ) -> Task:
     shots, counts = request.support_shots, world.rows.counts[index]
+    x, y = torch.from_numpy(world.x), torch.from_numpy(world.y)
     order = _row_orders(world, numbers, index, place, shots if support_first else 0)
     first = world.rows.starts[index][:, None]
     # From the end, and no further than the support set; as wide for all splits and folds.
@@ -194,15 +203,15 @@ def _drawn(
     query = np.where(there, counts[:, None] - 1 - steps, 0)
     chosen = first + np.take_along_axis(order, query, axis=1)
     support = first + order[:, :shots]
-    targets = world.y[torch.from_numpy(chosen)]
+    targets = y[torch.from_numpy(chosen)]
     targets[~torch.from_numpy(there)] = torch.nan
-    samples = Samples(world.x[torch.from_numpy(support)], world.y[torch.from_numpy(support)])
+    samples = Samples(x[torch.from_numpy(support)], y[torch.from_numpy(support)])
     if request.unlabelled_inputs:
         rest = shots + np.arange(request.unlabelled_inputs) % np.maximum(1, counts - shots)[:, None]
-        others = world.x[torch.from_numpy(first + np.take_along_axis(order, rest, axis=1))]
-        unknown = torch.full((*others.shape[:2], world.y.shape[1]), torch.nan)
+        others = x[torch.from_numpy(first + np.take_along_axis(order, rest, axis=1))]
+        unknown = torch.full((*others.shape[:2], y.shape[1]), torch.nan)
         samples = Samples(torch.cat([samples.x, others], dim=1), torch.cat([samples.y, unknown], dim=1))
-    return Task(samples, Samples(world.x[torch.from_numpy(chosen)], targets))
+    return Task(samples, Samples(x[torch.from_numpy(chosen)], targets))
 
 
 def _row_orders(

@@ -10,7 +10,7 @@ from mamlcli.compute.shared import stream_of_own
 from mamlcli.config.experiment import Config
 from mamlcli.devices import resolve_device
 from mamlcli.errors import DivergedError
-from mamlcli.experiment import Experiment, make_experiment
+from mamlcli.experiment import Experiment, make_shared_experiment
 from mamlcli.ranks import Ranks
 from mamlcli.reporting import Silent
 from mamlcli.stacking import stacked
@@ -56,7 +56,7 @@ def accompany(ranks: Ranks, configs: Sequence[Config]) -> None:
         DivergedError: As the first process does.
         InterruptedRunError: The same.
     """
-    parts = [make_experiment(config) for config in configs]
+    parts = [make_shared_experiment(config, ranks, Silent().note) for config in configs]
     whole, device = stacked(parts), resolve_device(configs[0].device)
     plan = make_plan(whole, device, ranks.size)
     with threads_of(plan, whole, Silent().note) as threads:
