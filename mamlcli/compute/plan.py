@@ -379,7 +379,14 @@ def planned_update(
         max_norm, threads = experiment.max_grad_norm, plan.seed_threads
         has_gaps = _have_gaps(experiment, _trained_on(experiment))
         kernel = partial(
-            FusedUpdate, state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=threads
+            FusedUpdate,
+            state,
+            layers,
+            descent,
+            has_gaps=has_gaps,
+            max_grad_norm=max_norm,
+            threads=threads,
+            seeds_before=experiment.rows_before,
         )
         if plan.shard is None:
             return kernel()

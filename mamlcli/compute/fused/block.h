@@ -95,7 +95,7 @@ template <typename T> class Block {
     template <typename RoomOf>
     void add_gradients(int64_t step, int64_t begin, int64_t end, int64_t threads, RoomOf room_of) const {
         const Data<T> now = data_of(step);
-        const Parts parts(problem.tasks, Vector<T>::width, begin, end);
+        const Parts parts(problem.tasks, Vector<T>::width, begin, end, problem.seeds_before);
         T *losses = state.losses + step * problem.seeds, *meta_losses = state.meta_losses + step * problem.seeds;
         std::fill(state.grads + begin * mlp.num_learned(), state.grads + end * mlp.num_learned(), T(0));
         std::fill(losses + begin, losses + end, T(0));
