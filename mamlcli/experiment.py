@@ -42,6 +42,8 @@ class Experiment(NamedTuple):
     """Where it is several, each of them; the config then has a seed for each row, and else is the first one's."""
     data: Data | None = None
     """What was read for its family, which others of this process may be built from while it is held here."""
+    rows_before: int = 0
+    """Rows of the same program that stand before its own, where others may compute those; see `mamlcli.stacking`."""
 
     def num_test_tasks(self, split: Split = "meta-test") -> int:
         """How many fixed tasks of a split are measured: as many as the config says, or all where there are fewer.

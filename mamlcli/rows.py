@@ -514,7 +514,8 @@ class RunRow(TypedDict):
     """In words."""
     status: str
     """`done`, `running` while a process works in it, `killed` where none does and none said how it ended, `interrupted`
-    by a signal, `diverged`, `failed` by another error, `stopped` by whoever heard of its steps, or `damaged`."""
+    by a signal, `diverged`, `failed` by another error, `stopped` by whoever heard of its steps, `unranked` of a sweep
+    that was trained in parts and is not ranked yet, or `damaged`."""
     problem: str | None
     """Why it is damaged."""
     seeds: list[Count]

@@ -4,6 +4,7 @@ What may differ between the rows of a program is named here for the meta-update,
 method, and by a family's for the tasks. All else is the same, or makes another program.
 """
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -40,6 +41,12 @@ def program_of(config: Config) -> tuple[tuple[str, str], ...]:
     """What two experiments have in common that are rows of one program: all keys but those that may differ."""
     free = row_keys(config) | {"name"}
     return tuple((key, repr(value)) for key, value in flat(config.model_dump()).items() if key not in free)
+
+
+def in_a_stack(members: Sequence[Experiment]) -> list[Experiment]:
+    """Experiments of one program, each of which knows its place: computed alone, it has the bits that it has in it."""
+    before = itertools.accumulate((len(member.config.seeds) for member in members), initial=0)
+    return [member._replace(rows_before=rows) for member, rows in zip(members, before, strict=False)]
 
 
 def stacked(members: Sequence[Experiment]) -> Experiment:

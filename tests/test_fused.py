@@ -1,5 +1,6 @@
 """The meta-update in C++ against `training.make_update` with torch.optim.Adam: the same numbers to rounding."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -59,13 +60,21 @@ def batches(experiment: Experiment, count: int, dtype: torch.dtype = torch.float
     return [batch.map(lambda part: part.to(dtype)) for batch in experiment.stream().batches(0, count)]
 
 
-def fused(experiment: Experiment, state: TrainState, threads: int = 1) -> FusedUpdate:
+def fused(experiment: Experiment, state: TrainState, threads: int = 1, seeds_before: int = 0) -> FusedUpdate:
     descent, layers, outer = experiment.method.descent, experiment.model.layers, experiment.config.outer
     assert descent is not None
     assert layers is not None
     has_gaps = experiment.family.loss is PRESENT_SQUARED_ERROR
     bound = outer.max_grad_norm
-    return FusedUpdate(state, layers, descent, has_gaps=has_gaps, max_grad_norm=bound, threads=lambda: threads)
+    return FusedUpdate(
+        state,
+        layers,
+        descent,
+        has_gaps=has_gaps,
+        max_grad_norm=bound,
+        threads=lambda: threads,
+        seeds_before=seeds_before,
+    )
 
 
 def plain(experiment: Experiment, state: TrainState) -> Update:
@@ -375,6 +384,24 @@ def test_neither_threads_nor_blocks_change_a_bit(seeds: int, tasks: int, algorit
     expected = trained(1, 1, 1, 1, 1, 1, 1)
     for threads, sizes in [(1, (6,)), (2, (6,)), (3, (1, 5)), (8, (2, 4))]:
         assert all(map(torch.equal, trained(threads, *sizes), expected))
+
+
+@pytest.mark.parametrize("tasks", [1, 3, 7, 16, 70])
+@pytest.mark.parametrize("pieces", [(1, 4), (2, 3), (1, 1, 1, 1, 1)])
+def test_seeds_in_pieces_have_the_bits_that_they_have_in_one(tasks: int, pieces: tuple[int, ...]) -> None:
+    def updated(seeds: range) -> TrainState:
+        sizes = (f"outer.meta_batch_size={tasks}", "model.hidden_sizes=[6]")
+        own = experiment(f"seeds={list(seeds)}", *sizes)
+        state = new_state(own, torch.float32)
+        update = fused(own, state, seeds_before=seeds.start)
+        for batch in batches(own, 3, torch.float32):
+            update(batch)
+            state.step += 1
+        return state
+
+    ends = list(itertools.accumulate(pieces))
+    parts = [updated(range(end - size, end)) for end, size in zip(ends, pieces, strict=True)]
+    assert torch.equal(updated(range(5)).flat, torch.cat([part.flat for part in parts]))
 
 
 def test_a_block_ends_with_the_first_step_that_a_seed_does_not_survive() -> None:

@@ -271,7 +271,9 @@ def test_what_cannot_be_a_row_of_the_same_program_goes_to_processes(
     axes: Axes = {"outer.lr": [0.001, 0.01], "model.hidden_sizes": [[8], [6, 6]], "algorithm.name": ["maml", "joint"]}
     found = m.sweep(tiny, axes, out="grid")
     assert found.adaptation() == "K = 10, the inner steps of each"  # joint training makes none
-    assert [words[:5] for words in commands] == [["sweep", "--resume", "grid", "--stack", str(n)] for n in (1, 2, 3, 4)]
+    assert [words[:5] for words in commands] == [
+        ["sweep", "--resume", "grid", "--part", f"{n}/4"] for n in (1, 2, 3, 4)
+    ]
     assert [axis["stacked"] for axis in found.axes] == [True, False, False]
     assert len(found.results) == 8
     for member in members_of(tiny, axes)[:2]:
@@ -387,12 +389,9 @@ def test_a_stack_that_does_not_fit_is_refused_before_anything_is_made(
     assert not (tmp_path / "grid").exists()
 
 
-def test_a_stack_and_a_pick_that_are_not_there_are_refused(tiny: Config, tmp_path: Path) -> None:
-    for wrong, said in ({"stack": 2}, "the sweep has 1"), ({"pick": "worst"}, "no member is called so"):
-        with pytest.raises(UsageError, match=said):
-            m.sweep(tiny, AXES, out=tmp_path / "grid", **wrong)
-    with pytest.raises(UsageError, match="to train a stack, say of which sweep"):
-        m.sweep(tiny, AXES, stack=1)
+def test_a_pick_that_is_not_there_is_refused(tiny: Config, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no member is called so"):
+        m.sweep(tiny, AXES, out=tmp_path / "grid", pick="worst")
 
 
 def test_rows_with_the_same_family_and_seed_have_the_same_tasks(tiny: Config) -> None:

@@ -16,7 +16,9 @@ _MOST_ROWS = 20
 
 
 def sweep_report(result: "Sweep") -> str:
-    """Say which settings are the best, how sure that is, and what the winner scores."""
+    """Say which settings are the best, how sure that is, and what the winner scores; of a part what was trained."""
+    if result.winner is None:
+        return _part_report(result)
     ranked = result.results[:_MOST_ROWS]
     axes = [axis["key"] for axis in result.axes if len(axis["values"]) > 1] or [axis["key"] for axis in result.axes]
     parts = [
@@ -34,6 +36,15 @@ def sweep_report(result: "Sweep") -> str:
     parts += ["", located("sweep", result.run), located("every member", result.run / "sweep.csv")]
     parts += [located("figure", figure) for figure in result.figures]
     return "\n".join([*parts, *_next_lines(result)])
+
+
+def _part_report(result: "Sweep") -> str:
+    shown = [line for row in result.results[:_MOST_ROWS] for line in wrapped(f"{row['member']}: {row['status']}")]
+    if len(result.results) > _MOST_ROWS:
+        shown.append(f"and {len(result.results) - _MOST_ROWS} more")
+    notes = [line for note in result.notes for line in wrapped(note)]
+    ranking = f"maml sweep --resume {shlex.quote(str(result.run))}"
+    return "\n".join([*notes, "", *shown, "", located("sweep", result.run), located("to rank all", ranking)])
 
 
 def _table(rows: Sequence[AnyRow], axes: Sequence[str]) -> str:
@@ -74,8 +85,6 @@ def _mark(row: AnyRow) -> str:
 
 
 def _winner_lines(result: "Sweep") -> list[str]:
-    if result.winner is None:
-        return []
     steps = [row for row in result.winner_test if row["inner_steps"] in SHOWN_STEPS]
     rows: list[Row] = [
         {

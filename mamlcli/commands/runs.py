@@ -17,12 +17,12 @@ from mamlcli.runs.checkpoint_files import damage, list_checkpoints, step_of
 from mamlcli.runs.choosing import Purpose, no_run
 from mamlcli.runs.described import run_row
 from mamlcli.runs.evaluated import Evaluation, read_evaluation
-from mamlcli.runs.info import OUTPUTS
+from mamlcli.runs.info import OUTPUTS, UNRANKED
 from mamlcli.runs.loose import count, flag, listing, mapping, text
 from mamlcli.runs.pointed import FolderLike, folder_of
 
 SortKey: TypeAlias = Literal["started", "name", "loss", "steps"]
-STATUSES = ("running", "done", "interrupted", "killed", "diverged", "failed", "stopped", "damaged")
+STATUSES = ("running", "done", "interrupted", "killed", "diverged", "failed", "stopped", UNRANKED, "damaged")
 _SHOWING = Purpose("showing", Remedy("mamlcli.show_run({run!r})", "maml runs show {run}"))
 _COMPARING = Purpose("comparing", Remedy("mamlcli.diff_runs({run!r}, ...)", "maml runs diff {run} OTHER"))
 _ENVIRONMENT = ("device", "device_name", "threads", "compiled", "inner_update", "commit", "dirty")

@@ -12,7 +12,7 @@ from mamlcli.errors import CheckpointError, UsageError
 from mamlcli.experiment import Experiment, make_experiment
 from mamlcli.rows import SweepAxis
 from mamlcli.runs.folder import RunFolder
-from mamlcli.stacking import row_keys
+from mamlcli.stacking import in_a_stack, row_keys
 
 
 class Grid(NamedTuple):
@@ -41,9 +41,15 @@ def grid_of(config: Config, axes: Axes | Points) -> Grid:
         {"key": key, "values": [as_read_back(value) for value in values], "stacked": key in by_row}
         for key, values in (axes if isinstance(axes, Mapping) else values_of(axes)).items()
     ]
+    placed = [in_a_stack([make_experiment(member.config) for member in stack]) for stack in stacks]
+    experiments = {
+        member.name: experiment
+        for stack, whole in zip(stacks, placed, strict=True)
+        for member, experiment in zip(stack, whole, strict=True)
+    }
     return Grid(
         members,
-        {member.name: make_experiment(member.config) for member in members},
+        experiments,
         stacks,
         found,
         as_read_back(_as_dicts(axes)),
@@ -59,10 +65,15 @@ def as_read_back(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def methods_in_words(grid: Grid) -> str:
-    """The titles of the methods that members have."""
+def said_of(grid: Grid, config: Config) -> dict[str, Any]:
+    """What run.json says of a sweep, beside how it stands."""
     titles = dict.fromkeys(one.method.title for one in grid.experiments.values())
-    return ", ".join(titles)
+    return {
+        "axes": grid.asked,
+        "members": len(grid.members),
+        "method": ", ".join(titles),
+        "steps": config.outer.steps,
+    }
 
 
 def check_same_axes(folder: RunFolder, grid: Grid) -> None:

@@ -399,7 +399,16 @@ def planned_update(
             note(said)
         max_norm, count = experiment.max_grad_norm, (lambda: threads.count) if threads else (lambda: plan.threads)
         has_gaps = _have_gaps(experiment, _trained_on(experiment))
-        kernel = partial(FusedUpdate, state, layers, descent, has_gaps=has_gaps, max_grad_norm=max_norm, threads=count)
+        kernel = partial(
+            FusedUpdate,
+            state,
+            layers,
+            descent,
+            has_gaps=has_gaps,
+            max_grad_norm=max_norm,
+            threads=count,
+            seeds_before=experiment.rows_before,
+        )
         if plan.shard is None:
             return kernel()
         assert ranks is not None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mamlcli.errors import CheckpointError
 from mamlcli.reading import open_file
 from mamlcli.runs.files import read_json
-from mamlcli.runs.info import KINDS, SELF_NAMED, read_info
+from mamlcli.runs.info import KINDS, SELF_NAMED, UNRANKED, read_info
 from mamlcli.runs.lock import is_held
 from mamlcli.runs.loose import count
 
@@ -24,7 +24,7 @@ _ASIDE = re.compile(r"\.old-\d{8}T\d{6}")
 # Folders of a run in which no run is looked for.
 _OWN = ("checkpoints", "evaluations")
 _TAIL_BYTES = 2**16
-UNFINISHED = ("interrupted", "killed", "stopped", "failed")
+UNFINISHED = ("interrupted", "killed", "stopped", "failed", UNRANKED)
 """How a run stands that can be gone on with."""
 
 
@@ -101,6 +101,8 @@ def status_of(found: Found) -> str:
         return "done"
     if said in (None, "running", "created"):
         return "running" if is_held(found.path) else "killed"
+    if said == UNRANKED and any(is_held(run) for run in found.path.glob("runs/*") if run.is_dir()):
+        return "running"
     return str(said)
 
 

@@ -62,12 +62,17 @@ def run_row(
 
 
 def _steps(found: Found, status: str) -> int | None:
-    """Meta-updates made; of a comparison of orders or a sweep as many as all its runs have; of others, no number."""
+    """Meta-updates made; of a comparison of orders or a sweep as many as all its runs have; of others, no number.
+
+    Of a sweep some may not have begun.
+    """
     if found.problem is not None or found.kind in ("compare", "reproduce"):
         return None
     if found.kind == "train":
         return steps_made(found, status)
     parts = [one for one in find_runs(found.path, inside=True) if one.path != found.path and one.kind == "train"]
+    if len(parts) < (count(found.info.get("members")) or 0):
+        return 0
     return min((steps_made(one, status) for one in parts), default=0)
 
 

@@ -11,6 +11,8 @@ from mamlcli.runs.files import read_json
 OUTPUTS = Path("outputs")
 KINDS = ("train", "compare-orders", "compare", "reproduce", "sweep")
 """What makes folders with a run.json."""
+UNRANKED = "unranked"
+"""How a folder of runs stands that are trained by others, none of which holds it, until somebody has ranked them."""
 SELF_NAMED = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{4}")
 """What the program calls a new folder."""
 _MAX_BYTES = 2**24

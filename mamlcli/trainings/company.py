@@ -45,19 +45,20 @@ def _put(state: TrainState, *, held: Any, step: int, **rows: torch.Tensor) -> No
     state.step = step
 
 
-def accompany(ranks: Ranks, configs: Sequence[Config]) -> None:
+def accompany(ranks: Ranks, configs: Sequence[Config], rows_before: int = 0) -> None:
     """Train with the first process, which writes what comes of it.
 
     Args:
         ranks: The processes.
         configs: Of what is trained; several are rows of one program.
+        rows_before: Those of the same program that others train; see `Experiment`.
 
     Raises:
         DivergedError: As the first process does.
         InterruptedRunError: The same.
     """
     parts = [make_shared_experiment(config, ranks, Silent().note) for config in configs]
-    whole, device = stacked(parts), resolve_device(configs[0].device)
+    whole, device = stacked(parts)._replace(rows_before=rows_before), resolve_device(configs[0].device)
     plan = make_plan(whole, device, ranks.size)
     with threads_of(plan, whole, Silent().note) as threads:
         for _ in _steps(parts, whole, plan, device, ranks, threads):

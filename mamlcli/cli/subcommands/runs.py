@@ -32,7 +32,7 @@ def ls(
         typer.Option(
             "--status",
             metavar="STATUS",
-            help="running, done, interrupted, killed, diverged, failed, stopped or damaged; repeatable.",
+            help="running, done, interrupted, killed, diverged, failed, stopped, unranked or damaged; repeatable.",
         ),
     ] = None,
     method: Annotated[

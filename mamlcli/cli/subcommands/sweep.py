@@ -1,5 +1,6 @@
 """`maml sweep`."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,6 +22,7 @@ from mamlcli.cli.options import (
     SeedsOption,
 )
 from mamlcli.cli.shared import overrides_of, resume_folder, show
+from mamlcli.errors import UsageError
 from mamlcli.plugins import load_plugins
 
 
@@ -43,11 +45,9 @@ def sweep(
         str | None,
         typer.Option("--pick", metavar="best|MEMBER", help="Write that member's config to the sweep's folder."),
     ] = None,
-    stack: Annotated[
-        int | None,
-        typer.Option(
-            "--stack", metavar="N", min=1, help="Of the sweep in --resume train but the members of one program."
-        ),
+    part: Annotated[
+        str | None,
+        typer.Option("--part", metavar="I/N", help="Train but the I-th of N parts, for job arrays; rank nothing."),
     ] = None,
     out: OutOption = None,
     overwrite: OverwriteOption = False,
@@ -82,12 +82,22 @@ def sweep(
             overwrite=overwrite,
             resume=resume is not None,
             jobs=jobs,
-            stack=stack,
+            part=_part(part),
             pick=pick,
             reporter=progress,
             stop=StopRequest(SIGNALS),
         )
     show(result.as_json(), sweep_report(result), as_json=as_json)
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """A part as it is typed: 2/16."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if found is None:
+        raise UsageError(f"--part {text}: write I/N: --part 2/16 is the second of sixteen parts")
+    return int(found[1]), int(found[2])
 
 
 def _axes_of(folder: Path) -> Any:

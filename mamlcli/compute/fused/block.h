@@ -78,7 +78,7 @@ template <typename T> class Block {
     }
 
     static Parts parts_of(const Problem& problem, Range seeds) {
-        return Parts(problem.tasks, Vector<T>::width, seeds.begin, seeds.end);
+        return Parts(problem.tasks, Vector<T>::width, seeds.begin, seeds.end, problem.seeds_before);
     }
 
     // Groups that threads share at a time, each of which has a place for its sums.

@@ -15,7 +15,8 @@ template <typename T> struct Data {
 
 // Tasks that share a vector: some of those of a pack, which is a few seeds whose tasks fill vectors well. In a pack the
 // tasks of its seeds lie in consecutive lanes, and the next pack begins with a vector of its own. So a seed's tasks lie
-// in the same lanes whoever computes the seeds beside it, and their sum has the same bits.
+// in the same lanes whoever computes the seeds beside it, and their sum has the same bits. That may be another process,
+// of whose seeds nothing lies in the memory of this one: then the first pack begins before seed 0.
 struct Group {
     int64_t pack;       // the first seed of the pack
     int64_t first;      // which of the pack's tasks is in lane 0
@@ -53,15 +54,15 @@ class Parts {
   public:
     static constexpr int64_t groups_of_part = 4;
 
-    Parts(int64_t tasks, int64_t width, int64_t begin, int64_t end)
-        : tasks(tasks), width(width), seeds(seeds_of_pack(tasks, width)), begin(begin), end(end) {
-        for (int64_t pack = begin / seeds * seeds; pack < end; pack += seeds) total += last(pack) - first(pack);
+    Parts(int64_t tasks, int64_t width, int64_t begin, int64_t end, int64_t before)
+        : tasks(tasks), width(width), seeds(seeds_of_pack(tasks, width)), begin(begin), end(end), before(before) {
+        for (int64_t pack = first_pack(); pack < end; pack += seeds) total += last(pack) - first(pack);
     }
 
     int64_t size() const { return total; }
 
     Part operator[](int64_t index) const {
-        int64_t pack = begin / seeds * seeds;
+        int64_t pack = first_pack();
         for (; index >= last(pack) - first(pack); pack += seeds) index -= last(pack) - first(pack);
         const int64_t group = (first(pack) + index) * groups_of_part;
         return {pack, std::max(group, low(pack) / width), std::min(group + groups_of_part, up(high(pack), width)),
@@ -69,8 +70,9 @@ class Parts {
     }
 
   private:
-    int64_t tasks, width, seeds, begin, end, total = 0;
+    int64_t tasks, width, seeds, begin, end, before, total = 0;
 
+    int64_t first_pack() const { return (before + begin) / seeds * seeds - before; }
     static int64_t up(int64_t count, int64_t of) { return (count + of - 1) / of; }
     int64_t low(int64_t pack) const { return std::max(begin - pack, int64_t(0)) * tasks; }
     int64_t high(int64_t pack) const { return (std::min(end, pack + seeds) - pack) * tasks; }

@@ -48,7 +48,7 @@ class Problem(ctypes.Structure):
 
     _fields_ = [
         *((name, c_int64) for name in ("seeds", "tasks", "support_shots", "query_shots", "inner_steps", "has_gaps")),
-        ("num_sizes", c_int64),
+        *((name, c_int64) for name in ("seeds_before", "num_sizes")),
         ("sizes", POINTER(c_int64)),
         *((name, c_int64) for name in ("activation", "first_adapting", "last_adapting", "rates", "rate_steps")),
         ("inner_lr", POINTER(c_double)),

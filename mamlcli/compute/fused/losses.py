@@ -42,7 +42,7 @@ def fused_losses(
     flat = flat_per_seed(params).contiguous()
     library, (support, query) = load_library(flat.dtype), tasks
     shots = support.x.shape[1], query.x.shape[1]
-    problem = Problem(len(flat), len(query.x), *shots, inner_steps, has_gaps, *loop_of(descent, layers, len(flat)))
+    problem = Problem(len(flat), len(query.x), *shots, inner_steps, has_gaps, 0, *loop_of(descent, layers, len(flat)))
     workspace = torch.empty(threads * library.test_bytes(problem), dtype=torch.uint8)
     losses = torch.empty(len(flat), len(query.x), inner_steps + 1, dtype=flat.dtype)
     drawn = [part.to(flat.dtype).contiguous() for part in (*support, *query)]

@@ -24,7 +24,8 @@
 // What a caller knows of the experiment; library.py has the same fields.
 struct Problem {
     int64_t seeds, tasks, support_shots, query_shots, inner_steps;
-    int64_t has_gaps;  // whether targets may be missing, as NaN, of which tasks are made equally long
+    int64_t has_gaps;      // whether targets may be missing, as NaN, of which tasks are made equally long
+    int64_t seeds_before;  // how many stand before these in a stack of which they are a piece: see `Group`
     int64_t num_sizes;
     const int64_t* sizes;                   // units of every layer, input and output included
     int64_t activation;                     // an `Activation`

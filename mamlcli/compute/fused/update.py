@@ -36,6 +36,8 @@ class FusedUpdate:
         threads: Says at each call how many compute. Each takes some of the seeds, and those of a single seed share its
             tasks. The numbers do not depend on it.
         seeds: Those that are updated; None for all. What is reported of others is no number of theirs.
+        seeds_before: Seeds that another process updates, where all would stand in one state, these behind those. To the
+            last bit the numbers are those of that state.
         agree: Asked after a block how many of the steps that were made in it count; it says as many, or fewer.
 
     Raises:
@@ -52,10 +54,11 @@ class FusedUpdate:
         max_grad_norm: float | Tensor | None,
         threads: Callable[[], int] = lambda: 1,
         seeds: range | None = None,
+        seeds_before: int = 0,
         agree: Callable[[int], int] = lambda made: made,
     ) -> None:
         self._library = load_library(state.flat.dtype)
-        self._state, self._threads, self._has_gaps = state, threads, has_gaps
+        self._state, self._threads, self._has_gaps, self._seeds_before = state, threads, has_gaps, seeds_before
         count = len(state.flat)
         self._rows = torch.tensor([len(part.flat) for part in state.parts])
         self._descent, self._loop = descent, loop_of(descent, layers, count)
@@ -123,7 +126,8 @@ class FusedUpdate:
         if self._descent.on_all_samples:
             query = Samples(*(torch.cat(sides, dim=3) for sides in zip(support, query, strict=True)))
         steps, *sizes = support.x.shape[:4]
-        problem = Problem(*sizes, query.x.shape[3], self._descent.inner_steps, self._has_gaps, *self._loop)
+        shots, inner_steps = query.x.shape[3], self._descent.inner_steps
+        problem = Problem(*sizes, shots, inner_steps, self._has_gaps, self._seeds_before, *self._loop)
         threads = self._threads()
         needed = self._library.train_bytes(problem, self._seeds, threads)
         if len(self.workspace) < needed:
