@@ -1,7 +1,7 @@
 """What a user may see go wrong; each kind knows the exit code of the command that meets it."""
 
-from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
 
 
 class Remedy(NamedTuple):
@@ -34,9 +34,21 @@ class MamlError(Exception):
         self.args = (message if remedy is None else before + remedy.python,)
         self.command_line = message if remedy is None else before + remedy.command_line
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as it is: what each kind is made from is not what it says."""
+        return _again, (type(self), self.args, vars(self))
+
     def say_more(self, lines: Sequence[str], remedy: Remedy) -> None:
         """Add what only who called knows: lines after the message, and what to do."""
         self._say("\n".join([self.message, *lines]), remedy)
+
+
+def _again(kind: type[MamlError], args: tuple[object, ...], held: Mapping[str, object]) -> MamlError:
+    """An error that another process has raised."""
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(held)
+    return error
 
 
 class UsageError(MamlError, ValueError):

@@ -1,4 +1,4 @@
-"""Processes that PyTorch's launcher has started for one command: who they are, and what they tell each other.
+"""Processes that a launcher has started for one command or program: who they are, and what they tell each other.
 
 Without a launcher there is one, which tells nobody anything, and nothing of torch.distributed is touched. Nobody waits
 for one that has ended: its connections close with it, and what waits for it raises.
@@ -13,11 +13,12 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from mamlcli.errors import LostRankError
+from mamlcli.errors import LostRankError, MamlError
 from mamlcli.interrupts import SIGNALS, StopRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.distributed import ProcessGroup
     from torch.distributed.distributed_c10d import Store
 
 T = TypeVar("T")
@@ -25,8 +26,10 @@ T = TypeVar("T")
 _LAUNCHED_BY = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # Of a process that lives and says nothing; the longest that the first one may measure, draw and write alone.
 _LONGEST = timedelta(minutes=30)
-# How long one that has lost the others looks for what one of them had to say, and waits for all to have heard it.
+# How long one that has lost the others looks for what one of them had to say, and the first one waits for the others.
 _LAST_WORDS_S = 5.0
+# How long the others wait for the first one, which draws what there is before it ends.
+_LAST_FIGURE_S = 20.0
 _WORDS = "mamlcli/ended"
 
 
@@ -120,7 +123,7 @@ class Ranks:
         import torch.distributed as dist
 
         box = [value]
-        _talk(lambda: dist.broadcast_object_list(box, src=0))
+        _talk(lambda: dist.broadcast_object_list(box, src=0, group=_LINE.group))
         return box[0]
 
     def add_up(self, values: "Tensor") -> None:
@@ -131,7 +134,7 @@ class Ranks:
         import torch.distributed as dist
 
         summed = torch.cat([values, values.new_tensor([float(number == self._asked) for number in SIGNALS])])
-        _talk(lambda: dist.all_reduce(summed))
+        _talk(lambda: dist.all_reduce(summed, group=_LINE.group))
         values.copy_(summed[: len(values)])
         counts = summed[len(values) :].tolist()
         self._agree_on(max((number for number, count in zip(SIGNALS, counts, strict=True) if count), default=0))
@@ -162,7 +165,7 @@ class Ranks:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.size
-        _talk(lambda: dist.all_gather_object(found, (value, self._asked)))
+        _talk(lambda: dist.all_gather_object(found, (value, self._asked), group=_LINE.group))
         self._agree_on(max(asked for _, asked in found))
         return [value for value, _ in found]
 
@@ -194,7 +197,7 @@ class Ranks:
         import torch.distributed as dist
 
         found = [torch.empty_like(values) for _ in range(self.size)]
-        _talk(lambda: dist.all_gather(found, values))
+        _talk(lambda: dist.all_gather(found, values, group=_LINE.group))
         return torch.stack(found)
 
     @property
@@ -218,58 +221,99 @@ def _bytes_of(tensor: "Tensor", rows: range) -> "Tensor":
     return own.view(torch.uint8)
 
 
+class _Line:
+    """What this process talks through to the others of its launcher."""
+
+    def __init__(self) -> None:
+        self.is_held = False
+        """Whether what is called now is within `connected`."""
+        self.store: Store | None = None
+        """Where processes leave words for each other, once they have met; it outlives the connections."""
+        self.group: ProcessGroup | None = None
+        """Its own where the launcher has connected the processes already; None for torch's default one."""
+        self._world: ProcessGroup | None = None
+        self._times = 0
+
+    def open(self) -> None:
+        """Connect with the others, if that was not done before."""
+        import torch.distributed as dist
+
+        if self._world is None or dist.group.WORLD is not self._world:
+            _talk(self._connect)
+            self._world = dist.group.WORLD
+            atexit.register(self.close)
+
+    def _connect(self) -> None:
+        import torch
+        import torch.distributed as dist
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
+
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        found, rank, size = next(rendezvous("env://", timeout=_LONGEST))
+        # A launcher that begins again may keep what the processes before have left in its store.
+        again, self._times = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), self._times + 1
+        self.store = PrefixStore(f"mamlcli/{again}/{self._times}", found)
+        if dist.is_initialized():  # which device is whose is the launcher's business too
+            self.group = dist.new_group(backend=backend, timeout=_LONGEST)
+            return
+        self.group = None
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+        dist.init_process_group(backend, store=self.store, rank=rank, world_size=size, timeout=_LONGEST)
+
+    def close(self) -> None:
+        """End the connections, and with them the waiting of the others."""
+        import torch.distributed as dist
+
+        if self._world is not None and dist.group.WORLD is self._world:
+            with suppress(RuntimeError, ValueError):
+                dist.destroy_process_group(self.group)
+        self._world = self.group = None
+
+
+# In a process there is one launcher.
+_LINE = _Line()
+
+
 @contextmanager
-def connected() -> Iterator[None]:
+def connected(*, tells: bool = True) -> Iterator[None]:
     """Connect with the other processes of the launcher, if there are any; gloo talks for CPUs, nccl for GPUs.
 
     They stay connected for as long as the process lives; but an error that leaves this context in one process ends the
-    others' waiting: they raise `LostRankError`.
+    others' waiting: they raise `LostRankError`. Within another such context this one does nothing.
+
+    Args:
+        tells: Whether to say to the others what that error was, and to end with them; not where `agreed_end` will.
 
     Raises:
-        LostRankError: If the others cannot be reached.
+        LostRankError: If the others cannot be reached, or one of them has ended; with what that one had to say.
     """
-    if place().size == 1:
+    if place().size == 1 or _LINE.is_held:
         yield
         return
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        _connect()
+    _LINE.open()
+    _LINE.is_held = True
     try:
         yield
-    except BaseException:
-        _disconnect()
+    except BaseException as error:
+        _LINE.close()
+        if tells:
+            _end_with_all(error)
         raise
+    finally:
+        _LINE.is_held = False
 
 
-def _connect() -> None:
-    import torch
-    import torch.distributed as dist
-    from torch.distributed import distributed_c10d
-    from torch.distributed.rendezvous import rendezvous
-
-    backend = "gloo"
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-        backend = "cpu:gloo,cuda:nccl"
-
-    def begin() -> None:
-        found, rank, size = next(rendezvous("env://", timeout=_LONGEST))
-        # A launcher that begins again may keep what the processes before have left in its store.
-        store = distributed_c10d.PrefixStore(f"mamlcli/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", found)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_LONGEST)
-        _STORE[:] = [store]
-
-    _talk(begin)
-    atexit.register(_disconnect)
-
-
-def _disconnect() -> None:
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        with suppress(RuntimeError, ValueError):
-            dist.destroy_process_group()
+def _end_with_all(error: BaseException) -> None:
+    """Let the others know what has ended this process; raises what has ended another, if that is all that has."""
+    has_lost = isinstance(error, LostRankError)
+    said = str(error) if isinstance(error, MamlError) else f"{type(error).__name__}: {error}"
+    ended = agreed_end(Ended(1, said), has_lost=has_lost)
+    if ended.is_known_to_all:
+        wait_for_all_to_end()
+        if has_lost:
+            raise LostRankError(f"one of {place().size} processes has ended: {ended.message}") from error
 
 
 def _talk(call: Callable[[], Any]) -> None:
@@ -281,12 +325,8 @@ def _talk(call: Callable[[], Any]) -> None:
         raise LostRankError(f"one of {place().size} processes has ended or cannot be reached: {said}") from error
 
 
-# Where processes leave words for each other, once they have met: in a process there is one launcher.
-_STORE: "list[Store]" = []
-
-
 class Ended(NamedTuple):
-    """How a command has ended in one process."""
+    """How a command, or the work of a program, has ended in one process."""
 
     exit_code: int
     message: str
@@ -302,11 +342,10 @@ def agreed_end(own: Ended, *, has_lost: bool = False) -> Ended:
         has_lost: Whether that is because it has lost the others, one of which may know better.
 
     Returns:
-        With the message that this process is to say: of all messages the first process says one.
+        With the message that the first process is to say.
     """
-    found = own
-    if _STORE:
-        store = _STORE[0]
+    found, store = own, _LINE.store
+    if store is not None:
         with suppress(RuntimeError, OSError):
             store.set_timeout(timedelta(seconds=_LAST_WORDS_S))
             if has_lost:
@@ -317,7 +356,7 @@ def agreed_end(own: Ended, *, has_lost: bool = False) -> Ended:
     # What all have met the first process knows most of: where its folder is, and how to go on.
     if found.exit_code == own.exit_code and not has_lost:
         found = found._replace(message=own.message)
-    return found if place().is_first else found._replace(message="")
+    return found
 
 
 def wait_for_all_to_end() -> None:
@@ -325,13 +364,13 @@ def wait_for_all_to_end() -> None:
 
     The first goes last: in it is, without a launcher's own, what they leave their words in.
     """
-    if not _STORE:
+    here, store = place(), _LINE.store
+    if store is None:
         return
-    here, store = place(), _STORE[0]
     keys = [f"{_WORDS}/{rank}" for rank in range(here.size)]
     with suppress(RuntimeError, OSError):
         if not here.is_first:
-            store.wait(keys[:1], timedelta(seconds=_LAST_WORDS_S))
+            store.wait(keys[:1], timedelta(seconds=_LAST_FIGURE_S))
         store.set(keys[here.rank], "")
         if here.is_first:
             store.wait(keys, timedelta(seconds=_LAST_WORDS_S))

@@ -260,3 +260,30 @@ def cannot_map() -> None:
 
     sharing: Any = mamlcli.sharing
     sharing.mmap = SimpleNamespace(mmap=failing, ACCESS_COPY=mmap.ACCESS_COPY)
+
+
+def trains_as_a_program(out: str, overrides: list[str], fails_at: int | None = None) -> None:
+    """Be a program whose launcher has connected its processes already, and that trains; a file says how that ended."""
+    import torch.distributed as dist
+
+    import mamlcli
+
+    def listen(logged: mamlcli.LoggedStep) -> None:
+        if logged.step == fails_at:
+            raise ValueError("a listener's own")
+
+    dist.init_process_group("gloo")
+    said = []
+    # What its own processes tell each other is not disturbed, and they may train again.
+    for attempt in range(2):
+        try:
+            config = mamlcli.load_config("ranks.yaml", overrides)
+            result = mamlcli.train(config, out=f"{out}-{attempt}", on_step=listen)
+            said.append(f"{result.status} {result.run}")
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}")
+        talked = torch.ones(1)
+        dist.all_reduce(talked)
+        said.append(f"{talked.item():g} are there")
+    Path(f"{out}.{dist.get_rank()}").write_text("\n".join(said))
+    raise SystemExit(0)

@@ -14,7 +14,19 @@ from mamlcli import Config
 from mamlcli.commands.reproduce import reproduce
 from mamlcli.compute.compiled import decide_compile
 from mamlcli.config.file import parse_seeds
-from mamlcli.errors import InterruptedRunError, MamlError, Remedy, RunFolderError
+from mamlcli.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DeviceError,
+    DivergedError,
+    InterruptedRunError,
+    LostRankError,
+    MamlError,
+    Remedy,
+    RunFolderError,
+    UsageError,
+)
 from tests.conftest import Maml
 from tests.test_architecture import FILES, room_of
 
@@ -129,8 +141,20 @@ def test_an_error_without_a_remedy_says_the_same_to_everyone() -> None:
     assert str(RunFolderError("busy")) == RunFolderError("busy").command_line == "busy"
     stopped = InterruptedRunError(15, "saved", Remedy("pass resume=True", "use --resume"))
     assert (str(stopped), stopped.command_line) == ("saved; pass resume=True", "saved; use --resume")
-    copied = pickle.loads(pickle.dumps(RunFolderError("there", Remedy("pass x=1", "use -x"))))
-    assert (str(copied), copied.command_line) == ("there; pass x=1", "there; use -x")
+
+
+def test_every_error_says_the_same_in_another_process() -> None:
+    remedy = Remedy("pass x=1", "use -x")
+    raised: list[MamlError] = [kind("there", remedy) for kind in (UsageError, RunFolderError, CheckpointError)]
+    raised += [kind("there", remedy) for kind in (DivergedError, DeviceError, LostRankError)]
+    raised += [ConfigError(["a", "b"], remedy), DataError(["a", "b"]), InterruptedRunError(15, "there", remedy)]
+    for error in raised:
+        error.say_more(["  more"], remedy)
+        copied = pickle.loads(pickle.dumps(error))
+        assert type(copied) is type(error)
+        assert (str(copied), copied.command_line) == (str(error), error.command_line)
+        assert vars(copied) == vars(error)
+        assert copied.exit_code == error.exit_code
 
 
 def sentences(tree: ast.AST) -> Iterator[str]:

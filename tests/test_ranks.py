@@ -197,6 +197,40 @@ def test_who_is_left_by_a_killed_process_ends(together: Together, folder: Path, 
     assert ("one of 2 processes has ended or cannot be reached" in commands[1 - rank].err) == (rank == 1)
 
 
+def programs(together: Together, folder: Path, *overrides: str, fails_at: int | None = None) -> list[list[str]]:
+    """How two trainings of a program have ended in each of two processes that are connected already."""
+    values: dict[str, object] = {"out": "own", "overrides": overrides, "fails_at": fails_at}
+    ends(together(2, "program", faults=dict.fromkeys((0, 1), ("trains_as_a_program", values))), 0)
+    return [(folder / f"own.{rank}").read_text().split("\n") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("shard", ["tasks", "seeds"])
+def test_processes_that_are_connected_already_train_what_a_launcher_s_do(
+    together: Together, folder: Path, shard: str
+) -> None:
+    words = ("engine.compile=off", f"parallel.shard={shard}")
+    found = programs(together, folder, *words)
+    assert found == 2 * [["done own-0", "2 are there", "done own-1", "2 are there"]]
+    ends(together(2, "-c", "ranks.yaml", *PLAIN, "--set", words[1], "--out", "launched"), 0)
+    assert_same_run(folder / "launched", folder / "own-0")
+    assert_same_run(folder / "launched", folder / "own-1")
+
+
+def test_every_process_of_a_program_hears_what_has_ended_the_others(together: Together, folder: Path) -> None:
+    first, second = programs(together, folder, "engine.compile=off", fails_at=25)
+    assert first == 2 * ["ValueError: a listener's own", "2 are there"]
+    said = "LostRankError: one of 2 processes has ended: ValueError: a listener's own"
+    assert second == 2 * [said, "2 are there"]
+
+
+def test_every_process_of_a_program_raises_a_divergence(together: Together, folder: Path) -> None:
+    first, second = programs(together, folder, "engine.compile=off", "outer.lr=1e30")
+    assert first[0].startswith("DivergedError: ")
+    assert second[0] == first[0]
+    assert any("to try smaller steps, train the config of own-0 with outer.lr=1e+29" in line for line in first)
+    assert not any("to try smaller steps" in line for line in second)
+
+
 def test_a_folder_that_is_there_is_refused_by_all(together: Together, folder: Path) -> None:
     (folder / "run").mkdir()
     assert "maml: run exists already" in ends(together(2, "-c", "ranks.yaml", "--out", "run"), 3)

@@ -45,7 +45,7 @@ def _run() -> None:
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # a home without its cache is no news
     join_words(os.environ)
     try:
-        with connected() if _shares_work(sys.argv[1:]) else nullcontext():
+        with connected(tells=False) if _shares_work(sys.argv[1:]) else nullcontext():
             app(prog_name=maml.__name__, standalone_mode=True)
     except LostRankError as error:
         _fail(error.command_line, error.exit_code, has_lost=True)
@@ -96,7 +96,7 @@ def _say(own: Ended, *, has_lost: bool = False) -> int:
     if place().size > 1 and threading.current_thread() is threading.main_thread():
         # A launcher ends the others as soon as one has ended; each is about to, with a code that says more.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if ended.message:
+    if ended.message and place().is_first:
         with suppress(OSError, ValueError):  # nobody may be listening
             print(ended.message, file=sys.stderr)
     if ended.is_known_to_all:
