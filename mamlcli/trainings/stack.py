@@ -175,8 +175,9 @@ class StackTraining:
                 since = time.perf_counter()
             if first.rhythm.is_saved(number):
                 self.save()
-            for training in self.going_on.values():
-                training.raise_if_interrupted(number)
+                # Asked only once all is saved: a signal that comes after the question above waits for the next step.
+                for training in self.going_on.values():
+                    training.raise_if_interrupted(number)
             self.threads.look()
 
     def _log(self, step: StackStep, seconds: float) -> list[Row]:

@@ -244,7 +244,8 @@ class Training:
     def _save_if_due(self, step: int) -> None:
         if self.rhythm.is_saved(step):
             self.save()
-        self.raise_if_interrupted(step)
+            # Asked only once all is saved: a signal that comes after the question above waits for the next step.
+            self.raise_if_interrupted(step)
 
     def raise_if_interrupted(self, step: int) -> None:
         """End after a step that is saved, if a signal came and something is left to do."""
