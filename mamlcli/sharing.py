@@ -78,9 +78,9 @@ def _offered(value: Any, held: ExitStack) -> _Offer:
         handle, path = tempfile.mkstemp(prefix="mamlcli-")
         held.callback(_forget, path)
         with os.fdopen(handle, "wb") as file:
+            file.write(bytes(_ALIGNED))  # nothing cannot be mapped, as where all arrays are empty
             for buffer in buffers:
-                # Before each some bytes, so that a file of none but empty arrays can be mapped too.
-                file.write(bytes(_ALIGNED - file.tell() % _ALIGNED))
+                file.write(bytes(-file.tell() % _ALIGNED))
                 start = file.tell()
                 places.append((start, start + file.write(buffer.raw())))
     except OSError as error:

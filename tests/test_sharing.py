@@ -250,6 +250,8 @@ def test_a_value_comes_back_from_its_file_as_it_was() -> None:
     assert found["twice"][0] is found["twice"][1]
     assert np.array_equal(found["twice"][0], once)
     assert (found["plain"], found["names"]) == (value["plain"], value["names"])
+    with ExitStack() as held:
+        assert sharing._mapped(sharing._offered({"no": "arrays"}, held)) == {"no": "arrays"}
 
 
 def test_a_file_that_cannot_be_deleted_while_it_is_mapped_is_deleted_at_the_end(
