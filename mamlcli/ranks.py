@@ -313,7 +313,7 @@ def _end_with_all(error: BaseException) -> None:
     if ended.is_known_to_all:
         wait_for_all_to_end()
         if has_lost:
-            raise LostRankError(f"one of {place().size} processes has ended: {ended.message}") from error
+            raise LostRankError(f"one of {place().size} processes has ended: {ended.message}") from None
 
 
 def _talk(call: Callable[[], Any]) -> None:

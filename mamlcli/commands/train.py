@@ -65,8 +65,9 @@ def train(
         KeyboardInterrupt: If it comes, as from a notebook's stop button. The run can be continued from its newest
             checkpoint, to the same bits.
 
-    Where a launcher like torchrun has started several processes that call it alike, they share the work as
-    `parallel.shard` says. The first of them reads `out` and the like, writes, and calls `on_step`; all return the same.
+    Where a launcher like torchrun or Ray Train has started several processes that call it alike, they share the work as
+    `parallel.shard` says. The first of them reads `out` and the like, writes, and calls `on_step`; all return the same,
+    or all raise: those that only lost another one a `LostRankError` with what had ended that one.
 
     Examples:
         End early where the loss is small enough, and keep what is trained:
