@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,12 +36,18 @@ ALONE = f"import runpy; {RUNNING}"
 CLUSTER = f"import ray, runpy; ray.init('local', num_cpus=2); {RUNNING}"
 # Nobody is told that Ray was used, nothing is written at home, and workers are no nicer to others than the tests are.
 RAY = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
+RAY |= {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2"}
 # Of a cluster that begins twice beside other tests, in seconds.
 BOUND_S = 300
 
 
-def started(folder: Path, program: str, *, workers: int, config: str = RUN) -> "subprocess.Popen[bytes]":
-    """Run the script with another disk, experiment and number of workers; what it says is in a file."""
+def started(
+    folder: Path, program: str, *, workers: int, config: str = RUN, sessions: str = ""
+) -> "subprocess.Popen[bytes]":
+    """Run the script with another disk, experiment and number of workers; what it says is in a file.
+
+    A cluster has its sockets below `sessions`, whose name must be short.
+    """
     here = {
         "/shared": str(folder),
         '"sinusoid"': repr(str(folder / "ray.yaml")),
@@ -51,7 +59,7 @@ def started(folder: Path, program: str, *, workers: int, config: str = RUN) -> "
         text = text.replace(there, own)
     (folder / "script.py").write_text(text)
     (folder / "ray.yaml").write_text(config)
-    environment = without_launcher(os.environ) | RAY | {"PYTHONPATH": str(ROOT)}
+    environment = without_launcher(os.environ) | RAY | {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": sessions}
     with (folder / "said").open("w") as said:
         return subprocess.Popen(
             [sys.executable, "-c", program], cwd=folder, env=environment, stdout=said, stderr=subprocess.STDOUT
@@ -98,6 +106,12 @@ def is_there(pid: int) -> bool:
     return False
 
 
+@pytest.fixture
+def sessions() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as short:
+        yield short
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same run by one process, without Ray."""
@@ -118,9 +132,9 @@ def test_what_goes_wrong_comes_out_of_local_mode(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="processes are looked up in /proc")
 def test_two_workers_train_what_one_process_does_bit_for_bit_though_one_of_them_is_killed(
-    tmp_path: Path, alone: Path
+    tmp_path: Path, alone: Path, sessions: str
 ) -> None:
-    process, run = started(tmp_path, CLUSTER, workers=2), tmp_path / "sinusoid"
+    process, run = started(tmp_path, CLUSTER, workers=2, sessions=sessions), tmp_path / "sinusoid"
     until = time.monotonic() + BOUND_S
     while process.poll() is None and time.monotonic() < until and not list_checkpoints(run / "checkpoints"):
         time.sleep(0.01)
