@@ -86,7 +86,9 @@ def measured(what: Case | None, processes: int, seconds: float) -> Any:
             port = listening.getsockname()[1]
         words += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}", "-m"]
     words += ["benchmarks.processes", "--worker", json.dumps(what), "--seconds", str(seconds)]
-    done = subprocess.run(words, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{what} in {processes} processes:\n{done.stderr}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
