@@ -19,7 +19,7 @@ from mamlcli.compute.fused.losses import fused_losses
 from mamlcli.compute.fused.update import OPTIMIZERS, FusedUpdate
 from mamlcli.compute.low_rank import low_rank_meta_gradient
 from mamlcli.compute.per_task import clamped_per_task
-from mamlcli.compute.shared import OwnState, SharedSeeds, over_tasks
+from mamlcli.compute.shared import OwnState, SharedSeeds, over_tasks, with_neighbour
 from mamlcli.config.experiment import Config
 from mamlcli.cores import usable_cores
 from mamlcli.errors import DeviceError, Remedy, UsageError
@@ -462,7 +462,8 @@ def _update_of_own_seeds(
     def make(seeds: range, agree: Callable[[int], int]) -> OwnState:
         return OwnState(
             state,
-            seeds,
+            # A graph adds up in an order of its own anyway.
+            seeds if plan.compiled else with_neighbour(seeds, len(state.flat)),
             agree,
             optimizer=experiment.config.outer.optimizer,
             make=lambda own: planned_update(experiment, own, alone, device, on_failure, note),

@@ -49,17 +49,17 @@ def over_tasks(meta_gradient: MetaGradient, ranks: Ranks) -> MetaGradient:
     return gradient
 
 
-def _with_neighbour(seeds: range, count: int) -> range:
+def with_neighbour(seeds: range, count: int) -> range:
     """These of so many seeds, and beside a single one a neighbour: torch adds up in another order for one."""
     return range(max(0, seeds.start - 1), max(2, seeds.stop)) if len(seeds) == 1 < count else seeds
 
 
 def stream_of_own(experiment: Experiment, shard: Literal["tasks", "seeds"] | None, ranks: Ranks) -> TaskStream:
-    """The tasks that a process computes with; those of others are not drawn."""
+    """The tasks that a process computes with, and at most a neighbour's; those of others are not drawn."""
     stream = experiment.stream()
     if shard == "seeds":
         count = len(stream.seeds)
-        return stream._replace(rows=_with_neighbour(ranks.share_of(count) or range(1), count))
+        return stream._replace(rows=with_neighbour(ranks.share_of(count) or range(1), count))
     if shard == "tasks":
         return stream._replace(places=ranks.share_of(stream.meta_batch_size) or range(1))
     return stream
@@ -148,7 +148,6 @@ class OwnState:
             make: Builds the update of the state of these seeds.
         """
         self._all, self._agree = state, agree
-        seeds = _with_neighbour(seeds, len(state.flat))
         self._rows = slice(seeds.start, seeds.stop)
         params = [{name: theta[seed] for name, theta in state.params.items()} for seed in seeds]
         self._own = init_state(params, optimizer=optimizer, lr=state.lr.item(), device=state.flat.device)
