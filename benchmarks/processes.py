@@ -166,7 +166,7 @@ def _sent() -> int:
 
 
 class Model(NamedTuple):
-    """What a step takes, in milliseconds: its arithmetic, and its messages."""
+    """What a step takes, in milliseconds: its arithmetic, its messages, and what sharing costs beside those."""
 
     fixed: dict[int, float]
     """By width: what each step costs whatever its tasks are."""
@@ -174,35 +174,52 @@ class Model(NamedTuple):
     """By width: for a task, or a vector of them."""
     beside: float
     """How many times as long arithmetic takes beside another process."""
+    shared: float
+    """For a step whose tasks are shared: torch updates the parameters then, and steps are made one by one."""
+    handled_mib: float
+    """For each MiB that is shared."""
     latency: float
-    """Of an all-reduce among two, beside what waits for the later of them."""
-    per_mib: float
-    """For a MiB of an all-reduce."""
+    """Of an all-reduce among two."""
+    sent_mib: float
+    """For each MiB of it."""
 
     def ms(self, case: Case, processes: int) -> float:
-        """What a case takes; messages pass in rounds of the tree, and each number goes around about twice."""
+        """What a case takes; messages pass in as many rounds as a tree has, and each number goes around about twice."""
         alone = self.fixed[case.width] + self.each[case.width] * case.work(processes)
         if processes == 1:
             return alone
-        rounds, size = np.log2(processes), case.message_bytes
-        passed = 2 * (processes - 1) / processes * size / 2**20
-        return float(self.beside * alone + (rounds * self.latency + passed * self.per_mib if size else 0.0))
+        size = case.message_bytes / 2**20
+        return self.beside * alone + (self.shared + size * self.handled_mib + self.message_ms(size, processes)) * (
+            size > 0
+        )
+
+    def message_ms(self, mib: float, processes: int) -> float:
+        """What an all-reduce takes."""
+        return float(np.log2(processes) * self.latency + 2 * (processes - 1) / processes * mib * self.sent_mib)
 
 
-def fitted(times: dict[tuple[Case, int], float]) -> Model:
-    """Fit the model to what was measured, by least squares of relative errors."""
+def fitted(times: dict[tuple[Case, int], float], messages: dict[int, float]) -> Model:
+    """Fit the model to what was measured, by least squares of relative errors.
+
+    Args:
+        times: Milliseconds of cases, by how many processes there were.
+        messages: Of an all-reduce among two, by how many numbers it is of.
+    """
+    smallest, largest = MESSAGES[0], MESSAGES[-1]
+    sent_mib = (messages[largest] - messages[smallest]) / (4 * largest / 2**20)
     fixed, each = {}, {}
     for width in {case.width for case, _ in times}:
         rows = [(case.work(1), ms) for (case, processes), ms in times.items() if (case.width, processes) == (width, 1)]
         fixed[width], each[width] = _least_squares([[1.0, work] for work, _ in rows], [ms for _, ms in rows])
-    alone = Model(fixed, each, 1.0, 0.0, 0.0)
+    model = Model(fixed, each, 1.0, 0.0, 0.0, messages[smallest], sent_mib)
     two = [(case, ms) for (case, processes), ms in times.items() if processes == 2]
-    arithmetic = [alone.ms(case, 2) for case, _ in two]
-    columns = [
-        [of_one, float(case.message_bytes > 0), case.message_bytes / 2**20]
-        for (case, _), of_one in zip(two, arithmetic, strict=True)
-    ]
-    return Model(fixed, each, *_least_squares(columns, [ms for _, ms in two]))
+    columns, left = [], []
+    for case, ms in two:
+        mib = case.message_bytes / 2**20
+        columns.append([fixed[case.width] + each[case.width] * case.work(2), float(mib > 0), mib])
+        left.append(ms - model.message_ms(mib, 2) * (mib > 0))
+    beside, shared, handled = _least_squares(columns, left)
+    return model._replace(beside=beside, shared=shared, handled_mib=handled)
 
 
 def _least_squares(columns: list[list[float]], values: list[float]) -> list[float]:
@@ -220,7 +237,8 @@ def report(rounds: int, seconds: float) -> list[str]:
         for (case, count), runs in found.items():
             runs.append(Found(*measured(case, count, seconds)))
     times = {key: median(run.ms for run in runs) for key, runs in found.items()}
-    model = fitted({key: ms for key, ms in times.items() if key[0] not in HELD_OUT})
+    all_reduce = {size: median(one[str(size)] for one in messages) for size in MESSAGES}
+    model = fitted({key: ms for key, ms in times.items() if key[0] not in HELD_OUT}, all_reduce)
     lines = [
         "| shared | width | tasks | one process, ms | two processes, ms | as fast | bytes sent for a step | MiB each |",
         "|---|---|---|---|---|---|---|---|",
@@ -232,7 +250,7 @@ def report(rounds: int, seconds: float) -> list[str]:
         speed = f"{one:.3f} | {two:.3f} | {one / two:.2f} times"
         lines.append(f"| {shared} | {case.width} | {case.tasks:,} | {speed} | {sent:,.0f} | {held:.0f} |")
     lines += ["", "| numbers in a message | an all-reduce, ms |", "|---|---|"]
-    lines += [f"| {size:,} | {median(one[str(size)] for one in messages):.3f} |" for size in MESSAGES]
+    lines += [f"| {size:,} | {ms:.3f} |" for size, ms in all_reduce.items()]
     lines += ["", f"model: {model}", "", "| held out | measured, ms | predicted, ms | error |", "|---|---|---|---|"]
     for case in HELD_OUT:
         for count in (1, 2):
