@@ -51,7 +51,9 @@ def share_data(section: TasksSection, ranks: Ranks, note: Callable[[str], object
     if held is not None:
         read = partial(getattr, held, "value")
     if not all(ranks.all_told(held is not None)):
-        held = _hold(key, shared_on_machine(read, ranks, partial(_say_why, note)))
+        shared = shared_on_machine(read, ranks, partial(_say_why, note))
+        # What experiments of this process hold is what the next one finds.
+        return _hold(key, shared) if held is None else held
     return held
 
 

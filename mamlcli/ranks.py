@@ -153,7 +153,8 @@ class Ranks:
             return list(numbers)
         import torch
 
-        said = self._from_all(torch.tensor([*numbers, -self._asked, -int(1e6 * worked_s)])).amin(dim=0).tolist()
+        own = torch.tensor([*numbers, -self._asked, -int(1e6 * worked_s)])
+        said = torch.stack(self._from_all(own)).amin(dim=0).tolist()
         self._agree_on(-said[-2])
         self._worked_s -= said[-1] / 1e6
         return said[:-2]
@@ -192,13 +193,13 @@ class Ranks:
                 values.view(torch.uint8).copy_(part)
                 rows.copy_(values.view(rows.shape))
 
-    def _from_all(self, values: "Tensor") -> "Tensor":
+    def _from_all(self, values: "Tensor") -> "list[Tensor]":
         import torch
         import torch.distributed as dist
 
         found = [torch.empty_like(values) for _ in range(self.size)]
         _talk(lambda: dist.all_gather(found, values, group=_LINE.group))
-        return torch.stack(found)
+        return found
 
     @property
     def _asked(self) -> int:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 import torch
 
 from mamlcli.allocator import keep_freed_memory
-from mamlcli.cores import read_usage, usable_cores, used_by_others
+from mamlcli.cores import processes_here, read_usage, usable_cores, used_by_others
 
 _MULTIPLY_ADDS_PER_THREAD = 2_000_000
 # Long enough to see what others do at all: the system counts in hundredths of a second.
@@ -120,5 +120,6 @@ class Threads:
         before, self.before = self.before, read_usage()
         if before is None or self.before is None:
             return 1
-        free = usable_cores() - used_by_others(before, self.before)
+        # Of all processes of a launcher on this machine, which each see the others among those who use the cores.
+        free = usable_cores() * processes_here() - used_by_others(before, self.before)
         return max(1, min(self.most, int(free + _BACKGROUND)))

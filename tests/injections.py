@@ -16,6 +16,7 @@ import matplotlib.figure
 import torch
 
 import mamlcli.commands.train
+import mamlcli.compute.plan
 import mamlcli.meta_test.measure
 import mamlcli.runs.checkpoints
 import mamlcli.runs.files
@@ -287,3 +288,13 @@ def trains_as_a_program(out: str, overrides: list[str], fails_at: int | None = N
         said.append(f"{talked.item():g} are there")
     Path(f"{out}.{dist.get_rank()}").write_text("\n".join(said))
     raise SystemExit(0)
+
+
+def cannot_load_the_kernel() -> None:
+    """Have a compiler that fails."""
+
+    def failing(*_: object) -> NoReturn:
+        raise RuntimeError("no space on this machine")
+
+    plan: Any = mamlcli.compute.plan
+    plan.load_library = failing

@@ -14,7 +14,7 @@ from mamlcli.config.file import load_config
 from mamlcli.runs.lock import is_held
 from tests.conftest import needs_compiler
 from tests.launched import BOUND_S, Faults, appears, ends, start_together
-from tests.same_run import assert_same_run
+from tests.same_run import assert_same_run, metrics
 from tests.test_reproduce import TINY_ROW
 from tests.test_table import unequal_rows, written
 from tests.test_table_runs import CONFIG as OWN
@@ -91,6 +91,29 @@ def test_baselines_of_own_data_are_those_of_a_single_process(together: Together,
     ends(together(2, "eval", "run", "--out", "shared"), 0)
     assert_alike(read(folder / "alone" / "evaluation.json"), read(folder / "shared" / "evaluation.json"))
     assert (folder / "shared" / "baselines.csv").exists()
+
+
+def test_the_members_of_a_sweep_have_one_table_in_all_processes(together: Together, folder: Path) -> None:
+    (folder / "own.yaml").write_text(OWN)
+    (folder / "data").mkdir()
+    written(folder / "data" / "t.csv", unequal_rows())
+    faults: Faults = {rank: ("tell_of_tables", {"prefix": str(folder / str(rank))}) for rank in (0, 1)}
+    ends(together(2, "sweep", "-c", "own.yaml", *PLAIN, "--set", "outer.lr=0.001,0.01", faults=faults), 0)
+    assert (folder / "0.read").read_text() == "read\n"
+    assert not (folder / "1.read").exists()
+
+
+@needs_compiler
+def test_where_the_kernel_cannot_be_had_in_one_process_all_go_on_without(together: Together, folder: Path) -> None:
+    # As many steps as earn the kernel back.
+    steps = ("--set", "outer.steps=1000", "--set", "run.log_every_steps=500", "--set", "run.checkpoint_every_steps=500")
+    words = ("sweep", "-c", "tiny.yaml", *steps, "--set", "outer.lr=0.001,0.01")
+    said = ends(together(2, *words, "--out", "grid", faults={1: ("cannot_load_the_kernel", {})}), 0, JOBS_S)
+    assert "compiling failed: in another process: no space on this machine" in said
+    ends(together(1, *words, "--set", "engine.compile=off", "--out", "alone"), 0, JOBS_S)
+    for run in sorted((folder / "alone" / "runs").iterdir()):
+        rows = [metrics(folder / out / "runs" / run.name)[-1] for out in ("alone", "grid")]
+        assert rows[0]["post_adapt_loss"] == pytest.approx(rows[1]["post_adapt_loss"], rel=1e-3)
 
 
 def test_a_comparison_trains_in_all_processes_what_a_single_one_does(together: Together, folder: Path) -> None:

@@ -175,7 +175,10 @@ def _run(
     try:
         while left:
             said = ranks.all_told((_finished(running), (at_a_time or usable_cores()) - len(running)))
-            ranks.stop.raise_if_asked("interrupted")
+            if ranks.stop.signal_number is not None:
+                _end(running)
+                ranks.meet()  # where one process has ended the launcher ends the others, and with them what they train
+                ranks.stop.raise_if_asked("interrupted")
             finished = [one for ended, _ in said for one in ended]
             left -= len(finished)
             started = dict(zip(list(waiting), _by_turns([room for _, room in said]), strict=False))
@@ -259,3 +262,4 @@ def _end(running: dict[str, tuple[subprocess.Popen[str], float]]) -> None:
         process.send_signal(_STOP)
     for process, _ in running.values():
         process.communicate()
+    running.clear()

@@ -106,24 +106,28 @@ def make_plan(experiment: Experiment, device: torch.device, ranks: int = 1) -> P
             raise DeviceError(f"engine.inner_update: fused is made for the CPU, not for {device.type}", remedy)
         if kernel:
             raise UsageError(f"engine.inner_update: fused cannot be with {', '.join(kernel)}; use auto")
+    seeds, tasks = len(config.seeds), config.outer.meta_batch_size
     samples = config.tasks.support_shots + config.tasks.query_shots
     eager_form: Form = "dense" if low_rank else "low_rank"
     compiled, reason = _decision(experiment, device, kernel=not kernel)
     form: Form = "fused" if compiled and not kernel else eager_form
+    shard = _shard(experiment, form, ranks)
+    own_seeds = -(-seeds // ranks) if shard == "seeds" else seeds
+    own_tasks = -(-tasks // ranks) if shard == "tasks" else tasks
     return Plan(
         form=form,
         compiled=compiled,
         chunk=_chunk(experiment, eager_form),
-        threads=_kernel_threads(config)
+        threads=_kernel_threads(config, own_seeds, own_tasks)
         if form == "fused"
-        else idle_threads(experiment, config.outer.meta_batch_size * samples),
-        is_waiting=form != "fused" or len(config.seeds) == 1,
+        else idle_threads(experiment, tasks * samples),
+        is_waiting=form != "fused" or own_seeds == 1,
         reason=reason,
         passed_over=(
             *([f"the kernel: {', '.join(kernel)}"] if kernel else []),
             *([f"low rank: {', '.join(low_rank)}"] if low_rank else []),
         ),
-        shard=_shard(experiment, form, ranks),
+        shard=shard,
         ranks=ranks,
     )
 
@@ -168,10 +172,9 @@ def idle_threads(experiment: Experiment, num_samples: int) -> int:
     return resolve_threads(experiment.config.engine.threads, multiply_adds=work)
 
 
-def _kernel_threads(config: Config) -> int:
+def _kernel_threads(config: Config, seeds: int, tasks: int) -> int:
     """Threads of the kernel: one for each seed, or for each vector of a single seed's tasks, and as there are cores."""
-    seeds = len(config.seeds)
-    return min(_all_threads(config), seeds if seeds > 1 else -(-config.outer.meta_batch_size // _LANES))
+    return min(_all_threads(config), seeds if seeds > 1 else -(-tasks // _LANES))
 
 
 def _all_threads(config: Config) -> int:
@@ -394,32 +397,43 @@ def planned_update(
     descent, layers = method.descent, experiment.model.layers
     assert descent is not None
     assert layers is not None
+    if (error := _kernel_error(state.flat.dtype, note, ranks)) is not None:
+        if on_failure is None:
+            raise error
+        on_failure(error)
+        return planned_update(experiment, state, without_compiling(plan, experiment, ""), device, ranks=ranks)
+    max_norm, count = experiment.max_grad_norm, (lambda: threads.count) if threads else (lambda: plan.threads)
+    kernel = partial(
+        FusedUpdate,
+        state,
+        layers,
+        descent,
+        has_gaps=_have_gaps(experiment, _trained_on(experiment)),
+        max_grad_norm=max_norm,
+        threads=count,
+        seeds_before=experiment.rows_before,
+    )
+    if plan.shard is None:
+        return kernel()
+    assert ranks is not None
+    if plan.shard == "seeds":
+        return SharedSeeds(state, ranks, lambda seeds, agree: kernel(seeds=seeds, agree=agree))
+    return make_update(state, over_tasks(kernel().gradient, ranks), max_norm)
+
+
+def _kernel_error(dtype: torch.dtype, note: Callable[[str], None], ranks: Ranks | None) -> Exception | None:
+    """Why the kernel cannot be had, here or in a process that shares the work: all are to compute alike."""
+    error: Exception | None = None
     try:
         if said := building():
             note(said)
-        max_norm, count = experiment.max_grad_norm, (lambda: threads.count) if threads else (lambda: plan.threads)
-        has_gaps = _have_gaps(experiment, _trained_on(experiment))
-        kernel = partial(
-            FusedUpdate,
-            state,
-            layers,
-            descent,
-            has_gaps=has_gaps,
-            max_grad_norm=max_norm,
-            threads=count,
-            seeds_before=experiment.rows_before,
-        )
-        if plan.shard is None:
-            return kernel()
-        assert ranks is not None
-        if plan.shard == "seeds":
-            return SharedSeeds(state, ranks, lambda seeds, agree: kernel(seeds=seeds, agree=agree))
-        return make_update(state, over_tasks(kernel().gradient, ranks), max_norm)
-    except (RuntimeError, OSError) as error:
-        if on_failure is None:
-            raise
-        on_failure(error)
-        return planned_update(experiment, state, without_compiling(plan, experiment, ""), device, ranks=ranks)
+        load_library(dtype)
+    except (RuntimeError, OSError) as found:
+        error = found
+    if ranks is not None:
+        problems = [problem for problem in ranks.all_told(None if error is None else str(error)) if problem is not None]
+        error = error or (RuntimeError(f"in another process: {problems[0]}") if problems else None)
+    return error
 
 
 def _graph_update(

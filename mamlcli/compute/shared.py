@@ -54,12 +54,22 @@ def with_neighbour(seeds: range, count: int) -> range:
     return range(max(0, seeds.start - 1), max(2, seeds.stop)) if len(seeds) == 1 < count else seeds
 
 
-def stream_of_own(experiment: Experiment, shard: Literal["tasks", "seeds"] | None, ranks: Ranks) -> TaskStream:
-    """The tasks that a process computes with, and at most a neighbour's; those of others are not drawn."""
+def stream_of_own(
+    experiment: Experiment, shard: Literal["tasks", "seeds"] | None, ranks: Ranks, *, compiled: bool
+) -> TaskStream:
+    """The tasks that a process computes with; those of others are not drawn.
+
+    Args:
+        experiment: What is trained.
+        shard: What is shared, once the update is built: what cannot be compiled may be shared otherwise.
+        ranks: The processes.
+        compiled: Whether it is, so that a single seed has no neighbour.
+    """
     stream = experiment.stream()
     if shard == "seeds":
         count = len(stream.seeds)
-        return stream._replace(rows=with_neighbour(ranks.share_of(count) or range(1), count))
+        share = ranks.share_of(count) or range(1)
+        return stream._replace(rows=share if compiled else with_neighbour(share, count))
     if shard == "tasks":
         return stream._replace(places=ranks.share_of(stream.meta_batch_size) or range(1))
     return stream

@@ -146,7 +146,7 @@ def _workspace_bytes(experiment: Experiment, plan: Plan) -> int:
     vectors += -(-FLOAT_BYTES * (at_a_time + 1) * (learned + 2) // lanes)
     joined = config.outer.meta_batch_size * query * (layers.sizes[0] + layers.sizes[-1]) * descent.on_all_samples
     kept = seeds * (FLOAT_BYTES * (3 * learned + joined) + 9)
-    groups = -(-config.outer.meta_batch_size * FLOAT_BYTES // lanes) if seeds == 1 < plan.threads else 0
+    groups = -(-config.outer.meta_batch_size * FLOAT_BYTES // lanes) if plan.is_waiting and plan.threads > 1 else 0
     slots = min(4 * -(-groups // 4), 128) * FLOAT_BYTES * (learned + 2)  # of which the threads of a seed have the sums
     return plan.threads * lanes * vectors + slots + kept
 

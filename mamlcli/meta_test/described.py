@@ -87,7 +87,8 @@ def describe(
         ranks.heard.raise_if_asked(_STOPPED)
         threads.look()
 
-    pooled = train_pooled(experiment, device, look, reporter)
+    # One network for all: trained by each process it would be another one to rounding, and so in time another one.
+    pooled = ranks.told(train_pooled(experiment, device, look, reporter) if ranks.is_first else None)
     begun = experiment.initial_state(device).params
     tuned, title = adapted_like(begun, pooled.params), experiment.method.title
     walks = [

@@ -80,16 +80,19 @@ def _steps(
     first = rhythms[0]
 
     def failed(error: Exception) -> None:
-        plan_without(error, plan, whole, Silent())
+        nonlocal plan
+        plan = plan_without(error, plan, whole, Silent())
 
     def ended(_: int, error: DivergedError) -> None:
         if len(parts) == 1:
             raise error
 
+    update = planned_update(whole, state, plan, device, failed, ranks=ranks, threads=threads)
+    stream = stream_of_own(whole, plan.shard, ranks, compiled=plan.compiled)
     steps = train_stack(
         state,
-        stream_of_own(whole, plan.shard, ranks).blocks(state.step, first.config.outer.steps, device),
-        planned_update(whole, state, plan, device, failed, ranks=ranks, threads=threads),
+        stream.blocks(state.step, first.config.outer.steps, device),
+        update,
         lambda *_: torch.zeros(len(state.flat)),  # the first process measures it
         [rhythm.rule() for rhythm in rhythms],
         is_logged=first.is_logged,

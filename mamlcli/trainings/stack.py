@@ -3,6 +3,7 @@
 import time
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import NamedTuple
 
 from mamlcli.compute.plan import Plan, planned_update
@@ -14,7 +15,7 @@ from mamlcli.runs.checkpoint_files import list_checkpoints, step_of
 from mamlcli.runs.checkpoints import Checkpoint, load_checkpoint, prune_checkpoints, restore, write_checkpoint
 from mamlcli.runs.data_record import check_record
 from mamlcli.threads import Threads
-from mamlcli.training import StackStep, stack_states, train_stack
+from mamlcli.training import StackStep, Update, stack_states, train_stack
 from mamlcli.trainings.start import check_same_experiment, update_config
 from mamlcli.trainings.training import Training, plan_without, say_how, warn_if_not_bit_exact
 from mamlcli.types import Row
@@ -50,17 +51,22 @@ class StackTraining:
         self.whole, self.trainings, self.threads, self.reporter = whole, list(trainings), threads, reporter
         self.plan, self.ended = plan, set[int]()
         self.state = stack_states([training.state for training in trainings])
-        self.update = planned_update(
-            whole,
-            self.state,
-            plan,
-            trainings[0].device,
-            self._compiling_failed,
-            reporter.note,
-            trainings[0].ranks,
-            threads,
-        )
         self.recording: dict[int, ExitStack] = {}
+
+    @cached_property
+    def update(self) -> Update:
+        """The meta-update of all runs."""
+        first = self.trainings[0]
+        return planned_update(
+            self.whole,
+            self.state,
+            self.plan,
+            first.device,
+            self._compiling_failed,
+            self.reporter.note,
+            first.ranks,
+            self.threads,
+        )
 
     def _compiling_failed(self, error: Exception) -> None:
         self.plan = plan_without(error, self.plan, self.whole, self.reporter)
@@ -140,6 +146,7 @@ class StackTraining:
         Raises:
             InterruptedRunError: If a signal asked to stop; all states are saved.
         """
+        update = self.update
         say_how(self.whole.method.title, self.plan, self.reporter)
         with ExitStack() as held:
             for index, training in self.going_on.items():
@@ -148,18 +155,18 @@ class StackTraining:
                 self.recording[index].enter_context(training.recorded())
                 training.begin()
             try:
-                yield from self._steps()
+                yield from self._steps(update)
             except (GeneratorExit, KeyboardInterrupt):
                 self.save()
                 raise
 
-    def _steps(self) -> Generator[StackLog, None, None]:
+    def _steps(self, update: Update) -> Generator[StackLog, None, None]:
         first = self.trainings[0]
-        stream = stream_of_own(self.whole, self.plan.shard, first.ranks)
+        stream = stream_of_own(self.whole, self.plan.shard, first.ranks, compiled=self.plan.compiled)
         steps = train_stack(
             self.state,
             stream.blocks(self.state.step, first.config.outer.steps, first.device),
-            self.update,
+            update,
             loss_before(self.whole, self.plan.shard, self.state),
             [training.rhythm.rule() for training in self.trainings],
             is_logged=first.rhythm.is_logged,

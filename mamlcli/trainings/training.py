@@ -149,11 +149,12 @@ class Training:
             InterruptedRunError: If a signal asked to stop; the state is saved.
             DivergedError: If a loss is not finite; the last checkpoint stays as it is.
         """
-        rule, stream = self.rhythm.rule(), stream_of_own(self.experiment, self.plan.shard, self.ranks)
+        rule, update = self.rhythm.rule(), self.update
+        stream = stream_of_own(self.experiment, self.plan.shard, self.ranks, compiled=self.plan.compiled)
         steps = train_steps(
             self.state,
             stream.blocks(self.state.step, self.config.outer.steps, self.device),
-            self.update,
+            update,
             loss_before(self.experiment, self.plan.shard, self.state),
             **rule._asdict(),
             is_logged=self.rhythm.is_logged,
