@@ -5,7 +5,6 @@ Each process computes on one thread, so that two of them have as much to themsel
 
 import argparse
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from benchmarks.workers import peak_mib
 from mamlcli import parse_config
 from mamlcli.compute.plan import make_plan, planned_update
+from mamlcli.compute.shared import stream_of_own
 from mamlcli.experiment import make_experiment
 from mamlcli.interrupts import StopRequest
 from mamlcli.ranks import Ranks, connected
@@ -81,10 +82,7 @@ def measured(what: Case | None, processes: int, seconds: float) -> Any:
     """Run a case, or messages of many sizes, in processes of their own."""
     words = [sys.executable, "-m"]
     if processes > 1:
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            port = listening.getsockname()[1]
-        words += ["torch.distributed.run", f"--nproc-per-node={processes}", f"--master-port={port}", "-m"]
+        words += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     words += ["benchmarks.processes", "--worker", json.dumps(what), "--seconds", str(seconds)]
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
@@ -132,6 +130,7 @@ def _training(case: Case, ranks: Ranks, seconds: float) -> Found:
     experiment = make_experiment(config)
     state, plan = experiment.initial_state(CPU), make_plan(experiment, CPU, ranks.size)
     update = planned_update(experiment, state, plan, CPU, ranks=ranks)
+    stream = stream_of_own(experiment, plan.shard, ranks, compiled=plan.compiled)
 
     def steps(count: int) -> float:
         """Make some; returns milliseconds for each."""
@@ -139,7 +138,7 @@ def _training(case: Case, ranks: Ranks, seconds: float) -> Found:
         start = time.perf_counter()
         for _ in train_steps(
             state,
-            experiment.stream().blocks(state.step, state.step + count, CPU),
+            stream.blocks(state.step, state.step + count, CPU),
             update,
             lambda *_: torch.zeros(case.seeds),
             seeds=config.seeds,
@@ -156,9 +155,7 @@ def _training(case: Case, ranks: Ranks, seconds: float) -> Found:
     count = ranks.told(max(3, int(1e3 * seconds / steps(5))))
     before = _sent()
     ms = steps(count)
-    status = Path("/proc/self/status").read_text().splitlines()
-    mib = next(int(line.split()[1]) / 1024 for line in status if line.startswith("VmHWM"))
-    return Found(ms, (_sent() - before) / count, max(ranks.all_told(mib)))
+    return Found(ms, (_sent() - before) / count, max(ranks.all_told(peak_mib() or 0.0)))
 
 
 def _sent() -> int:

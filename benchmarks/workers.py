@@ -55,7 +55,7 @@ def _serve(contender: str, case: Case, connection: Connection) -> None:
         connection.send(check(fixed_params(case), fixed_batch(case)))
         while (count := connection.recv()) is not None:
             if count == "memory":
-                connection.send(_peak_mib())
+                connection.send(peak_mib())
                 continue
             start = time.perf_counter()
             steps(count)
@@ -67,7 +67,8 @@ def _serve(contender: str, case: Case, connection: Connection) -> None:
         connection.send(traceback.format_exc())
 
 
-def _peak_mib() -> float | None:
+def peak_mib() -> float | None:
+    """The most memory that this process has held, in MiB; None where the system does not tell."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)

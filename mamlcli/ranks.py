@@ -277,6 +277,13 @@ class _Line:
 _LINE = _Line()
 
 
+def led(command: Callable[[Ranks], T], stop: StopRequest | None) -> T:
+    """Do a command with all processes of a launcher, or alone where there is none; see `Ranks.lead`."""
+    with connected():
+        ranks = Ranks(stop or StopRequest())
+        return ranks.lead(lambda: command(ranks))
+
+
 @contextmanager
 def connected(*, tells: bool = True) -> Iterator[None]:
     """Connect with the other processes of the launcher, if there are any; gloo talks for CPUs, nccl for GPUs.

@@ -25,7 +25,7 @@ from mamlcli.memory_check import check_side_by_side
 from mamlcli.meta_test.measure import query_protocol
 from mamlcli.meta_test.paired import paired_rows
 from mamlcli.plugins import typed_options
-from mamlcli.ranks import Ranks, connected
+from mamlcli.ranks import Ranks, led
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import ComparedRuns
 from mamlcli.runs.files import csv_text, json_text
@@ -84,9 +84,10 @@ def compare(
         remedy = Remedy("pass its folder as out=", "give its folder with --out")
         raise UsageError("to resume, say which comparison", remedy)
     said = _asked(runs, configs, seeds, baseline, overrides, margin, resume=resume)
-    with connected():
-        ranks = Ranks(stop or StopRequest())
-        return ranks.lead(lambda: _compare(said, overrides, jobs, out, ranks, reporter or Silent(), resume=resume))
+    return led(
+        lambda ranks: _compare(said, overrides, jobs, out, ranks, reporter or Silent(), resume=resume),
+        stop,
+    )
 
 
 def _compare(

@@ -26,7 +26,7 @@ from mamlcli.meta_test.protocol import (
     tested_config,
 )
 from mamlcli.meta_test.together import meta_test_together
-from mamlcli.ranks import Ranks, connected
+from mamlcli.ranks import Ranks, led
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import EvalResult
 from mamlcli.runs.checkpoints import Checkpoint, check_fits, check_size
@@ -69,10 +69,8 @@ def evaluate(
         DeviceError: If the device is not there, or the meta-test does not fit into memory.
         InterruptedRunError: If `stop` was asked to.
     """
-    with connected():
-        ranks = Ranks(stop or StopRequest())
-        asked = _Asked(overrides, random_init, out)
-        return ranks.lead(lambda: _evaluate(target, asked, ranks, reporter or Silent()))
+    asked = _Asked(overrides, random_init, out)
+    return led(lambda ranks: _evaluate(target, asked, ranks, reporter or Silent()), stop)
 
 
 class _Asked(NamedTuple):

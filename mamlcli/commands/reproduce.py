@@ -24,7 +24,7 @@ from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_side_by_side
 from mamlcli.pages.files import PAGE, write_report
 from mamlcli.pages.reproduction import curve_styles, described
-from mamlcli.ranks import Ranks, connected
+from mamlcli.ranks import Ranks, led
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Reproduction
 from mamlcli.runs.files import csv_text, json_text
@@ -73,9 +73,7 @@ def reproduce(
     asked, path = asked_for(names, groups, seeds, fast=fast), default_path(KIND) if out is None else Path(out)
     if resume and path.exists() and (kept := kept_in(path)) and not (names or groups):
         asked = kept._replace(seeds=kept.seeds if seeds is None else asked.seeds, fast=fast or kept.fast)
-    with connected():
-        ranks = Ranks(stop or StopRequest())
-        return ranks.lead(lambda: _reproduce(asked, path, jobs, ranks, reporter or Silent(), resume=resume))
+    return led(lambda ranks: _reproduce(asked, path, jobs, ranks, reporter or Silent(), resume=resume), stop)
 
 
 def _reproduce(

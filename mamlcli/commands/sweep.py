@@ -28,7 +28,7 @@ from mamlcli.config.experiment import Config
 from mamlcli.errors import InterruptedRunError, UsageError
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_meta_test, check_stacks
-from mamlcli.ranks import Ranks, connected
+from mamlcli.ranks import Ranks, led
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import Sweep
 from mamlcli.runs.folder import RunFolder, default_path
@@ -86,10 +86,8 @@ def sweep(
     check_count("jobs", jobs)
     if part is not None:
         check_part(part, out, overwrite=overwrite, resume=resume, pick=pick)
-    with connected():
-        ranks = Ranks(stop or StopRequest())
-        asked = _Asked(out, overwrite, resume, jobs, part, pick, test)
-        return ranks.lead(lambda: _sweep(config, axes, asked, ranks, reporter or Silent()))
+    asked = _Asked(out, overwrite, resume, jobs, part, pick, test)
+    return led(lambda ranks: _sweep(config, axes, asked, ranks, reporter or Silent()), stop)
 
 
 class _Asked(NamedTuple):

@@ -16,7 +16,7 @@ from mamlcli.experiment import Experiment, make_experiment, make_shared_experime
 from mamlcli.interrupts import StopRequest
 from mamlcli.memory_check import check_one_step, check_training
 from mamlcli.meta_test.protocol import seed_steps
-from mamlcli.ranks import Ranks, connected
+from mamlcli.ranks import Ranks, led
 from mamlcli.reporting import Reporter, Silent
 from mamlcli.results import DryRun, TrainResult
 from mamlcli.runs.link import point_to
@@ -81,9 +81,7 @@ def train(
     """
     check_config(config)
     wanted = _Wanted(out, overwrite, resume, on_step, reporter or Silent())
-    with connected():
-        ranks = Ranks(stop or StopRequest())
-        return ranks.lead(lambda: _train(config, wanted, ranks))
+    return led(lambda ranks: _train(config, wanted, ranks), stop)
 
 
 class _Wanted(NamedTuple):
