@@ -42,6 +42,7 @@ import pytest  # noqa: E402
 
 from mamlcli import Config, parse_config  # noqa: E402
 from mamlcli.cli import main  # noqa: E402
+from mamlcli.compute.fused.library import load_library  # noqa: E402
 from tests.zygote import Zygote  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
@@ -85,6 +86,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "tiny.yaml").write_text(TINY)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def unload() -> Iterator[Callable[[], None]]:
+    """Forget the kernel that is loaded; what the test loads is forgotten at its end."""
+    yield load_library.cache_clear
+    load_library.cache_clear()
 
 
 @pytest.fixture(scope="session")

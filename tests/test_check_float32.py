@@ -88,10 +88,11 @@ def planted_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def plant(planted_sources: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def plant(planted_sources: Path, unload: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Let the kernel be one with a fault."""
 
     def planted(fault: str) -> None:
+        unload()
         right, wrong = FAULTS[fault]
         folder, changed = planted_sources / fault.replace(" ", "-"), 0
         folder.mkdir(exist_ok=True)
@@ -103,7 +104,6 @@ def plant(planted_sources: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         monkeypatch.setenv("XDG_CACHE_HOME", str(planted_sources))
         monkeypatch.setattr(library, "_SOURCE", folder / library._SOURCE.name)
         monkeypatch.setattr(library, "_HEADERS", [folder / header.name for header in library._HEADERS])
-        monkeypatch.setattr("mamlcli.compute.fused.update.load_library", library.load_library.__wrapped__)
 
     return planted
 

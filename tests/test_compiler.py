@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,15 +27,14 @@ pathlib.Path(sys.argv[-1]).write_text(json.dumps([sys.argv[1:], os.environ["ZIG_
 
 
 @pytest.fixture
-def bare(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def bare(folder: Path, unload: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine without compilers on the PATH, where nothing is loaded yet; a folder that is its PATH."""
+    unload()
     path = folder / "bin"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.delenv("ZIG_GLOBAL_CACHE_DIR", raising=False)
-    for place in ("update", "library"):
-        monkeypatch.setattr(f"mamlcli.compute.fused.{place}.load_library", library.load_library.__wrapped__)
     return path
 
 

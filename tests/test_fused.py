@@ -94,13 +94,19 @@ def assert_same_state(one: TrainState, other: TrainState) -> None:
     assert one.updates.tolist() == other.updates.tolist()
 
 
-def set_compiler(path: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this be the C++ compiler, and nothing be built or loaded yet."""
-    path.write_text(script)
-    path.chmod(0o755)
-    monkeypatch.setenv("CXX", str(path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(path.parent / "cache"))
-    monkeypatch.setattr("mamlcli.compute.fused.update.load_library", library.load_library.__wrapped__)
+@pytest.fixture
+def set_compiler(folder: Path, unload: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let a script be the C++ compiler, and nothing be built or loaded yet."""
+
+    def use(script: str) -> None:
+        unload()
+        path = folder / "c++"
+        path.write_text(script)
+        path.chmod(0o755)
+        monkeypatch.setenv("CXX", str(path))
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+
+    return use
 
 
 def assert_same_updates(experiment: Experiment, steps: int = 4) -> None:
@@ -606,9 +612,9 @@ def test_the_library_is_built_once_and_kept(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_two_that_build_at_once_and_one_after_a_cut_file_get_a_whole_library(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    set_compiler: Callable[[str], None],
 ) -> None:
-    set_compiler(folder / "c++", '#!/bin/sh\nfor out; do :; done\nsleep 0.1\necho whole >"$out"\n', monkeypatch)
+    set_compiler('#!/bin/sh\nfor out; do :; done\nsleep 0.1\necho whole >"$out"\n')
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(lambda _: library.built(), range(2))
     assert first == second
@@ -627,9 +633,9 @@ def test_two_that_build_at_once_and_one_after_a_cut_file_get_a_whole_library(
     ],
 )
 def test_whatever_a_compiler_does_ends_in_a_message(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, script: str, message: str
+    set_compiler: Callable[[str], None], script: str, message: str
 ) -> None:
-    set_compiler(folder / "c++", script, monkeypatch)
+    set_compiler(script)
     chosen, heard = experiment(), list[Exception]()
     state = new_state(chosen, torch.float32)
     update = planned_update(chosen, state, make_plan(chosen, CPU), CPU, heard.append)
@@ -643,11 +649,13 @@ def test_numbers_of_another_type_are_not_fused() -> None:
         fused(experiment(), new_state(experiment(), torch.float16))
 
 
-def test_a_user_without_a_home_is_no_obstacle(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_is_no_obstacle(
+    folder: Path, set_compiler: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_home() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    set_compiler(folder / "c++", '#!/bin/sh\nfor out; do :; done\necho whole >"$out"\n', monkeypatch)
+    set_compiler('#!/bin/sh\nfor out; do :; done\necho whole >"$out"\n')
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(Path, "home", no_home)
     monkeypatch.setattr("tempfile.tempdir", str(folder))
@@ -678,9 +686,9 @@ def cache_of(folder: Path) -> Path:
 
 @pytest.mark.parametrize("mode", [0o770, 0o707, 0o722, 0o1777])
 def test_a_folder_that_others_may_write_to_keeps_no_library(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+    folder: Path, set_compiler: Callable[[str], None], mode: int
 ) -> None:
-    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    set_compiler(COPYING_COMPILER)
     kept = cache_of(folder)
     prepared = library.built()  # what others would have put there
     assert prepared.parent == kept
@@ -692,9 +700,9 @@ def test_a_folder_that_others_may_write_to_keeps_no_library(
 
 
 def test_a_parent_that_others_may_write_to_keeps_no_library_unless_it_is_sticky(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, set_compiler: Callable[[str], None]
 ) -> None:
-    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    set_compiler(COPYING_COMPILER)
     kept = cache_of(folder)
     kept.parent.chmod(0o777)
     assert not library.built().is_relative_to(folder)
@@ -705,8 +713,10 @@ def test_a_parent_that_others_may_write_to_keeps_no_library_unless_it_is_sticky(
 
 
 @pytest.mark.parametrize("whose", ["mamlcli", "cache"])
-def test_a_folder_of_another_user_keeps_no_library(folder: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
-    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+def test_a_folder_of_another_user_keeps_no_library(
+    folder: Path, set_compiler: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    set_compiler(COPYING_COMPILER)
     kept, stat = cache_of(folder), Path.stat
 
     def of_another(path: Path, **options: bool) -> os.stat_result:
@@ -721,9 +731,9 @@ def test_a_folder_of_another_user_keeps_no_library(folder: Path, monkeypatch: py
 
 @pytest.mark.parametrize("kind", ["writable", "link"])
 def test_a_library_that_others_can_change_is_built_anew(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    folder: Path, set_compiler: Callable[[str], None], kind: str
 ) -> None:
-    set_compiler(folder / "c++", COPYING_COMPILER, monkeypatch)
+    set_compiler(COPYING_COMPILER)
     cache_of(folder)
     first = library.built()
     if kind == "link":
