@@ -4,6 +4,7 @@ They come from NumPy's Philox, keyed by a seed and a split, so that no generator
 no saved one.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -94,14 +95,19 @@ class Numbers(NamedTuple):
         """Those of values for all tasks that are for these."""
         return values if self.chosen is None else values[self.chosen.places]
 
-    def _raw(self, lane: int, column: int) -> UInt64[np.ndarray, " tasks"]:
+    def _raw(self, lane: int, columns: int) -> Iterator[UInt64[np.ndarray, " tasks"]]:
+        """Random bits for each column in turn."""
         drawn = {} if self.chosen is None else self.chosen.drawn
-        if (lane, column) not in drawn:
-            # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task.
-            start = (lane << 192) + (column << 128) + self.first // 4
-            bits = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=start)
-            drawn[lane, column] = bits.random_raw(self.first % 4 + self.span)[self.first % 4 :]
-        return self.of_these(drawn[lane, column])
+        # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task. One generator
+        # goes to each column: to make one takes as long as two thousand numbers.
+        first, skipped = divmod(self.first, 4)
+        bits, at = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=lane << 192), 0
+        for column in range(columns):
+            if (lane, column) not in drawn:
+                start, count = (column << 128) + first, skipped + self.span
+                bits.advance(start - at)
+                drawn[lane, column], at = bits.random_raw(count)[skipped:], start - -count // 4
+            yield self.of_these(drawn[lane, column])
 
     def uniform(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Numbers in the open interval (0, 1), in float64: column k comes from a counter range of its own.
@@ -111,14 +117,16 @@ class Numbers(NamedTuple):
             columns: How many for each task; the first ones do not depend on how many are asked for.
         """
         values = np.empty((columns, self.num_tasks))
-        for column in range(columns):
-            values[column] = ((self._raw(int(lane), column) >> 11) + 0.5) * 2.0**-53
+        for column, raw in zip(values, self._raw(int(lane), columns), strict=True):
+            column[:] = raw >> 11
+        values += 0.5
+        values *= 2.0**-53
         return torch.from_numpy(values).T
 
     def between(self, interval: Interval, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Numbers uniform in [low, high], in float64."""
         low, high = interval
-        return low + (high - low) * self.uniform(lane, columns)
+        return self.uniform(lane, columns).mul_(high - low).add_(low)
 
     def normal(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Standard normal numbers, in float64."""

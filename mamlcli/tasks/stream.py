@@ -84,24 +84,22 @@ class TaskStream(NamedTuple):
         keys = [(id(families[row]), self.seeds[row]) for row in rows]
         # Rows with the same family and seed have the same tasks, which are drawn once.
         lists = {key: TaskList(families[row], self.seeds[row], self.split) for key, row in zip(keys, rows, strict=True)}
-        tasks = {key: self._of_list(one, first_step, steps, places) for key, one in lists.items()}
-        drawn = [tasks[key] for key in keys]
+        drawn = {key: self._of_list(one, first_step, steps, places) for key, one in lists.items()}
 
-        def steps_first(seeds: tuple[Tensor, ...]) -> Tensor:
-            stacked = torch.stack(seeds)  # (rows, steps * places, K, ...)
-            by_step = stacked.view(len(rows), steps, len(places), *stacked.shape[2:]).transpose(0, 1)
+        def steps_first(side: int, part: int) -> Tensor:
+            parts = [drawn[key][side][part] for key in keys]  # each (steps * places, K, ...)
+            shape, dtype = parts[0].shape[1:], parts[0].dtype
+            found = torch.empty(steps, len(rows), len(places), *shape, dtype=dtype)
+            for index, values in enumerate(parts):
+                found[:, index] = values.view(steps, len(places), *shape)
             if (len(rows), len(places)) == (len(self.seeds), size):
-                return by_step.contiguous().to(device)
+                return found.to(device)
             # What nobody looks at takes no memory either: it is not touched.
-            whole = torch.empty(steps, len(self.seeds), size, *stacked.shape[2:], dtype=stacked.dtype, device=device)
-            whole[:, rows.start : rows.stop, places.start : places.stop] = by_step
+            whole = torch.empty(steps, len(self.seeds), size, *shape, dtype=dtype, device=device)
+            whole[:, rows.start : rows.stop, places.start : places.stop] = found
             return whole
 
-        support, query = zip(*drawn, strict=True)
-        return Task(
-            Samples(*map(steps_first, zip(*support, strict=True))),
-            Samples(*map(steps_first, zip(*query, strict=True))),
-        )
+        return Task(*(Samples(steps_first(side, 0), steps_first(side, 1)) for side in (0, 1)))
 
     def _of_list(self, one: TaskList, first_step: int, steps: int, places: range) -> Task:
         """The tasks at these places of each step, one step's after the other's."""
