@@ -251,3 +251,24 @@ def test_what_a_step_frees_is_there_for_the_next_one() -> None:
         return int(subprocess.run(command, check=True, capture_output=True, text=True, env=given).stdout)
 
     assert pages("keep") < pages("give back") / 10
+
+
+@pytest.mark.parametrize("chosen", [{}, {"GOMP_SPINCOUNT": "5"}, {"OMP_WAIT_POLICY": "active"}])
+def test_a_command_has_waiting_threads_sleep_before_torch_is_there_unless_a_user_has_chosen(
+    chosen: dict[str, str],
+) -> None:
+    program = """
+import os, sys
+from mamlcli.cli import main
+assert "torch" not in sys.modules
+sys.argv = ["maml", "--version"]
+try:
+    main()
+except SystemExit:
+    print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    others = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=others | chosen, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == ("1000" if not chosen else str(chosen.get("GOMP_SPINCOUNT")))

@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from mamlcli.cli.app import app, maml
 from mamlcli.cli.completion import join_words
+from mamlcli.cores import let_waiting_threads_sleep
 from mamlcli.errors import LostRankError, MamlError
 from mamlcli.escaping import visible_lines
 from mamlcli.plugins import users_lines
@@ -31,6 +32,7 @@ def main() -> None:
 
     Of the processes of a launcher the first does what they do not share, and speaks for all.
     """
+    let_waiting_threads_sleep()
     if place().is_first:
         _run()
     elif _shares_work(sys.argv[1:]):
