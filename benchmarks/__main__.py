@@ -198,8 +198,9 @@ def scaling_figure(rows: list[dict[str, Any]]) -> Figure:
             axes.yaxis.set_minor_formatter(NullFormatter())
             axes.spines[["top", "right"]].set_visible(False)
             lines, labels = axes.get_legend_handles_labels()
-            first = 0 if axes is panels[0][0] else -1  # what all panels have is said once
-            axes.legend(lines[first:], labels[first:], frameon=False, fontsize="small")
+            if axes is panels[0][0]:  # what all panels have is said once
+                figure.legend(lines[:2], labels[:2], loc="outside upper left", ncols=2, frameon=False)
+            axes.legend(lines[-1:], labels[-1:], frameon=False, fontsize="small")
     return figure
 
 

@@ -24,9 +24,6 @@ Contender = tuple[Callable[[Arrays, Arrays], Arrays], Callable[[int], None]]
 
 def ours(case: Case, compiled: str = "on") -> Contender:
     """This project's training loop, as `maml train` runs it."""
-    from mamlcli.cores import let_waiting_threads_sleep
-
-    let_waiting_threads_sleep()
     import torch
 
     from mamlcli.compute.plan import make_plan, planned_update

@@ -172,7 +172,7 @@ class Model(NamedTuple):
     beside: float
     """How many times as long arithmetic takes beside another process."""
     shared: float
-    """For a step whose tasks are shared: torch updates the parameters then, and steps are made one by one."""
+    """For a step whose tasks are shared: its message waits longer than one by itself, and torch makes the update."""
     handled_mib: float
     """For each MiB that is shared."""
     latency: float
