@@ -19,18 +19,14 @@ if sys.platform == "win32":  # where SIGTERM ends a process unheard, and Ctrl-Br
 _PR_SET_PDEATHSIG = 1
 
 
-def end_with_parent(parent: int) -> None:
+def end_with_parent() -> None:
     """Let this process be asked to save and end when the one that started it ends, however it does; on Linux alone.
 
     The system tells of the end of each thread of a parent that was killed, as often as one is left to be told of. A
     second SIGTERM would end this process unsaved, so it is told by a signal of its own, of which the first counts.
-
-    Args:
-        parent: The number of the process that started it.
     """
     if sys.platform != "linux":
         return
-
     has_asked = False
 
     def ask(*_: object) -> None:
@@ -41,8 +37,6 @@ def end_with_parent(parent: int) -> None:
 
     signal.signal(signal.SIGHUP, ask)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGHUP)
-    if os.getppid() != parent:  # it has ended already
-        os.kill(os.getpid(), signal.SIGHUP)
 
 
 class StopRequest:

@@ -22,7 +22,7 @@ _PROGRAM = """
 from mamlcli.cli import main
 from mamlcli.interrupts import end_with_parent
 
-end_with_parent({parent})
+end_with_parent()
 main()
 """
 _POLL_S, _LOOK_S = 0.2, 1.0
@@ -238,7 +238,7 @@ def is_trained(path: Path, config: Config) -> bool:
 
 def _start(words: Sequence[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM.format(parent=os.getpid()), *words, *plugin_options()],
+        [sys.executable, "-c", _PROGRAM, *words, *plugin_options()],
         env=without_launcher(os.environ),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -97,17 +97,20 @@ class Numbers(NamedTuple):
 
     def _raw(self, lane: int, columns: int) -> Iterator[UInt64[np.ndarray, " tasks"]]:
         """Random bits for each column in turn."""
-        drawn = {} if self.chosen is None else self.chosen.drawn
+        kept = {} if self.chosen is None else self.chosen.drawn
         # 256 bits of counter: the lane, the column, and then 2^128 blocks of four numbers, one per task. One generator
         # goes to each column: to make one takes as long as two thousand numbers.
         first, skipped = divmod(self.first, 4)
         bits, at = np.random.Philox(key=self.seed + (split_key(self.split) << 64), counter=lane << 192), 0
         for column in range(columns):
-            if (lane, column) not in drawn:
+            drawn = kept.get((lane, column))
+            if drawn is None:
                 start, count = (column << 128) + first, skipped + self.span
                 bits.advance(start - at)
-                drawn[lane, column], at = bits.random_raw(count)[skipped:], start - -count // 4
-            yield self.of_these(drawn[lane, column])
+                drawn, at = bits.random_raw(count)[skipped:], start - -count // 4
+                if self.chosen is not None:
+                    kept[lane, column] = drawn
+            yield self.of_these(drawn)
 
     def uniform(self, lane: int, columns: int) -> Float[Tensor, "tasks columns"]:
         """Numbers in the open interval (0, 1), in float64: column k comes from a counter range of its own.

@@ -91,7 +91,7 @@ class TaskStream(NamedTuple):
             shape, dtype = parts[0].shape[1:], parts[0].dtype
             found = torch.empty(steps, len(rows), len(places), *shape, dtype=dtype)
             for index, values in enumerate(parts):
-                found[:, index] = values.view(steps, len(places), *shape)
+                found[:, index] = values.reshape(steps, len(places), *shape)
             if (len(rows), len(places)) == (len(self.seeds), size):
                 return found.to(device)
             # What nobody looks at takes no memory either: it is not touched.
