@@ -62,6 +62,24 @@ def test_a_kill_at_any_point_of_a_save_leaves_a_checkpoint_that_loads(
         assert [path.name for path in (folder / out / "checkpoints").glob("step-*.pt")] == ["step-12.pt"]
 
 
+def test_a_kill_after_the_last_checkpoint_is_written_leaves_none_too_many(
+    zygote: Zygote, whole: Path, folder: Path
+) -> None:
+    for point in POINTS[9:]:
+        out = f"run-{point}"
+        command = ("train", "-c", "tiny.yaml", *KEEP_ONE, "--out", out, "--resume", "auto")
+        killed = zygote.start(folder, *command, fault="kill_while_saving", step=12, point=point)
+        assert killed.wait() == -signal.SIGKILL, (point, killed.err)
+        resumed = zygote.start(folder, *command)
+        assert resumed.wait() == 0, (point, resumed.err)
+        assert "at step 12" in resumed.err
+        assert_same_run(whole, folder / out)
+        assert {path.name for path in (folder / out / "checkpoints").glob("step-*")} == {
+            "step-12.pt",
+            "step-12.pt.sha256",
+        }
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_during_training_saves_within_seconds(zygote: Zygote, folder: Path, number: int, code: int) -> None:
     command = zygote.start(folder, *TRAIN, *LONG)

@@ -19,7 +19,14 @@ from mamlcli.experiment import Experiment
 from mamlcli.plugins import loaded_plugins
 from mamlcli.ranks import Ranks
 from mamlcli.reporting import Reporter
-from mamlcli.runs.checkpoints import load_checkpoint, restore, save_checkpoint, set_aside, use_newest
+from mamlcli.runs.checkpoints import (
+    load_checkpoint,
+    prune_checkpoints,
+    restore,
+    save_checkpoint,
+    set_aside,
+    use_newest,
+)
 from mamlcli.runs.data_record import write_record
 from mamlcli.runs.folder import RunFolder
 from mamlcli.runs.link import move_on
@@ -127,6 +134,8 @@ class Training:
             )
         for path in found[1] if found else []:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
+        # A process that was killed after its last save may not have come to that.
+        prune_checkpoints(self.run.checkpoints, self.state.step, self.config.run.keep_checkpoints)
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
         self.went_on()
 
