@@ -46,38 +46,24 @@ def test_twenty_kills_at_random_moments_change_no_bit(zygote: Zygote, tmp_path: 
     kill_at_random(zygote, tmp_path, kills=20, seed=time.time_ns() % 2**32, say=print)
 
 
-def test_a_kill_at_any_point_of_a_save_leaves_a_checkpoint_that_loads(
-    zygote: Zygote, whole: Path, folder: Path
+@pytest.mark.parametrize(
+    ("step", "before", "points"), [(10, 5, POINTS), (12, 10, POINTS[9:])], ids=["on the way", "the last"]
+)
+def test_a_kill_at_any_point_of_a_save_leaves_a_checkpoint_that_loads_and_none_too_many(
+    zygote: Zygote, whole: Path, folder: Path, step: int, before: int, points: range
 ) -> None:
-    for point in POINTS:
+    for point in points:
         out = f"run-{point}"
         command = ("train", "-c", "tiny.yaml", *KEEP_ONE, "--out", out, "--resume", "auto")
-        killed = zygote.start(folder, *command, fault="kill_while_saving", step=10, point=point)
+        killed = zygote.start(folder, *command, fault="kill_while_saving", step=step, point=point)
         assert killed.wait() == -signal.SIGKILL, (point, killed.err)
         resumed = zygote.start(folder, *command)
         assert resumed.wait() == 0, (point, resumed.err)
-        at = "at step 10" if point > 9 else "at step 5"  # from the ninth on, the new one is in its place
-        assert at in resumed.err, (point, resumed.err)
+        at = step if point > 9 else before  # from the ninth on, the new one is in its place
+        assert f"at step {at}" in resumed.err, (point, resumed.err)
         assert_same_run(whole, folder / out)
-        assert [path.name for path in (folder / out / "checkpoints").glob("step-*.pt")] == ["step-12.pt"]
-
-
-def test_a_kill_after_the_last_checkpoint_is_written_leaves_none_too_many(
-    zygote: Zygote, whole: Path, folder: Path
-) -> None:
-    for point in POINTS[9:]:
-        out = f"run-{point}"
-        command = ("train", "-c", "tiny.yaml", *KEEP_ONE, "--out", out, "--resume", "auto")
-        killed = zygote.start(folder, *command, fault="kill_while_saving", step=12, point=point)
-        assert killed.wait() == -signal.SIGKILL, (point, killed.err)
-        resumed = zygote.start(folder, *command)
-        assert resumed.wait() == 0, (point, resumed.err)
-        assert "at step 12" in resumed.err
-        assert_same_run(whole, folder / out)
-        assert {path.name for path in (folder / out / "checkpoints").glob("step-*")} == {
-            "step-12.pt",
-            "step-12.pt.sha256",
-        }
+        left = {path.name for path in (folder / out / "checkpoints").glob("step-*")}
+        assert left == {"step-12.pt", "step-12.pt.sha256"}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

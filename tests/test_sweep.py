@@ -307,6 +307,20 @@ def test_a_sweep_is_resumed_listed_reported_and_drawn_like_other_folders(maml: M
     assert "cannot be resumed as another sweep" in other.err
 
 
+def test_members_that_were_killed_after_their_last_save_have_no_checkpoint_too_many_once_resumed(maml: Maml) -> None:
+    swept = ("--set", "outer.lr=0.001,0.01", "--set", "run.keep_checkpoints=1")
+    assert maml("sweep", "-c", "tiny.yaml", *swept, "--out", "grid").code == 0
+    folders = [path / "checkpoints" for path in Path("grid/runs").iterdir()]
+    for folder in folders:
+        for end in ("pt", "pt.sha256"):
+            (folder / f"step-10.{end}").write_bytes((folder / f"step-12.{end}").read_bytes())
+        info = folder.parent / "run.json"
+        info.write_text(json.dumps(json.loads(info.read_text()) | {"status": "running"}))
+    assert maml("sweep", "--resume", "grid").code == 0
+    for folder in folders:
+        assert {path.name for path in folder.iterdir()} == {"step-12.pt", "step-12.pt.sha256"}
+
+
 def test_a_comma_in_brackets_or_quotation_marks_makes_no_axis() -> None:
     settings, axes = split_axes(
         ["evaluation.shots=[5,10]", "tasks.x=[-5, 5],[-2, 2]", "tasks.file='a,b.csv'", "outer.max_grad_norm=null,10"]

@@ -302,11 +302,7 @@ def kernel_losses(
         return None
     assert method.descent is not None
     assert layers is not None
-    try:
-        if said := building():
-            note(said)
-        load_library(torch.float32)
-    except (RuntimeError, OSError) as error:
+    if (error := _kernel_error(torch.float32, note)) is not None:
         note(f"warning: compiling failed: {next(iter(str(error).splitlines()), '')}; going on without")
         return None
     return partial(
@@ -421,7 +417,7 @@ def planned_update(
     return make_update(state, over_tasks(kernel().gradient, ranks), max_norm)
 
 
-def _kernel_error(dtype: torch.dtype, note: Callable[[str], None], ranks: Ranks | None) -> Exception | None:
+def _kernel_error(dtype: torch.dtype, note: Callable[[str], None], ranks: Ranks | None = None) -> Exception | None:
     """Why the kernel cannot be had, here or in a process that shares the work: all are to compute alike."""
     error: Exception | None = None
     try:

@@ -134,14 +134,16 @@ class Training:
             )
         for path in found[1] if found else []:
             self.reporter.note(f"warning: {path} is kept as {set_aside(path).name}")
-        # A process that was killed after its last save may not have come to that.
-        prune_checkpoints(self.run.checkpoints, self.state.step, self.config.run.keep_checkpoints)
         self.reporter.note(f"continuing {self.run.path} at step {self.state.step}")
         self.went_on()
 
     def went_on(self) -> None:
-        """Do what follows on restoring a state: drop the rows that are going to be written again."""
+        """Do what follows on restoring a state: drop the rows that are going to be written again.
+
+        And the checkpoints that are too many: a process that was killed after its last save may not have come to that.
+        """
         self.from_step = self.state.step
+        prune_checkpoints(self.run.checkpoints, self.state.step, self.config.run.keep_checkpoints)
         kept = [
             row
             for row in self.run.metrics.read()
